@@ -1,0 +1,1 @@
+"""The API: verifies tokens, accepts training, answers chat."""

@@ -1,0 +1,1 @@
+"""One turn of chat: retrieve, answer, stream, record."""

@@ -1,0 +1,67 @@
+"""Engines for both databases; nothing connects before it is used."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from chat_api.core.settings import Settings
+
+CONNECT_ARGS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "prepare_threshold": None,  # plans are made for the bot at hand, and a transaction pooler may stand between
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncEngines:
+    """The API's engines to the chat database and the dashboard database."""
+
+    chat: AsyncEngine
+    dashboard: AsyncEngine
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """A worker process's engines to the chat database and the dashboard database; made after the fork."""
+
+    chat: Engine
+    dashboard: Engine
+
+
+@asynccontextmanager
+async def async_engines(settings: Settings) -> AsyncIterator[AsyncEngines]:
+    """The API's engines, disposed of at the end. A connection is waited for 5 s at most."""
+    engines = AsyncEngines(
+        _async_engine(settings.chat_db_url(), settings.db_pool_size),
+        _async_engine(settings.dashboard_db_url(), settings.db_pool_size),
+    )
+    try:
+        yield engines
+    finally:
+        await engines.chat.dispose()
+        await engines.dashboard.dispose()
+
+
+def make_engines(settings: Settings) -> Engines:
+    """A worker process's engines: small pools, since a process trains one run at a time."""
+    return Engines(_engine(settings.chat_db_url()), _engine(settings.dashboard_db_url()))
+
+
+def _async_engine(url: URL, pool_size: int) -> AsyncEngine:
+    return create_async_engine(
+        url, pool_size=pool_size, max_overflow=0, pool_timeout=5, pool_pre_ping=True, connect_args=CONNECT_ARGS
+    )
+
+
+def _engine(url: URL) -> Engine:
+    return create_engine(
+        url, pool_size=2, max_overflow=2, pool_timeout=10, pool_pre_ping=True, connect_args=CONNECT_ARGS
+    )

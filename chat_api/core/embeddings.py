@@ -1,0 +1,264 @@
+"""Embedding spaces, and the seam to whoever embeds: an OpenAI-compatible server, or MiniLM in process."""
+
+import asyncio
+import re
+import time
+from binascii import a2b_base64
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import Any, Protocol
+
+import httpx2
+import numpy as np
+from numpy.typing import NDArray
+from openai import APIStatusError, APITimeoutError, AsyncOpenAI, Omit, OpenAI, OpenAIError, omit
+from pydantic_core import from_json
+
+from chat_api.core.errors import (
+    EmbeddingMisconfigured,
+    EmbeddingRejected,
+    EmbeddingThrottled,
+    EmbeddingUnavailable,
+    QuotaExceeded,
+    ServiceError,
+)
+from chat_api.core.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpace:
+    """Where vectors can be compared: one model at one number of dimensions."""
+
+    model: str
+    dimensions: int
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors of one space. Errors: EmbeddingUnavailable, EmbeddingRejected, QuotaExceeded."""
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The space of every vector this gives."""
+
+    @property
+    def max_inputs(self) -> int:
+        """Most texts in one call of `embed`."""
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """Most tokens in one call of `embed`."""
+
+    @property
+    def max_input_tokens(self) -> int:
+        """Most tokens of one text."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of shape (len(texts), dimensions), unit length, by one request; safe to call from several threads."""
+
+    async def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The vector of one question, shape (dimensions,), unit length."""
+
+    def count_tokens(self, text: str) -> int:
+        """The tokens of a text, or an upper bound of them where the model's tokenizer is not at hand."""
+
+
+def make_embedder(settings: Settings) -> Embedder:
+    """The embedder that the settings ask for. Nothing is connected or loaded until it is used."""
+    if settings.embedding_provider == "local":
+        from chat_api.core.minilm import MiniLM  # its runtime is an optional extra
+
+        return MiniLM()
+    model, dimensions = settings.space
+    return OpenAIEmbedder(
+        EmbeddingSpace(model, dimensions),
+        api_key=settings.openai_api_key.get_secret_value() if settings.openai_api_key else "",
+        base_url=settings.embedding_server,
+        timeout_s=settings.embedding_timeout_s,
+        send_dimensions=settings.embedding_dimensions is not None or "text-embedding-3" in model,
+    )
+
+
+class OpenAIEmbedder:
+    """Embeddings from an OpenAI-compatible server, one request a call; retries are the caller's business."""
+
+    max_inputs = 2048
+    max_batch_tokens = 300_000
+    max_input_tokens = 8191
+
+    def __init__(
+        self,
+        space: EmbeddingSpace,
+        *,
+        api_key: str,
+        base_url: str,
+        timeout_s: float = 60,
+        send_dimensions: bool = True,
+        transport: httpx2.BaseTransport | None = None,
+        async_transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.space = space
+        self._api_key = api_key
+        self._base_url = base_url
+        self._timeout_s = timeout_s
+        self._dimensions: int | Omit = space.dimensions if send_dimensions else omit
+        self._transport = transport
+        self._async_transport = async_transport
+
+    # Made on first use: workers never need the async one, the API never the other, and either takes 25 ms of TLS set-up.
+    @cached_property
+    def _client(self) -> OpenAI:
+        http = httpx2.Client(transport=self._transport, timeout=self._timeout_s, follow_redirects=True)
+        return OpenAI(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
+
+    @cached_property
+    def _async_client(self) -> AsyncOpenAI:
+        http = httpx2.AsyncClient(transport=self._async_transport, timeout=self._timeout_s, follow_redirects=True)
+        return AsyncOpenAI(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of shape (len(texts), dimensions), unit length, by one request. Errors: see Embedder."""
+        if not texts:
+            return np.empty((0, self.space.dimensions), np.float32)
+        dimensions = self._dimensions
+        try:
+            raw = self._client.embeddings.with_raw_response.create(
+                model=self.space.model,
+                input=[_encodable(text) for text in texts],
+                encoding_format="base64",
+                dimensions=dimensions,
+            )
+        except OpenAIError as error:
+            if not self._refuses(dimensions, error):
+                raise self._translated(error) from None  # a server's message may repeat the key
+            return self.embed(texts)
+        return decode(raw.http_response.content, len(texts), self.space)
+
+    async def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The vector of one question, shape (dimensions,), unit length. Errors: see Embedder."""
+        dimensions = self._dimensions
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                raw = await self._async_client.embeddings.with_raw_response.create(
+                    model=self.space.model,
+                    input=[_encodable(text)],
+                    encoding_format="base64",
+                    dimensions=dimensions,
+                )
+        except TimeoutError:
+            raise self._too_late() from None
+        except OpenAIError as error:
+            if not self._refuses(dimensions, error):
+                raise self._translated(error) from None
+            return await self.embed_query(text)
+        vector: NDArray[np.float32] = decode(raw.http_response.content, 1, self.space)[0]
+        return vector
+
+    def count_tokens(self, text: str) -> int:
+        """The text's UTF-8 bytes: byte-level tokenizers never make more tokens of it than that."""
+        return len(text.encode("utf-8", "replace"))
+
+    async def aclose(self) -> None:
+        """Close whatever connections were opened."""
+        if "_client" in vars(self):
+            self._client.close()
+        if "_async_client" in vars(self):
+            await self._async_client.close()
+
+    def _refuses(self, dimensions: int | Omit, error: OpenAIError) -> bool:
+        """Whether the model takes no `dimensions`; then none are sent any more, and the answer's are still checked."""
+        if isinstance(dimensions, Omit) or not isinstance(error, APIStatusError):
+            return False
+        if error.status_code not in {400, 422} or not re.search("dimension|matryoshka", error.message, re.IGNORECASE):
+            return False
+        self._dimensions = omit
+        return True
+
+    def _too_late(self) -> EmbeddingUnavailable:
+        return EmbeddingUnavailable(f"The embedding provider did not answer within {self._timeout_s:g} s.")
+
+    def _translated(self, error: OpenAIError) -> ServiceError:
+        if isinstance(error, APITimeoutError):
+            return self._too_late()
+        if not isinstance(error, APIStatusError):
+            return EmbeddingUnavailable()
+        status = error.status_code
+        if status == 402 or error.code == "insufficient_quota":
+            return QuotaExceeded("The embedding provider's account has no credit left.")
+        if status == 429:
+            return EmbeddingThrottled(retry_after=retry_after(error.response.headers))
+        if status in {401, 403}:
+            return EmbeddingMisconfigured(f"The embedding provider refused the API key (HTTP {status}).")
+        if status in {400, 413, 422}:
+            return EmbeddingRejected(f"The embedding provider refused the text: {self._reason(error)}")
+        if status >= 500 or status in {408, 409}:
+            return EmbeddingUnavailable(retry_after=retry_after(error.response.headers))
+        return EmbeddingMisconfigured(f"The embedding provider does not serve {self.space.model} here (HTTP {status}).")
+
+    def _reason(self, error: APIStatusError) -> str:
+        """What the server said, in one line of at most 200 characters and without the key."""
+        said = error.body.get("message") if isinstance(error.body, dict) else None
+        if not isinstance(said, str) or not said.strip():
+            return f"HTTP {error.status_code}."
+        return " ".join(said.replace(self._api_key, "***").split())[:200]
+
+
+def decode(body: bytes, count: int, space: EmbeddingSpace) -> NDArray[np.float32]:
+    """The vectors in the body of an embeddings response, base64 or lists, in the order of its `index`, unit length.
+
+    Raises EmbeddingUnavailable when the body is not a whole answer for `count` texts, EmbeddingMisconfigured when its
+    vectors are not of this space, EmbeddingRejected when a vector has no direction.
+    """
+    try:
+        items: list[dict[str, Any]] = from_json(body)["data"]
+        places = [item.get("index", position) for position, item in enumerate(items)]
+        complete = sorted(places) == list(range(count))
+        vectors = [_floats(item["embedding"]) for item in items]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        raise EmbeddingUnavailable("The embedding provider's answer could not be read.") from None
+    if not complete:
+        raise EmbeddingUnavailable(f"The embedding provider answered {len(items)} of {count} texts.")
+    for vector in vectors:
+        if vector.shape != (space.dimensions,):
+            raise EmbeddingMisconfigured(
+                f"{space.model} gave vectors of {vector.size} dimensions, but {space.dimensions} are configured."
+            )
+    found = np.empty((count, space.dimensions), np.float32)
+    found[places] = vectors
+    return _unit(found)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date), or None when neither says."""
+    with suppress(KeyError, ValueError):
+        return max(0.0, float(headers["retry-after-ms"]) / 1000)
+    with suppress(KeyError, ValueError):
+        return max(0.0, float(headers["retry-after"]))
+    with suppress(KeyError, ValueError):
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    return None
+
+
+def _floats(embedding: str | list[float]) -> NDArray[np.float32]:
+    if isinstance(embedding, str):
+        return np.frombuffer(a2b_base64(embedding), "<f4")
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused later
+        vector = np.array(embedding, np.float32)
+    if vector.ndim != 1:
+        raise ValueError("not a list of numbers")
+    return vector
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    if not np.all(np.isfinite(lengths) & (lengths > 0)):
+        raise EmbeddingRejected("The embedding provider gave a vector without a direction.")
+    vectors /= lengths[:, None]
+    return vectors
+
+
+def _encodable(text: str) -> str:
+    # Lone surrogates come in by JSON escapes and can't be sent as UTF-8.
+    return text.encode("utf-8", "replace").decode()

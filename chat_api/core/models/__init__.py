@@ -1,0 +1,1 @@
+"""SQLAlchemy models of both databases: chat.py is ours, dashboard.py is theirs."""

@@ -1,0 +1,191 @@
+"""All settings in one class, read from the environment, `.env.local`, then `.env`; every problem is one line at start."""
+
+import sys
+from functools import cached_property
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
+
+KNOWN_DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
+LOCAL_MODEL, LOCAL_DIMENSIONS = "all-MiniLM-L6-v2", 384
+
+
+class Settings(BaseSettings):
+    """The settings of every process; a field's name in capitals is the variable's name."""
+
+    model_config = SettingsConfigDict(
+        env_file=(".env", ".env.local"), env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    app_env: Literal["development", "test", "production"] = Field(
+        "production", description="What kind of deployment this is; development and test relax origin checks"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least level that is logged"
+    )
+    log_file: str | None = Field(None, description="A file that gets the log too, rotated at midnight, 14 kept")
+
+    dashboard_db_host: str = Field(description="Dashboard database: host")
+    dashboard_db_port: int = Field(5432, description="Dashboard database: port")
+    dashboard_db_username: str = Field(description="Dashboard database: user")
+    dashboard_db_password: SecretStr = Field(SecretStr(""), description="Dashboard database: password")
+    dashboard_db_name: str = Field(description="Dashboard database: name")
+    python_chat_db_host: str = Field(description="Chat database: host")
+    python_chat_db_port: int = Field(5432, description="Chat database: port")
+    python_chat_db_username: str = Field(description="Chat database: user")
+    python_chat_db_password: SecretStr = Field(SecretStr(""), description="Chat database: password")
+    python_chat_db_name: str = Field(description="Chat database: name")
+    chat_db_migrator_username: str | None = Field(
+        None, description="User of the migrations; the chat database's user if unset"
+    )
+    chat_db_migrator_password: SecretStr | None = Field(None, description="Password of the migrations' user")
+    db_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        "prefer", description="libpq's sslmode for both databases"
+    )
+    db_pool_size: int = Field(10, ge=1, le=200, description="Connections an API process keeps to each database")
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis: bells and shared back-off")
+    queue_name: str = Field("default", description="The RQ queue that carries the bells")
+
+    openai_api_key: SecretStr | None = Field(None, description="Key of the OpenAI-compatible server")
+    openai_base_url: str = Field("https://api.openai.com/v1", description="Address of the OpenAI-compatible server")
+    openai_model: str = Field("gpt-4o-mini", description="The chat model, where a bot's config names none")
+    llm_provider: Literal["openai", "extractive"] = Field(
+        "openai", description="Who answers: a model, or the best passages quoted"
+    )
+    llm_timeout_s: float = Field(
+        60, gt=0, le=600, description="Seconds of silence after which a model's answer is given up"
+    )
+    embedding_provider: Literal["openai", "local"] = Field(
+        "openai", description="Who embeds: an OpenAI-compatible server, or MiniLM in process"
+    )
+    embedding_model: str = Field("text-embedding-3-small", description="The embedding model (ignored by `local`)")
+    embedding_dimensions: int | None = Field(
+        None, ge=1, le=4000, description="Dimensions of a vector; known for OpenAI's models"
+    )
+    embedding_base_url: str | None = Field(
+        None, description="Address of the embedding server; OPENAI_BASE_URL if unset"
+    )
+    embedding_timeout_s: float = Field(
+        60, gt=0, le=600, description="Seconds after which an embedding call is given up"
+    )
+
+    r2_account_id: str | None = Field(None, description="Cloudflare account; gives the bucket's endpoint")
+    r2_endpoint_url: str | None = Field(None, description="Any other S3 endpoint, instead of R2_ACCOUNT_ID's")
+    r2_bucket: str = Field("training", description="The bucket with the dashboard's files")
+    access_key_id: SecretStr | None = Field(None, description="S3 access key")
+    secret_access_key: SecretStr | None = Field(None, description="S3 secret key")
+    cloudflare_r2_base_url: str | None = Field(
+        None, description="Public address of the bucket, for citations of public files"
+    )
+    r2_api_key_token: SecretStr | None = Field(None, description="Cloudflare API token; accepted, not needed for S3")
+
+    jwt_public_key_path: str = Field("public.pem", description="PEM file with one or more RSA public keys")
+    jwt_issuer: str | None = Field(None, description="Enforced on every token when set")
+    jwt_audience: str | None = Field(None, description="Enforced on every token when set")
+    jwt_max_lifetime_s: int = Field(86_400, ge=60, description="Longest `exp - iat` of a token, in seconds")
+    ws_query_token: bool = Field(False, description="Whether `?token=` is taken on the WebSocket")
+    cors_origins: str = Field(
+        "", description="Comma separated origins that may call the training routes from a browser"
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Serve /metrics on a port of its own instead of the API's; a worker pool serves its own there too",
+    )
+
+    fetch_allow: str = Field(
+        "", description="Comma separated `host:port`, `address:port` or CIDR that the address guard lets through"
+    )
+    fetch_timeout_s: float = Field(30, gt=0, le=300, description="Seconds for one page, redirects included")
+    fetch_max_bytes: int = Field(20 * 1024 * 1024, ge=1024, description="Largest page, in decompressed bytes")
+    max_file_mb: int = Field(50, ge=1, le=1024, description="Largest file, where the org's limits name none")
+    parser_memory_mb: int = Field(1024, ge=128, description="Memory of one parsing child")
+    parser_timeout_s: float = Field(120, gt=0, description="Seconds for parsing one document")
+
+    workers: int = Field(2, ge=1, le=256, description="Worker processes of `python -m workers`")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = []
+        if self.llm_provider == "openai" and not self.openai_api_key:
+            problems.append("OPENAI_API_KEY is missing (or set LLM_PROVIDER=extractive)")
+        if self.embedding_provider == "openai":
+            if not self.openai_api_key:
+                problems.append("OPENAI_API_KEY is missing (or set EMBEDDING_PROVIDER=local)")
+            if self.embedding_dimensions is None and self.embedding_model not in KNOWN_DIMENSIONS:
+                problems.append(f"EMBEDDING_DIMENSIONS is missing (needed for {self.embedding_model})")
+        elif self.embedding_dimensions not in {None, LOCAL_DIMENSIONS}:
+            problems.append(f"EMBEDDING_DIMENSIONS must be {LOCAL_DIMENSIONS} or unset with EMBEDDING_PROVIDER=local")
+        if not (self.r2_endpoint_url or self.r2_account_id):
+            problems.append("R2_ACCOUNT_ID is missing (or set R2_ENDPOINT_URL)")
+        if problems:
+            raise ValueError("\n".join(dict.fromkeys(problems)))
+        return self
+
+    @property
+    def s3_endpoint(self) -> str:
+        """The S3 endpoint's address."""
+        return self.r2_endpoint_url or f"https://{self.r2_account_id}.r2.cloudflarestorage.com"
+
+    @property
+    def space(self) -> tuple[str, int]:
+        """The embedding space that training writes: (model, dimensions)."""
+        if self.embedding_provider == "local":
+            return LOCAL_MODEL, LOCAL_DIMENSIONS
+        return self.embedding_model, self.embedding_dimensions or KNOWN_DIMENSIONS[self.embedding_model]
+
+    @property
+    def embedding_server(self) -> str:
+        """The embedding server's address."""
+        return self.embedding_base_url or self.openai_base_url
+
+    @cached_property
+    def cors_origin_list(self) -> list[str]:
+        """CORS_ORIGINS as a list."""
+        return [origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip()]
+
+    def dashboard_db_url(self) -> URL:
+        """The dashboard database's address."""
+        return self._url(
+            self.dashboard_db_host,
+            self.dashboard_db_port,
+            self.dashboard_db_name,
+            self.dashboard_db_username,
+            self.dashboard_db_password,
+        )
+
+    def chat_db_url(self, *, migrator: bool = False) -> URL:
+        """The chat database's address, as the process's own role or as the migrator."""
+        username, password = self.python_chat_db_username, self.python_chat_db_password
+        if migrator and self.chat_db_migrator_username:
+            username, password = self.chat_db_migrator_username, self.chat_db_migrator_password or SecretStr("")
+        return self._url(
+            self.python_chat_db_host, self.python_chat_db_port, self.python_chat_db_name, username, password
+        )
+
+    def _url(self, host: str, port: int, name: str, username: str, password: SecretStr) -> URL:
+        return URL.create(
+            "postgresql+psycopg", username, password.get_secret_value(), host, port, name, {"sslmode": self.db_sslmode}
+        )
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """One line per problem, naming the variable and never its value."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = "_".join(str(part) for part in problem["loc"]).upper()
+        text = "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+        lines += [f"{name} {line}".strip() if name else line for line in text.splitlines()]
+    return lines
+
+
+def load_settings() -> Settings:
+    """The settings, or the end of the process with one line per problem on stderr."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = "\n".join(f"settings: {line}" for line in problems_of(error))
+        sys.exit(lines)

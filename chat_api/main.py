@@ -1,0 +1,126 @@
+"""The API: create_app() joins routers, error handlers and middleware; its lifespan opens and closes the clients."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from prometheus_client import start_http_server
+from redis import Redis
+from starlette.middleware import Middleware
+
+from chat_api.core.database import AsyncEngines, async_engines
+from chat_api.core.embeddings import Embedder, OpenAIEmbedder, make_embedder
+from chat_api.core.settings import Settings, load_settings
+from chat_api.core.telemetry import configure_logging
+from chat_api.errors import install_error_handlers
+from chat_api.keyring import KeyFileError, KeyRing
+from chat_api.middleware import BodyLimit, CorsByPath, LastResort, RequestContext
+from chat_api.routes import health, training, widget
+
+REDIS_LIMIT_S = 2
+log = structlog.get_logger(__name__)
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    keys: KeyRing | None = None,
+    engines: AsyncEngines | None = None,
+    redis: Redis | None = None,
+    embedder: Embedder | None = None,
+) -> FastAPI:
+    """The application. Collaborators that are given are used and left open; the others are the lifespan's.
+
+    Raises KeyFileError when the key file can't be used; without `settings` it ends the process when they are bad.
+    """
+    settings = settings or load_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.engines = engines or await stack.enter_async_context(async_engines(settings))
+            app.state.redis = redis or stack.enter_context(_redis(settings))
+            app.state.embedder = embedder or await stack.enter_async_context(_embedder(settings))
+            if settings.metrics_port:
+                _serve_metrics(settings.metrics_port, stack)
+            await _report(app)
+            yield
+
+    app = FastAPI(
+        title="chat_api",
+        description="Turns a company's own pages and files into a website chatbot that answers with citations.",
+        lifespan=lifespan,
+        middleware=[
+            Middleware(RequestContext),
+            Middleware(CorsByPath, origins=settings.cors_origin_list),
+            Middleware(LastResort),
+            Middleware(BodyLimit),
+        ],
+    )
+    app.state.settings = settings
+    app.state.keys = keys or KeyRing(settings.jwt_public_key_path)
+    install_error_handlers(app)
+    for module in (training, health, widget):
+        app.include_router(module.router)
+    if not settings.metrics_port:
+        app.add_api_route("/metrics", health.metrics, include_in_schema=False)
+    return app
+
+
+def _redis(settings: Settings) -> Redis:
+    """A client that connects when it is first used, and never waits for long."""
+    return Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_connect_timeout=REDIS_LIMIT_S,
+        socket_timeout=REDIS_LIMIT_S,
+    )
+
+
+@asynccontextmanager
+async def _embedder(settings: Settings) -> AsyncIterator[Embedder]:
+    embedder = make_embedder(settings)
+    try:
+        yield embedder
+    finally:
+        if isinstance(embedder, OpenAIEmbedder):
+            await embedder.aclose()
+
+
+def _serve_metrics(port: int, stack: AsyncExitStack) -> None:
+    try:
+        server, _ = start_http_server(port)
+    except OSError as error:
+        # Figures are not worth an API that does not start; a second process on this machine meets this.
+        log.error("metrics_port_not_opened", port=port, problem=error.strerror)  # noqa: TRY400
+        return
+    stack.callback(server.server_close)
+    stack.callback(server.shutdown)
+
+
+async def _report(app: FastAPI) -> None:
+    """Has what fails said at the start; none of it stops the start, and /readyz looks again each time."""
+    findings = await health.look(health.CHECKS, app.state, health.CHECK_LIMIT_S)
+    failing = [name for name, finding in findings.items() if finding.problem]
+    log.info("started", environment=app.state.settings.app_env, failing=failing)
+
+
+def _serve() -> FastAPI:
+    """The application of this process: settings from the environment, logs configured, problems said in a line."""
+    settings = load_settings()
+    try:
+        configure_logging(settings)
+        return create_app(settings)
+    except KeyFileError as error:
+        sys.exit(f"JWT_PUBLIC_KEY_PATH: {error}")
+    except OSError as error:
+        sys.exit(f"LOG_FILE: {settings.log_file} can't be written: {error.strerror}")
+
+
+def __getattr__(name: str) -> FastAPI:
+    """Makes `app` when it is first asked for (`uvicorn chat_api.main:app`), so that importing this opens nothing."""
+    if name != "app":
+        raise AttributeError(name)
+    app = globals()["app"] = _serve()
+    return app

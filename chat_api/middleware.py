@@ -1,0 +1,151 @@
+"""What stands around every route: request id, access line and figures, CORS by path, the last resort, body limit."""
+
+import time
+from contextlib import nullcontext
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chat_api.core.errors import ServiceError
+from chat_api.core.telemetry import accept_request_id, bind_request_id
+from chat_api.errors import problem_of, refusal
+from chat_api.metrics import HTTP_REQUESTS, HTTP_SECONDS, WS_CONNECTIONS
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_DIGITS = 18
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}
+_NOTHING = nullcontext()
+REQUEST_ID = "X-Request-ID"
+# Their browsers' origins are the bot's to allow, or anybody's.
+_OWN_CORS = ("/api/chat/", "/widget.js")
+
+log = structlog.get_logger("chat_api.access")
+
+
+class RequestContext:
+    """Binds the request id to all logs of a request, sends it back, and writes one line and figures at its end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request or WebSocket."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        structlog.contextvars.clear_contextvars()
+        request_id = accept_request_id(Headers(scope=scope).get(REQUEST_ID))
+        bind_request_id(request_id)
+        visit = _Visit(scope, send, request_id)
+        with WS_CONNECTIONS.track_inprogress() if scope["type"] == "websocket" else _NOTHING:
+            try:
+                await self._app(scope, receive, visit.send)
+            finally:
+                visit.finish()
+
+
+class _Visit:
+    """One request or WebSocket on its way through: what was answered, and when it began."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self._scope, self._send, self._request_id = scope, send, request_id
+        self._began = time.perf_counter()
+        self._status = 0
+
+    async def send(self, message: Message) -> None:
+        """Passes a message on, noting the answer's status (or close code)."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            MutableHeaders(scope=message)[REQUEST_ID] = self._request_id
+        elif message["type"] == "websocket.close":
+            self._status = message.get("code", 1000)
+        await self._send(message)
+
+    def finish(self) -> None:
+        """Writes the access line: the route as declared, never the raw path or query. Status 0: the caller left."""
+        seconds = time.perf_counter() - self._began
+        method = self._scope.get("method", "WEBSOCKET")
+        # A method is the caller's word; each new one would be a series of figures for ever.
+        method = method if method in _METHODS else "OTHER"
+        route = getattr(self._scope.get("route"), "path", "other")
+        log.info("request", method=method, route=route, status=self._status, ms=round(seconds * 1000, 1))
+        if self._scope["type"] == "http":
+            HTTP_REQUESTS.labels(method, route, self._status).inc()
+            HTTP_SECONDS.labels(method, route).observe(seconds)
+
+
+class LastResort:
+    """Answers what no error handler took with a 500 that says nothing but the request id; the log has the rest."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; other scopes pass."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:  # the process's edge: whatever it is, the caller gets an answer
+            log.exception("request_failed")
+            if started:
+                raise
+            await problem_of(ServiceError())(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses bodies over `max_bytes`, by their declared length or, in chunks, as they come."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> None:
+        self._app, self._max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; other scopes pass."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        if not declared.isdecimal() or len(declared) > MAX_DIGITS or int(declared) > self._max_bytes:
+            await refusal(HTTPException(413))(scope, receive, send)
+            return
+        left = self._max_bytes
+
+        async def counted() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413)
+            return message
+
+        await self._app(scope, counted, send)
+
+
+class CorsByPath:
+    """CORS for the operator's origins, except where a bot's own origins (or anybody) are answered."""
+
+    def __init__(self, app: ASGIApp, origins: list[str]) -> None:
+        self._app = app
+        self._cors = CORSMiddleware(
+            app,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Last-Event-ID", REQUEST_ID],
+            expose_headers=["Retry-After", REQUEST_ID],
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; other scopes pass."""
+        own = scope["type"] != "http" or scope["path"].startswith(_OWN_CORS)
+        await (self._app if own else self._cors)(scope, receive, send)

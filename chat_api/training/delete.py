@@ -1,0 +1,96 @@
+"""Deletes what was derived from a source, at once and for good, also while it is in training."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chat_api.auth import Principal, require_bot
+from chat_api.core.errors import UnknownSource
+from chat_api.core.models.dashboard import WRITE_STATUS, TrainingSource
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """How many documents and chunks answered until now."""
+
+    documents: int
+    chunks: int
+
+
+SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
+KNOWN_HERE = text("SELECT bot_id FROM sources WHERE org_id = :org_id AND source_id = :source_id")
+BURY = text(f"""
+    UPDATE sources SET deleted_at = now(), live_generation = NULL FROM
+        (SELECT live_generation FROM sources WHERE {SOURCE} FOR UPDATE) AS before
+    WHERE {SOURCE} RETURNING before.live_generation
+""")  # noqa: S608  # the condition is this module's own
+COUNT = text(f"""
+    SELECT (SELECT count(*) FROM documents WHERE {SOURCE} AND generation = :generation),
+           (SELECT count(*) FROM chunks WHERE {SOURCE} AND generation = :generation)
+""")  # noqa: S608
+DISCARD = text(f"UPDATE generations SET state = 'discarded' WHERE {SOURCE} AND state <> 'discarded'")  # noqa: S608
+CANCEL = text("""
+    UPDATE training_jobs
+    SET cancel_requested_at = now(), status = CASE WHEN status = 'waiting' THEN 'cancelled' ELSE status END,
+        finished_at = CASE WHEN status = 'waiting' THEN now() END
+    WHERE org_id = :org_id AND source_id = :source_id AND status IN ('waiting', 'running')
+""")
+NEXT_VERSION = text("SELECT nextval('status_versions')")
+
+
+async def delete_source(chat: AsyncSession, dashboard: AsyncSession, principal: Principal, source_id: UUID) -> Deleted:
+    """Buries the source under a tombstone. Raises UnknownSource when neither database knows it, ForbiddenBot.
+
+    From the commit on no search finds it; its rows are left to the collector.
+    """
+    bot_ids = await _bots_of(chat, dashboard, principal, source_id)
+    for bot_id in bot_ids:
+        require_bot(principal, bot_id)
+    documents = chunks = 0
+    for bot_id in bot_ids:
+        values = {"org_id": principal.org_id, "bot_id": bot_id, "source_id": source_id}
+        live = (await chat.execute(BURY, values)).scalar_one_or_none()
+        if live is not None:
+            counts = (await chat.execute(COUNT, {**values, "generation": live})).one()
+            documents, chunks = documents + counts[0], chunks + counts[1]
+        await chat.execute(DISCARD, values)
+        await chat.execute(CANCEL, values)
+    version = (await chat.execute(NEXT_VERSION)).scalar_one()
+    await chat.commit()
+    await _tell_dashboard(dashboard, principal.org_id, source_id, version)
+    return Deleted(documents, chunks)
+
+
+async def _bots_of(chat: AsyncSession, dashboard: AsyncSession, principal: Principal, source_id: UUID) -> list[UUID]:
+    values = {"org_id": principal.org_id, "source_id": source_id}
+    known = list((await chat.execute(KNOWN_HERE, values)).scalars())
+    if known:
+        return known
+    there = select(TrainingSource.bot_id).where(
+        TrainingSource.id == source_id, TrainingSource.org_id == principal.org_id
+    )
+    bot_id = (await dashboard.execute(there)).scalar_one_or_none()
+    if bot_id is None:
+        raise UnknownSource
+    await chat.execute(
+        text("INSERT INTO sources (org_id, bot_id, source_id) VALUES (:org_id, :bot_id, :source_id)"),
+        {**values, "bot_id": bot_id},
+    )
+    return [bot_id]
+
+
+async def _tell_dashboard(dashboard: AsyncSession, org_id: UUID, source_id: UUID, version: int) -> None:
+    values: dict[str, Any] = {
+        "status": "pending", "version": version, "progress": 0, "error_code": None, "error_message": None,
+        "job_id": None, "trained_at": None, "source_id": source_id, "org_id": org_id,
+    }  # fmt: skip
+    try:
+        await dashboard.execute(WRITE_STATUS, values)
+        await dashboard.commit()
+    except SQLAlchemyError:
+        # The tombstone is what counts; the row may be gone, or its database away.
+        await dashboard.rollback()

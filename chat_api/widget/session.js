@@ -1,0 +1,173 @@
+/** The conversation: what was asked and answered, remembered in the tab and kept in step with the server. No DOM. */
+
+import { Connection } from "./connection.js";
+
+const MAX_TURNS_KEPT = 20;
+const MAX_SENDS = 5;
+
+/** randomUUID exists in secure contexts only, getRandomValues everywhere. */
+function newId() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  const random = (digit) => digit ^ (crypto.getRandomValues(new Uint8Array(1))[0] & (15 >> (digit / 4)));
+  return "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) => random(digit).toString(16));
+}
+
+const blankAnswer = () => ({ seq: 0, answer: "", sources: [], citations: null });
+const newTurn = (question) => ({ id: newId(), question, status: "pending", sends: 0, ...blankAnswer() });
+
+/**
+ * A turn is `{id, question, status: pending|done|failed, seq, answer, sources, citations, finish, messageId, suggestions,
+ * feedback, error, retryAfter}`. Works without session storage, too: then it forgets with the page.
+ */
+export class Session {
+  state = { turns: [], conversationId: null, identity: null, bot: null, open: null };
+
+  /** `view`: `changed()` when turns came or went, `drew(turn)` when one grew, `settled(turn)`, `status(name)`, `notice(text)`. */
+  constructor({ api, tokenUrl, text, view }) {
+    Object.assign(this, { text, view, key: `chat-widget ${api} ${tokenUrl}` });
+    this.connection = new Connection(tokenUrl, `${api.replace(/^http/, "ws")}/api/chat/ws`, {
+      frame: (frame) => this.#receive(frame),
+      status: (name) => view.status(name),
+      identity: (identity) => this.#recognise(identity),
+      tooBig: () => this.pending && this.#fail(this.pending, text.errors.too_long),
+    });
+    try {
+      Object.assign(this.state, JSON.parse(sessionStorage.getItem(this.key)));
+    } catch {
+      // Blocked or damaged storage: start empty.
+    }
+  }
+
+  get pending() {
+    return this.state.turns.find((turn) => turn.status === "pending");
+  }
+
+  remember(changes = {}) {
+    Object.assign(this.state, changes);
+    this.state.turns = this.state.turns.slice(-MAX_TURNS_KEPT);
+    try {
+      sessionStorage.setItem(this.key, JSON.stringify(this.state));
+    } catch {
+      // Blocked or full storage: the page goes on without memory.
+    }
+  }
+
+  /** True when the question was taken; one answer at a time. */
+  ask(question) {
+    if (!question.trim() || this.pending) return false;
+    this.#begin([...this.state.turns, newTurn(question.trim())]);
+    return true;
+  }
+
+  /** Another try is another question to the server: the failed one's id may already stand for its failure. */
+  retry(turn) {
+    if (!this.pending) this.#begin([...this.state.turns.filter((other) => other !== turn), newTurn(turn.question)]);
+  }
+
+  stop() {
+    const turn = this.pending;
+    if (!turn || this.connection.send({ type: "stop", id: turn.id })) return;
+    this.#settle(turn, { status: "done", finish: "stopped" });
+  }
+
+  rate(turn, value) {
+    const sent = this.connection.send({ type: "feedback", message_id: turn.messageId, value });
+    Object.assign(turn, { feedback: value, feedbackDue: !sent });
+    this.remember();
+  }
+
+  restart() {
+    if (this.pending) this.connection.send({ type: "stop", id: this.pending.id });
+    this.#forget();
+    this.connection.close();
+    this.connection.open();
+  }
+
+  #begin(turns) {
+    this.remember({ turns });
+    this.view.changed();
+    this.connection.open();
+    this.#deliver();
+  }
+
+  /**
+   * Sends the open question, once per socket. After a reconnect it goes out again under the same id, which the server
+   * answers without paying twice; of a server that can `resume` this would ask for the frames after `turn.seq` instead.
+   */
+  #deliver() {
+    const turn = this.pending;
+    const { socket, ready } = this.connection;
+    if (!turn || !ready || (this.sentId === turn.id && this.sentOn === socket)) return;
+    if (turn.sends >= MAX_SENDS) {
+      this.#fail(turn, this.text.errors.internal);
+      return;
+    }
+    Object.assign(this, { sentId: turn.id, sentOn: socket });
+    Object.assign(turn, blankAnswer(), { sends: turn.sends + 1 });
+    this.remember();
+    this.connection.send(this.#askFrame(turn));
+  }
+
+  #askFrame({ id, question }) {
+    const frame = { type: "ask", id, text: question, page_url: location.origin + location.pathname };
+    if (this.state.conversationId) frame.conversation_id = this.state.conversationId;
+    return frame;
+  }
+
+  #receive(frame) {
+    const turn = this.pending;
+    if (frame.type === "ready") this.#welcome(frame);
+    else if (turn && frame.id === turn.id) this.#advance(turn, frame);
+    else if (frame.type === "error" && !frame.id && turn && !turn.seq) this.#fail(turn, this.#sentence(frame), frame.retry_after);
+    else if (frame.type === "error") this.view.notice(this.#sentence(frame));
+  }
+
+  #welcome({ bot, conversation_id }) {
+    const { state } = this;
+    this.remember({ bot: bot ?? state.bot, conversationId: state.conversationId ?? conversation_id });
+    this.view.changed();
+    this.#deliver();
+    state.turns.filter((turn) => turn.feedbackDue).forEach((turn) => this.rate(turn, turn.feedback));
+  }
+
+  #advance(turn, frame) {
+    if (frame.seq <= turn.seq) return;
+    turn.seq = frame.seq ?? turn.seq;
+    if (frame.type === "error") return void this.#fail(turn, this.#sentence(frame), frame.retry_after);
+    if (frame.type === "done") return void this.#finish(turn, frame);
+    if (frame.type === "sources") turn.sources = frame.sources.map(({ n, title, url, page, heading }) => ({ n, title, url, page, heading }));
+    if (frame.type === "delta") turn.answer += frame.text;
+    this.view.drew(turn);
+  }
+
+  #finish(turn, { text, citations, finish_reason, message_id, sample_questions }) {
+    const changes = { status: "done", citations, finish: finish_reason, messageId: message_id, suggestions: sample_questions };
+    this.#settle(turn, { ...changes, answer: text ?? turn.answer });
+  }
+
+  #fail(turn, error, retryAfter) {
+    this.#settle(turn, { status: "failed", error, retryAfter });
+  }
+
+  #settle(turn, changes) {
+    Object.assign(turn, changes);
+    this.remember();
+    this.view.settled(turn);
+  }
+
+  #sentence({ code, message }) {
+    return this.text.errors[code] ?? message ?? this.text.errors.internal;
+  }
+
+  /** Another visitor or another bot than the remembered one: their conversation is neither shown nor continued. */
+  #recognise(identity) {
+    const known = this.state.identity;
+    if (known && known !== identity) this.#forget();
+    this.remember({ identity });
+  }
+
+  #forget() {
+    this.remember({ turns: [], conversationId: null });
+    this.view.changed();
+  }
+}

@@ -1,0 +1,122 @@
+/** One question and its answer on the screen. */
+
+import { h, iconButton, link, quiet, safeUrl, textButton } from "./dom.js";
+import { blockNode, splitBlocks } from "./markdown.js";
+
+const NUMBERS = /\[(\d{1,3})\]/g;
+
+export class TurnView {
+  #blocks = [];
+
+  /** `act`: `ask(question)`, `retry(turn)`, `rate(turn, value)`. */
+  constructor(turn, text, act) {
+    Object.assign(this, { turn, text, act });
+    this.node = h("article", {}, h("div", { class: "question" }, quiet(`${text.you}: `), turn.question));
+    if (turn.status === "pending") this.stream();
+    else this.settle();
+  }
+
+  /** Draws what has arrived, outside of the live region's hearing: a screen reader isn't told every word. */
+  stream() {
+    if (!this.answer) this.#replaceAnswer({ "aria-live": "off", "aria-busy": "true" });
+    if (this.turn.answer) this.#drawBody();
+    else this.body.replaceChildren(h("p", { class: "thinking" }, this.text.thinking));
+    this.answer.replaceChildren(this.body, ...this.#sourceList());
+  }
+
+  /** Puts the finished answer in the streamed one's place: one new node in the log, so it is announced once, whole. */
+  settle() {
+    this.#replaceAnswer({});
+    this.#drawBody();
+    this.answer.append(quiet(`${this.text.answer}: `), this.body, ...this.#sourceList(), ...this.#ending());
+  }
+
+  #replaceAnswer(attributes) {
+    this.answer?.remove();
+    this.answer = h("div", { class: "answer", ...attributes });
+    this.body = h("div", { class: "body" });
+    this.#blocks = [];
+    this.node.append(this.answer);
+  }
+
+  /** Only blocks that changed get new nodes: text that a visitor has selected stays selected while more streams in. */
+  #drawBody() {
+    if (!this.#blocks.length) this.body.replaceChildren();
+    const blocks = splitBlocks(this.turn.answer);
+    const keys = blocks.map((block) => JSON.stringify(block));
+    blocks.forEach((block, i) => {
+      if (this.#blocks[i] === keys[i]) return;
+      const node = blockNode(block, (n) => this.#citation(n));
+      if (this.body.children[i]) this.body.children[i].replaceWith(node);
+      else this.body.append(node);
+    });
+    while (this.body.children.length > blocks.length) this.body.lastChild.remove();
+    this.#blocks = keys;
+  }
+
+  #citation(n) {
+    const source = this.turn.sources.find((offered) => offered.n === n);
+    if (!source) return null;
+    const id = this.#sourceId(n);
+    const click = (event) => {
+      event.preventDefault();
+      this.node.querySelector(`[id="${id}"]`)?.focus();
+    };
+    return h("a", { class: "cite", href: `#${id}`, "aria-label": `${this.text.source} ${n}: ${source.title ?? ""}`, click }, `${n}`);
+  }
+
+  #sourceId(n) {
+    return `source-${this.turn.id}-${n}`;
+  }
+
+  #sourceList() {
+    const { answer, citations, sources } = this.turn;
+    const cited = new Set(citations ?? Array.from(answer.matchAll(NUMBERS), (match) => Number(match[1])));
+    const shown = sources.filter(({ n }) => cited.has(n));
+    if (!shown.length) return [];
+    const list = h("ol", {}, ...shown.map((source) => this.#sourceItem(source)));
+    return [h("section", { class: "sources", "aria-label": this.text.sources }, h("h3", {}, this.text.sources), list)];
+  }
+
+  #sourceItem({ n, title, url, page, heading }) {
+    const address = safeUrl(url);
+    const name = title || address?.host || this.text.source;
+    const where = [page && `${this.text.page} ${page}`, heading !== name && heading, address?.host].filter(Boolean);
+    const label = address ? link(address, name, quiet(` (${this.text.newTab})`)) : h("span", {}, name);
+    const item = { id: this.#sourceId(n), tabindex: "-1" };
+    return h("li", item, h("span", { class: "n" }, `${n}`), h("div", {}, label, h("small", {}, where.join(" · "))));
+  }
+
+  #ending() {
+    const { status, finish, messageId, suggestions = [] } = this.turn;
+    if (status === "failed") return this.#failure();
+    const nodes = [];
+    if (finish === "stopped") nodes.push(h("p", { class: "note" }, this.text.stopped));
+    if (suggestions.length) nodes.push(chips(suggestions, this.act.ask));
+    if (messageId) nodes.push(this.#feedback());
+    return nodes;
+  }
+
+  #failure() {
+    const { error, retryAfter } = this.turn;
+    const retry = textButton(this.text.retry, "chip", () => this.act.retry(this.turn));
+    retry.disabled = retryAfter > 0;
+    if (retry.disabled) setTimeout(() => (retry.disabled = false), retryAfter * 1000);
+    return [h("p", { class: "note bad" }, error), h("div", { class: "chips" }, retry)];
+  }
+
+  #feedback() {
+    const thanks = h("span", { class: "note", role: "status" });
+    const buttons = ["up", "down"].map((value) => iconButton(value, this.text[value], "tool", (event) => {
+      for (const button of buttons) button.setAttribute("aria-pressed", `${button === event.currentTarget}`);
+      thanks.textContent = this.text.thanks;
+      this.act.rate(this.turn, value);
+    }, { "aria-pressed": `${this.turn.feedback === value}` }));
+    return h("div", { class: "actions" }, ...buttons, thanks);
+  }
+}
+
+/** Questions as buttons. */
+export function chips(questions, ask) {
+  return h("div", { class: "chips" }, ...questions.map((question) => textButton(question, "chip", () => ask(question))));
+}

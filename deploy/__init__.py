@@ -1,0 +1,1 @@
+"""What runs the product: the embedded stack, SQL for both databases, manifests."""

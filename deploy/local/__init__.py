@@ -1,0 +1,1 @@
+"""The embedded stack, the stand-in dashboard and the sample company."""

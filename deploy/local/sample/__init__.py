@@ -1,0 +1,1 @@
+"""A fictional maker of kilns: its help centre, its manual, and what customers ask about them."""

@@ -1,0 +1,1 @@
+"""What is made once, at development time, for the local embedding model."""

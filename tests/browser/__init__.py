@@ -1,0 +1,1 @@
+"""What people see: the widget and the dashboard in a real Chromium."""

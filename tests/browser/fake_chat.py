@@ -1,0 +1,223 @@
+"""A scripted chat.v1 server and the host page around it: what the widget meets in the wild, on demand."""
+
+import asyncio
+import base64
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+
+from chat_api.widget import widget_script
+
+Frame = dict[str, Any]
+
+HOST_PAGE = """<!doctype html><html lang="{lang}"><head><meta charset="utf-8"><title>Host page</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"></head><body>
+<h1>Harbour Lane Bicycles</h1><p>Repairs, rentals and parts since 1987.</p><div id="chat" class="box"></div>
+<script async src="{api}/widget.js" data-token-url="/token" {attributes}></script></body></html>"""
+
+
+@dataclass
+class Sources:
+    """The sources offered, as the protocol has them."""
+
+    items: Sequence[Frame]
+
+
+@dataclass
+class Delta:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass
+class Done:
+    """The end; `text` defaults to all deltas so far, and `more` overrides any field."""
+
+    citations: Sequence[int] = ()
+    finish_reason: str = "stop"
+    more: Frame = field(default_factory=dict)
+
+
+@dataclass
+class Error:
+    """An error frame for the question."""
+
+    code: str
+    more: Frame = field(default_factory=dict)
+
+
+@dataclass
+class Close:
+    """Cuts the connection with this code."""
+
+    code: int
+
+
+class Hold:
+    """Waits until the test lets go."""
+
+
+class UntilStop:
+    """Waits for the visitor's stop."""
+
+
+Step = Sources | Delta | Done | Error | Close | Hold | UntilStop
+
+
+class FakeChat:
+    """What the server will do, and what it has seen. Set up by the test's thread, played in the server's."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """As new, for the next test on the same server."""
+        self.bot: Frame = {
+            "name": "Harbour Lane",
+            "welcome_message": "Hello! Ask about repairs.",
+            "sample_questions": ["When are you open?"],
+            "disclaimer": "Answers can be wrong.",
+        }
+        self.refusals: deque[int] = deque()
+        self.plays: deque[Sequence[Step]] = deque()
+        self.received: list[Frame] = []
+        self.connections = 0
+        self.tokens = 0
+        self.token_lifetime_s = 3600
+        self.visitor = "visitor-1"
+        self.attributes = ""
+        self.lang = "en"
+        self.go = threading.Event()
+
+    def frames(self, kind: str) -> list[Frame]:
+        """The frames of this type that the widget sent so far."""
+        return [frame for frame in self.received if frame["type"] == kind]
+
+    def token(self) -> str:
+        """An unsigned token: only its lifetime and identity are of interest to a widget."""
+        self.tokens += 1
+        claims = {
+            "iat": 1_700_000_000,
+            "exp": 1_700_000_000 + self.token_lifetime_s,
+            "sub": self.visitor,
+            "bot_id": "b",
+            "org_id": "o",
+            "n": self.tokens,
+        }
+        payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+        return f"e30.{payload}.c2ln"
+
+    async def serve(self, socket: WebSocket) -> None:
+        """One connection: first frame, greeting or refusal, then questions until it ends."""
+        self.connections += 1
+        await socket.accept("chat.v1")
+        self.received.append(await socket.receive_json())
+        if self.refusals:
+            await socket.close(self.refusals.popleft())
+            return
+        await socket.send_json(
+            {
+                "type": "ready",
+                "bot": self.bot,
+                "conversation_id": f"conversation-{self.connections}",
+                "expires_at": None,
+            }
+        )
+        stopped = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                try:
+                    frame = await socket.receive_json()
+                except (WebSocketDisconnect, RuntimeError):
+                    return
+                self.received.append(frame)
+                if frame["type"] == "ask":
+                    stopped.clear()
+                    tasks.create_task(self._play(socket, frame["id"], self.plays.popleft(), stopped))
+                elif frame["type"] == "stop":
+                    stopped.set()
+
+    async def _play(self, socket: WebSocket, turn: str, steps: Sequence[Step], stopped: asyncio.Event) -> None:
+        text, seq = "", 0
+        for step in steps:
+            frame: Frame = {}
+            match step:
+                case Sources(items):
+                    frame = {"type": "sources", "sources": list(items)}
+                case Delta(piece):
+                    text += piece
+                    frame = {"type": "delta", "text": piece}
+                case Done(citations, reason, more):
+                    frame = {
+                        "type": "done",
+                        "message_id": f"m-{turn}",
+                        "text": text,
+                        "citations": list(citations),
+                        "finish_reason": reason,
+                        **more,
+                    }
+                case Error(code, more):
+                    frame = {"type": "error", "code": code, "message": "From the server.", **more}
+                case Close(code):
+                    await socket.close(code)
+                    return
+                case Hold():
+                    await asyncio.to_thread(self.go.wait, 20)
+                case UntilStop():
+                    await asyncio.wait_for(stopped.wait(), 20)
+            if frame:
+                seq += 1
+                await socket.send_json({"id": turn, "seq": seq, **frame})
+
+
+def create_app(chat: FakeChat) -> FastAPI:
+    """The host's site and the API in one application; the test gives them two names, so that they are two origins."""
+    app = FastAPI(openapi_url=None)
+
+    @app.get("/widget.js")
+    def script() -> Response:
+        return Response(widget_script(), media_type="text/javascript")
+
+    @app.get("/token")
+    def token() -> dict[str, str]:
+        return {"token": chat.token()}
+
+    @app.get("/")
+    def page(request: Request) -> Response:
+        api = f"http://127.0.0.1:{request.url.port}"
+        policy = f"default-src 'none'; script-src {api}; connect-src 'self' ws://127.0.0.1:{request.url.port}; base-uri 'none'; require-trusted-types-for 'script'"
+        body = HOST_PAGE.format(api=api, attributes=chat.attributes, lang=chat.lang)
+        return Response(body, media_type="text/html", headers={"Content-Security-Policy": policy})
+
+    @app.websocket("/api/chat/ws")
+    async def socket(websocket: WebSocket) -> None:
+        await chat.serve(websocket)
+
+    return app
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[int]:
+    """Serves the application on a free loopback port, which is given."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the fake server did not start")
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(10)

@@ -1,0 +1,1 @@
+"""Tests of the floor that the API and the workers stand on."""

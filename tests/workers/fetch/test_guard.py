@@ -1,0 +1,154 @@
+"""No forbidden address is ever dialled, however it is spelled and whichever way leads there: listeners count connects."""
+
+import itertools
+import socket
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from chat_api.core.errors import BlockedAddress, InvalidUrl
+from tests.workers.fetch.loopback import Site, client_of, redirect, reply, serving
+
+EVERYTHING = "0.0.0.0/0,::/0"
+
+
+def spellings_of_loopback() -> list[str]:
+    """Hosts that browsers or resolvers take for 127.0.0.1, 0.0.0.0 or ::1."""
+    forms = {"0x{:x}": "0x{:x}", "0{:o}": "0{:o}", "{}": "{}", "0X00{:X}": "0X00{:X}", "000{:o}": "000{:o}"}
+    parts = [(127, 0, 0, 1), (127, 0, 1), (127, 1), (0x7F000001,)]
+    hosts = []
+    for numbers in parts:
+        for chosen in itertools.product(forms, repeat=len(numbers)):
+            hosts.append(".".join(form.format(number) for form, number in zip(chosen, numbers, strict=True)))
+    hosts += [f"{host}." for host in hosts[::7]]
+    hosts += ["１２７.０.０.１", "⑫⑦.⓪.⓪.①", "127。0。0。1", "127.0.0.1．", "0", "0.0", "0x0", "00.0.0.0", "0.0.0.0"]
+    hosts += ["[::1]", "[0:0:0:0:0:0:0:1]", "[::]", "[::127.0.0.1]", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]"]
+    hosts += ["[0::ffff:0:0]", "[64:ff9b::7f00:1]", "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]", "[2001::80ff:fffe]"]
+    return list(dict.fromkeys(hosts))
+
+
+LOOPBACK = spellings_of_loopback()
+
+
+@pytest.fixture
+def sentinels() -> Iterator[list[Site]]:
+    """Listeners on 127.0.0.1 and, where there is IPv6, on ::1, that nobody may reach."""
+    with serving({"/": reply(b"secret")}) as four:
+        if not socket.has_dualstack_ipv6():
+            yield [four]
+            return
+        with serving({"/": reply(b"secret")}, family=socket.AF_INET6) as six:
+            yield [four, six]
+
+
+def outcomes(urls: Sequence[str], door: Site | None = None, allow: str = "") -> Counter[str]:
+    """What becomes of each address, asked for directly or behind a redirect of `door`."""
+    found: Counter[str] = Counter()
+    with client_of(*([door] if door else []), allow=allow) as client:
+        for number, url in enumerate(urls):
+            if door:
+                # Header bytes on the wire: names beyond ASCII come as UTF-8.
+                door.pages[f"/{number}"] = redirect(url)
+            try:
+                client.get(door.url(f"/{number}") if door else url)
+                found["reached"] += 1
+            except (BlockedAddress, InvalidUrl) as error:
+                found[error.code] += 1
+            except Exception as error:
+                found[type(error).__name__] += 1
+    return found
+
+
+def test_no_spelling_of_loopback_is_dialled(sentinels: list[Site]) -> None:
+    urls = [f"http://{host}:{site.port}/" for host in LOOPBACK for site in sentinels]
+    assert len(urls) >= 800
+    assert set(outcomes(urls)) <= {"blocked_address", "invalid_url"}
+    assert [site.connects for site in sentinels] == [0] * len(sentinels)
+
+
+def test_no_redirect_leads_to_loopback(sentinels: list[Site]) -> None:
+    urls = [f"http://{host}:{site.port}/" for host in LOOPBACK[::3] for site in sentinels]
+    with serving() as door:
+        found = outcomes(urls, door)
+    assert set(found) <= {"blocked_address", "invalid_url"}
+    assert found["blocked_address"] > 200
+    assert [site.connects for site in sentinels] == [0] * len(sentinels)
+
+
+def test_without_the_guard_the_same_spellings_reach_the_listeners(sentinels: list[Site]) -> None:
+    urls = [f"http://{host}:{sentinels[0].port}/" for host in LOOPBACK[::40]]
+    assert outcomes(urls, allow=EVERYTHING)["reached"] == len(urls) == sentinels[0].connects
+
+
+FORBIDDEN_ANSWERS = [
+    ["127.0.0.1"],
+    ["0.0.0.0"],
+    ["10.0.0.1"],
+    ["169.254.169.254"],
+    ["::1"],
+    ["::ffff:127.0.0.1"],
+    ["64:ff9b::7f00:1"],
+    ["fe80::1%lo"],
+    ["1.1.1.1", "127.0.0.1"],
+    ["2606:4700::1111", "::1"],
+    ["not an address"],
+    ["1.1.1.1", "also none"],
+]
+
+
+@pytest.mark.parametrize("answer", FORBIDDEN_ANSWERS, ids=" ".join)
+def test_no_name_leads_to_a_forbidden_address(answer: list[str], sentinels: list[Site]) -> None:
+    with client_of(resolve=lambda host, port: answer) as client:
+        for site in sentinels:
+            with pytest.raises(BlockedAddress) as blocked:
+                client.get(site.url(host="www.example.com"))
+            assert "www.example.com" in blocked.value.message
+            assert answer[0] not in blocked.value.message
+    assert [site.connects for site in sentinels] == [0] * len(sentinels)
+
+
+class Rebinding:
+    """A resolver that says one thing first and another from then on."""
+
+    def __init__(self, first: str, then: str) -> None:
+        self._answers = itertools.chain([first], itertools.repeat(then))
+        self.asked = 0
+
+    def __call__(self, host: str, port: int) -> list[str]:
+        self.asked += 1
+        return [next(self._answers)]
+
+
+def test_a_name_is_resolved_once_and_that_very_address_is_dialled() -> None:
+    resolve = Rebinding("127.0.0.1", "127.0.0.2")
+    with serving({"/": reply(b"page")}) as site, client_of(site, resolve=resolve) as client:
+        assert client.get(site.url(host="www.example.com")).body == b"page"
+        assert (resolve.asked, site.connects) == (1, 1)
+
+
+def test_a_name_that_changes_its_mind_between_two_requests_is_blocked(sentinels: list[Site]) -> None:
+    with serving({"/": reply(b"page", Connection="close")}) as site:
+        site.pages["/"] = reply(b"page")
+        with client_of(site, resolve=Rebinding("127.0.0.1", "10.0.0.1")) as client:
+            assert client.get(site.url(host="one.example.com")).body == b"page"
+            with pytest.raises(BlockedAddress):
+                client.get(site.url(host="other.example.com"))
+
+
+def test_an_allowed_port_does_not_open_its_neighbours(sentinels: list[Site]) -> None:
+    with serving({"/": reply(b"page")}) as site, client_of(site) as client:
+        assert client.get(site.url()).body == b"page"
+        with pytest.raises(BlockedAddress):
+            client.get(sentinels[0].url())
+    assert sentinels[0].connects == 0
+
+
+def test_a_name_is_let_through_as_written() -> None:
+    with serving({"/": reply(b"page")}) as site:
+        with client_of(allow=f"intranet.example:{site.port}", resolve=lambda host, port: ["127.0.0.1"]) as client:
+            assert client.get(site.url(host="intranet.example")).body == b"page"
+            with pytest.raises(BlockedAddress):
+                client.get(site.url(host="other.example"))
+            with pytest.raises(BlockedAddress):
+                client.get(site.url())

@@ -1,0 +1,1 @@
+"""The training side: claims runs, fetches, extracts, chunks, embeds and stores sources."""

@@ -1,0 +1,57 @@
+"""`python -m workers`: the pool of RQ workers and its sweeper; `--sweeper-only` runs the sweeper alone."""
+
+import argparse
+import signal
+import sys
+import threading
+
+import structlog
+from prometheus_client import start_http_server
+
+from chat_api.core.database import make_engines
+from chat_api.core.settings import Settings, load_settings
+from chat_api.core.telemetry import configure_logging
+from workers.bootstrap import connect_redis, holder_name
+from workers.fetch.addresses import AddressGuard
+from workers.pool import STOP_WITHIN_S, Pool
+from workers.sweeper import Sweeper
+
+log = structlog.get_logger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs until SIGTERM or SIGINT; 0 then, 2 when the settings don't allow a start."""
+    parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
+    parser.add_argument("--sweeper-only", action="store_true", help="run the sweeper and no worker")
+    parser.add_argument("--workers", type=int, help="worker processes (default: WORKERS)")
+    options = parser.parse_args(arguments)
+    settings = load_settings()
+    configure_logging(settings)
+    _check(settings)
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: ended.set())
+    sweeper = Sweeper(make_engines(settings), connect_redis(settings), settings.queue_name, holder_name())
+    sweeping = threading.Thread(target=sweeper.run, args=(ended,), name="sweeper")
+    sweeping.start()
+    if options.sweeper_only:
+        ended.wait()
+    else:
+        Pool(settings, options.workers or settings.workers).run(ended)
+    sweeping.join(STOP_WITHIN_S)
+    return 0
+
+
+def _check(settings: Settings) -> None:
+    try:
+        AddressGuard.parse(settings.fetch_allow)
+    except ValueError as error:
+        sys.exit(f"settings: {error}")
+    if settings.fetch_allow:
+        log.warning("address_guard_opened", fetch_allow=settings.fetch_allow)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Owns what a body is, told by its content; the declared type and the name only decide between kinds of text."""
+
+import json
+import re
+from enum import StrEnum
+from pathlib import PurePosixPath
+
+from chat_api.core.errors import MalformedDocument, NoText, UnsupportedType
+from workers.extract.encoding import decode, wide_text
+
+
+class Kind(StrEnum):
+    """What can be read, by media type."""
+
+    PDF = "application/pdf"
+    HTML = "text/html"
+    MARKDOWN = "text/markdown"
+    TEXT = "text/plain"
+
+
+_SNIFF = 4096
+_SUFFIXES = {
+    ".pdf": Kind.PDF,
+    ".html": Kind.HTML,
+    ".htm": Kind.HTML,
+    ".xhtml": Kind.HTML,
+    ".md": Kind.MARKDOWN,
+    ".markdown": Kind.MARKDOWN,
+    ".mdx": Kind.MARKDOWN,
+    ".txt": Kind.TEXT,
+    ".text": Kind.TEXT,
+}
+_TYPES = {
+    "application/pdf": Kind.PDF,
+    "application/x-pdf": Kind.PDF,
+    "text/html": Kind.HTML,
+    "application/xhtml+xml": Kind.HTML,
+    "text/markdown": Kind.MARKDOWN,
+    "text/x-markdown": Kind.MARKDOWN,
+}
+_ARCHIVED = (
+    (b"word/", "a Word document"),
+    (b"xl/", "an Excel workbook"),
+    (b"ppt/", "a PowerPoint presentation"),
+    (b"opendocument.text", "an OpenDocument text"),
+    (b"opendocument", "an OpenDocument file"),
+    (b"epub+zip", "an EPUB book"),
+)
+_SIGNATURES = (
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"GIF8", "a GIF image"),
+    (0, b"BM", "a bitmap image"),
+    (0, b"II*\0", "a TIFF image"),
+    (0, b"MM\0*", "a TIFF image"),
+    (8, b"WEBP", "a WebP image"),
+    (8, b"WAVE", "an audio file"),
+    (4, b"ftyp", "a video or image file"),
+    (0, b"\x1aE\xdf\xa3", "a video file"),
+    (0, b"OggS", "an audio file"),
+    (0, b"ID3", "an audio file"),
+    (0, b"\xff\xfb", "an audio file"),
+    (0, b"fLaC", "an audio file"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"BZh", "a bzip2 archive"),
+    (0, b"\xfd7zXZ\0", "an xz archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (0, b"Rar!\x1a\x07", "a RAR archive"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"MZ", "a program"),
+    (0, b"SQLite format 3\0", "a database"),
+    (0, b"wOF", "a font"),
+    (0, b"{\\rtf", "an RTF document"),
+    (0, b"%!PS", "a PostScript document"),
+)
+_PRINTABLE_MAGIC = frozenset(
+    {b"BM", b"MZ", b"ID3", b"wOF", b"BZh", b"OggS", b"ftyp", b"WEBP", b"WAVE", b"GIF8", b"fLaC"}
+)
+_CONTROL = bytes({*range(0x20), 0x7F} - set(b"\t\n\r\f\b\x1b"))
+_LEADING = re.compile(r"(?:\s|<!--.*?-->|<\?xml[^>]*\?>)+", re.DOTALL)
+_PAGE = re.compile(r"(?:<!doctype\s+html|<html)\b", re.IGNORECASE)
+_MARKUP = re.compile(
+    r"<(?:head|body|title|meta|link|script|style|main|article|section|header|nav|div|p|h[1-6]|table|ul|ol|dl|a|br|span"
+    r"|b|img|iframe|font|center)\b",
+    re.IGNORECASE,
+)
+_TAG = re.compile(r"</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_MARKDOWN_SIGNS = (
+    re.compile(r"^#{1,6} \S", re.MULTILINE),
+    re.compile(r"^(?:```|~~~)", re.MULTILINE),
+    re.compile(r"\[[^\]\n]+\]\((?:https?:|/|\./|#|mailto:)[^)\s]*\)"),
+    re.compile(r"^\|?\s*:?-{3,}:?\s*\|", re.MULTILINE),
+    re.compile(r"^(?:=|-){3,}\s*$", re.MULTILINE),
+    re.compile(r"\*\*[^*\n]+\*\*"),
+)
+
+
+def detect(body: bytes, *, media_type: str | None = None, filename: str | None = None) -> Kind:
+    """What the body is. Raises UnsupportedType, naming what it seems to be, NoText and MalformedDocument."""
+    hint = _hint(media_type, filename)
+    if not body.strip(b" \t\r\n\f\0\xef\xbb\xbf"):
+        raise NoText("The file is empty: there is no text to learn from.")
+    binary = _binary(body)
+    if body.startswith(b"%PDF-") or (b"%PDF-" in body[:1024] and (binary or hint is Kind.PDF)):
+        return Kind.PDF
+    if name := _foreign(body, binary):
+        raise UnsupportedType(f"This is {name}. {UnsupportedType.__doc__}")
+    if binary:
+        if hint is Kind.PDF:
+            raise MalformedDocument
+        raise UnsupportedType(f"This is an unknown binary file. {UnsupportedType.__doc__}")
+    return _text_kind(body, hint)
+
+
+def _hint(media_type: str | None, filename: str | None) -> Kind | None:
+    suffix = _SUFFIXES.get(PurePosixPath((filename or "").lower()).suffix)
+    return suffix or _TYPES.get((media_type or "").lower())
+
+
+def _foreign(body: bytes, binary: bool) -> str | None:
+    if body.startswith(b"PK\x03\x04"):
+        inside = body[:_SNIFF] + body[-_SNIFF:]
+        return next((name for sign, name in _ARCHIVED if sign in inside), "a zip archive")
+    for offset, magic, name in _SIGNATURES:
+        if body.startswith(magic, offset) and (binary or magic not in _PRINTABLE_MAGIC):
+            return name
+    return None
+
+
+def _binary(body: bytes) -> bool:
+    if wide_text(body):
+        return False
+    sample = body[:65_536]
+    control = len(sample) - len(sample.translate(None, _CONTROL))
+    return b"\0" in sample.strip(b"\0") or control > len(sample) // 100
+
+
+def _text_kind(body: bytes, hint: Kind | None) -> Kind:
+    text = decode(body[: 4 * _SNIFF]).text
+    start = _LEADING.sub("", text[:_SNIFF], count=1) if _LEADING.match(text) else text
+    if _PAGE.match(start):
+        return Kind.HTML
+    if hint is Kind.MARKDOWN:
+        return hint
+    if _MARKUP.match(start) or (hint is Kind.HTML and _TAG.search(text)):
+        return Kind.HTML
+    if text.lstrip("\ufeff \t\r\n").startswith("<?xml") or start.startswith("<svg"):
+        raise UnsupportedType(f"This is an XML file. {UnsupportedType.__doc__}")
+    if start.startswith(("{", "[")) and _is_json(body):
+        raise UnsupportedType(f"This is a JSON file. {UnsupportedType.__doc__}")
+    signs = sum(bool(sign.search(text)) for sign in _MARKDOWN_SIGNS)
+    return Kind.MARKDOWN if signs >= 2 and hint is not Kind.TEXT else Kind.TEXT
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(decode(body).text), dict | list)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,92 @@
+"""Owns which reader a body goes to, and what every document has in common afterwards: clean strings and a title."""
+
+import encodings
+import importlib
+import pkgutil
+from dataclasses import replace
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from chat_api.core.errors import NoText
+from workers.documents import Document, Fetched
+from workers.extract.clean import clean_document
+from workers.extract.detect import Kind, detect
+from workers.extract.html import extract_html
+from workers.extract.markdown import extract_markdown
+from workers.extract.pdf import extract_pdf
+from workers.extract.pdf_lines import read_with_pypdf
+from workers.extract.text import extract_text
+
+_MAX_TITLE = 300
+
+
+def extract(fetched: Fetched, *, filename: str | None = None) -> Document:
+    """What was fetched as structured text, read in this very process: only for bytes that are trusted, or in a child.
+
+    `filename` is a hint, like the address's last part. Raises UnsupportedType, EncryptedDocument, MalformedDocument,
+    NoText, NeedsRendering, TooLarge.
+    """
+    name = filename or _last_part(fetched.url)
+    kind = detect(fetched.body, media_type=fetched.media_type, filename=name)
+    document = clean_document(_read(kind, fetched))
+    if not any(char.isalnum() for block in document.blocks for char in block.text):
+        raise NoText
+    title = document.title or _first_heading(document) or _stem(name) or urlsplit(fetched.url).hostname or fetched.url
+    return replace(document, title=title[:_MAX_TITLE].strip())
+
+
+def _read(kind: Kind, fetched: Fetched) -> Document:
+    if kind is Kind.PDF:
+        return extract_pdf(fetched.body)
+    if kind is Kind.HTML:
+        return extract_html(fetched.body, url=fetched.url, charset=fetched.charset)
+    if kind is Kind.MARKDOWN:
+        return extract_markdown(fetched.body, charset=fetched.charset)
+    return extract_text(fetched.body, charset=fetched.charset)
+
+
+def _last_part(url: str) -> str:
+    try:
+        return unquote(PurePosixPath(urlsplit(url).path).name)
+    except ValueError:
+        return ""
+
+
+def _first_heading(document: Document) -> str:
+    return next((" ".join(block.text.split()) for block in document.blocks if block.kind == "heading"), "")
+
+
+def _stem(name: str) -> str:
+    """A file's name as a title: without suffix, its separators made spaces."""
+    return " ".join(PurePosixPath(name).stem.replace("_", " ").replace("-", " ").split())
+
+
+def warm_up() -> None:
+    """Reads a small document of each kind, so that nothing is left to be imported or opened later."""
+    for module in pkgutil.iter_modules(encodings.__path__):
+        if module.name not in {"mbcs", "oem"}:  # Windows'
+            importlib.import_module(f"encodings.{module.name}")
+    for sample in _SAMPLES:
+        extract(Fetched("https://example.com/", 200, sample))
+    read_with_pypdf(_SAMPLE_PDF)
+
+
+_SAMPLE_PDF = b"""%PDF-1.4
+1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj
+2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj
+3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 200]/Contents 4 0 R
+/Resources<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>endobj
+4 0 obj<</Length 40>>stream
+BT /F1 12 Tf 20 100 Td (A sample) Tj ET
+endstream endobj
+trailer<</Root 1 0 R/Size 5>>
+startxref
+0
+%%EOF"""
+_SAMPLES = (
+    _SAMPLE_PDF,
+    b"<html><body><nav><a href='/'>Home</a></nav><h1>A</h1><p>Sample.</p><table><tr><th>B<td>C</table></body></html>",
+    b"# A sample\n\n- **one**\n- [two](https://example.com)\n\n```\ncode\n```\n",
+    "Grüße aus Köln, ein Beispiel – für ältere Dateien.".encode("cp1252"),
+    "Пример текста в старой кодировке, без объявления.".encode("koi8-r"),
+)

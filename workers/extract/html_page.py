@@ -1,0 +1,112 @@
+"""Owns what an HTML page says of itself: title, language, canonical address, links."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+from lxml import etree, html
+
+from workers.extract.clean import clean_line
+from workers.extract.html_blocks import flat
+
+_SEPARATOR = re.compile(r"\s+(?:[|–—·»•:]|::|-)\s+")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{1,8})*")
+_MAX_LINK = 2048
+
+
+class Page(NamedTuple):
+    """What the page declares; addresses are absolute."""
+
+    title: str
+    language: str | None
+    canonical_url: str | None
+    links: tuple[str, ...]
+
+
+def parse(markup: str) -> Any | None:
+    """The page's element tree (lxml), or None when there is no element in it."""
+    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
+    data = markup.replace("\0", "").encode("utf-8", "replace")
+    try:
+        return html.document_fromstring(data, parser=parser)
+    except etree.ParserError:
+        return None
+
+
+def describe(tree: Any, url: str) -> Page:
+    """What the page at `url` says of itself; the title may be empty."""
+    base = _base(tree, url)
+    return Page(_title(tree, url), _language(tree), _canonical(tree, base), tuple(dict.fromkeys(_links(tree, base))))
+
+
+def _base(tree: Any, url: str) -> str:
+    declared = next((element.get("href") for element in tree.iter("base") if element.get("href")), None)
+    return (_absolute(url, declared) if declared else None) or url
+
+
+def _absolute(base: str, reference: str) -> str | None:
+    """The http(s) address without fragment, or None."""
+    try:
+        address = urldefrag(urljoin(base, "".join(reference.split("\n")).strip())).url
+        parts = urlsplit(address)
+        good = parts.scheme in {"http", "https"} and parts.hostname and " " not in address
+    except ValueError:
+        return None
+    return address if good and len(address) <= _MAX_LINK else None
+
+
+def _links(tree: Any, base: str) -> Iterator[str]:
+    for element in tree.iter("a", "area"):
+        reference = element.get("href")
+        if reference and not reference.lstrip().startswith("#") and (link := _absolute(base, reference)):
+            yield link
+
+
+def _canonical(tree: Any, base: str) -> str | None:
+    for element in tree.iter("link"):
+        if "canonical" in (element.get("rel") or "").lower().split() and element.get("href"):
+            return _absolute(base, element.get("href"))
+    return None
+
+
+def _language(tree: Any) -> str | None:
+    declared = tree.get("lang") or tree.get("xml:lang") or _meta(tree, "content-language") or ""
+    tag = declared.split(",")[0].strip().lower().replace("_", "-")
+    return tag if _LANGUAGE.fullmatch(tag) else None
+
+
+def _meta(tree: Any, name: str) -> str:
+    for element in tree.iter("meta"):
+        if name in {(element.get(key) or "").lower() for key in ("property", "name", "http-equiv")}:
+            return clean_line(element.get("content") or "")
+    return ""
+
+
+def _title(tree: Any, url: str) -> str:
+    headings = [text for element in tree.iter("h1") if (text := clean_line(flat(element, heading=True)))]
+    element = next(tree.iter("title"), None)
+    declared = _meta(tree, "og:title") or (clean_line(element.text_content()) if element is not None else "")
+    if not declared:
+        return headings[0] if headings else ""
+    if headings and headings[0].casefold() in declared.casefold():
+        return headings[0]
+    return _without_site(declared, _meta(tree, "og:site_name"), url)
+
+
+def _without_site(title: str, site: str, url: str) -> str:
+    parts = _SEPARATOR.split(title)
+    host = _letters(urlsplit(url).hostname or "")
+    kept = [part for part in parts if part.casefold() != site.casefold() and not _names_host(part, host)]
+    if len(kept) == len(parts) or not kept:
+        return title
+    return kept[0] if len(kept) == 1 else " – ".join(kept)
+
+
+def _names_host(part: str, host: str) -> bool:
+    letters = _letters(part)
+    return len(letters) >= 3 and letters in host
+
+
+def _letters(text: str) -> str:
+    return "".join(char for char in text.casefold() if char.isalnum())

@@ -1,0 +1,137 @@
+"""Owns what of an HTML page is never text: code, controls, navigation, and what the page hides from its readers."""
+
+import re
+from typing import Any
+
+_CODE = [
+    "head",
+    "script",
+    "style",
+    "template",
+    "noscript",
+    "iframe",
+    "object",
+    "embed",
+    "svg",
+    "canvas",
+    "audio",
+    "video",
+    "select",
+    "textarea",
+    "input",
+    "option",
+    "datalist",
+    "progress",
+    "meter",
+    "map",
+]
+_ROLES = frozenset(
+    ["navigation", "banner", "contentinfo", "search", "dialog", "alertdialog", "menu", "menubar", "toolbar", "tablist"]
+)
+_HIDING = re.compile(
+    r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|opacity\s*:\s*0*(?:\.0*)?\s*(?:;|!|$)"
+    r"|font-size\s*:\s*0(?:\.0*)?(?:px|pt|em|rem|%)?\s*(?:;|!|$)|(?:text-indent|left|top)\s*:\s*-\d{3,})",
+    re.IGNORECASE,
+)
+_CONSENT = re.compile(r"cookie|consent|gdpr|onetrust|didomi|usercentrics", re.IGNORECASE)
+_SUSPECT = re.compile(
+    r"(?:^|[\s_-])(?:breadcrumbs?|crumbs?|share|sharing|social|newsletter|subscribe|signup|related|recommended|pager"
+    r"|pagination|feedback|votes?|helpful|rating|toc|table-of-contents|on-this-page|nav|navbar|navigation|menu|sidebar|aside"
+    r"|footer|header|topbar|banner|promo|advert|ads?|sponsored|comments?|skip|widget|popup|modal|author-bio|tags)"
+    r"(?:$|[\s_-])",
+    re.IGNORECASE,
+)
+_FORM_WORDS, _BAR_WORDS = 60, 150
+
+
+def drop_hidden(tree: Any) -> int:
+    """Takes out of the tree what browsers don't show; how many words that were."""
+    revealed = {name for element in tree.iter() for name in (element.get("aria-controls") or "").split()}
+    doomed = [element for element in tree.iter() if _hidden(element, revealed)]
+    dropped = 0
+    for element in doomed:
+        if _attached(element, tree):
+            dropped += 0 if _inside(element, {"nav", "header", "footer"}) else _shown_words(element)
+            element.drop_tree()
+    return dropped
+
+
+def drop_furniture(tree: Any) -> None:
+    """Takes out of the tree what is never a page's own text: scripts, controls, navigation, consent bars."""
+    for element in list(tree.iter()):
+        if element is not tree and _attached(element, tree) and _furniture(element):
+            element.drop_tree()
+
+
+def suspect(element: Any) -> bool:
+    """Whether the element's name, or its place, is one that furniture often has."""
+    if element.tag == "footer" and not _inside(element, {"blockquote"}):
+        return True
+    if element.tag in {"header", "aside"} and not _inside(element, {"main", "article"}):
+        return True
+    if element.tag in {"main", "article", "body", "html"}:
+        return False
+    return bool(_SUSPECT.search(f"{element.get('class') or ''} {element.get('id') or ''}"))
+
+
+def main_container(tree: Any) -> Any | None:
+    """The element that the page itself marks as its main text, or None."""
+    found = [*tree.iter("main"), *tree.xpath("//*[@role='main']"), *tree.xpath("//*[@itemprop='articleBody']")]
+    if found:
+        return found[0]
+    articles = [element for element in tree.iter("article") if not _inside(element, {"article"})]
+    return articles[0] if len(articles) == 1 else None
+
+
+def words(text: str) -> int:
+    """How many words the text has; a script without spaces counts a word for every two characters."""
+    return sum(max(1, len(word) // 2 if not word.isascii() and len(word) > 20 else 1) for word in text.split())
+
+
+def _hidden(element: Any, revealed: set[str]) -> bool:
+    if element.tag in {"html", "body"}:
+        return False
+    if element.get("hidden") is not None and element.get("hidden") != "until-found":
+        return element.get("id") not in revealed and element.get("role") != "tabpanel"
+    if _HIDING.search(element.get("style") or ""):
+        # What a visible control unfolds is for readers: accordions, tabs.
+        return element.get("id") not in revealed and element.get("role") != "tabpanel"
+    return element.get("aria-hidden") == "true" and words(element.text_content()) <= 3
+
+
+def _shown_words(element: Any) -> int:
+    """Words that were written as text: neither code nor navigation."""
+    if _furniture(element):
+        return 0
+    return words(element.text or "") + sum(_shown_words(child) + words(child.tail or "") for child in element)
+
+
+def _furniture(element: Any) -> bool:
+    tag, role = element.tag, (element.get("role") or "").lower()
+    if tag in _CODE or tag in {"nav", "dialog"} or role in _ROLES:
+        return True
+    if tag == "footer":
+        return not _inside(element, {"main", "article", "blockquote"})
+    if tag == "button":
+        return not _inside(element, {"h1", "h2", "h3", "h4", "h5", "h6", "dt", "summary"}) and not element.get(
+            "aria-controls"
+        )
+    if tag == "form":
+        return words(element.text_content()) < _FORM_WORDS
+    return _consent(element)
+
+
+def _consent(element: Any) -> bool:
+    """A cookie bar by its name; a page about cookies is longer, or marked as the main text."""
+    name = f"{element.get('class') or ''} {element.get('id') or ''}"
+    if not _CONSENT.search(name) or element.tag in {"html", "body", "main", "article"} or _inside(element, {"main"}):
+        return False
+    return words(element.text_content()) < _BAR_WORDS
+
+
+def _inside(element: Any, tags: set[str]) -> bool:
+    return any(ancestor.tag in tags for ancestor in element.iterancestors())
+
+
+def _attached(element: Any, tree: Any) -> bool:
+    return element is tree or any(ancestor is tree for ancestor in element.iterancestors())

@@ -1,0 +1,97 @@
+"""Owns how an HTML table becomes a Markdown table, and which tables are only layout."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_MAX_SPAN = 50
+_STRUCTURE = ("table", "pre", "h1", "h2", "h3", "h4", "ul", "ol", "dl", "form")
+
+
+def is_layout(table: Any) -> bool:
+    """Whether the table only arranges a page: it says so, has one column, or holds structure in cells without heads."""
+    if table.get("role") in {"presentation", "none"}:
+        return True
+    rows = list(_rows(table))
+    if not rows or max(len(list(_cells(row))) for row in rows) < 2:
+        return True
+    if any(True for _ in table.iter("pre")) or sum(1 for _ in table.iter("table")) > 1:
+        return True
+    headed = any(True for _ in table.iter("th", "thead"))
+    return not headed and any(True for _ in table.iter(*_STRUCTURE[2:]))
+
+
+def markdown_table(table: Any, text_of: Callable[[Any], str]) -> str:
+    """The table as Markdown; a value that spans rows stands in each, one that spans columns in the
+    first, in heads in each."""
+    grid = [(_is_header(row), cells) for row, cells in _grid(table, text_of) if any(cells)]
+    if not grid:
+        return ""
+    width = max(len(cells) for _, cells in grid)
+    heads = next((index for index, (head, cells) in enumerate(grid) if not head or (index and not any(cells[1:]))), 1)
+    header = _merged([cells for _, cells in grid[:heads]], width)
+    lines = [_line(header, width), "|" + " --- |" * width]
+    return "\n".join([*lines, *(_line(cells, width) for _, cells in grid[heads:])])
+
+
+def _merged(rows: list[list[str]], width: int) -> list[str]:
+    """One header row of several: `Price` over `net` and `gross` gives `Price net` and `Price gross`."""
+    columns = [[row[index] for row in rows if index < len(row) and row[index]] for index in range(width)]
+    return [" ".join(dict.fromkeys(texts)) for texts in columns]
+
+
+def _line(cells: list[str], width: int) -> str:
+    padded = [*cells, *[""] * (width - len(cells))]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in padded) + " |"
+
+
+def _rows(table: Any) -> Iterator[Any]:
+    for row in table.iter("tr"):
+        if next(row.iterancestors("table"), None) is table:
+            yield row
+
+
+def _cells(row: Any) -> Iterator[Any]:
+    return (cell for cell in row.iterchildren("td", "th"))
+
+
+def _is_header(row: Any) -> bool:
+    parent = row.getparent()
+    return parent.tag == "thead" or all(cell.tag == "th" or _bold(cell) for cell in _cells(row))
+
+
+def _bold(cell: Any) -> bool:
+    return (
+        len(cell) == 1
+        and cell[0].tag in {"b", "strong"}
+        and not (cell.text or "").strip() + (cell[0].tail or "").strip()
+    )
+
+
+def _grid(table: Any, text_of: Callable[[Any], str]) -> Iterator[tuple[Any, list[str]]]:
+    carried: dict[int, tuple[int, str]] = {}  # column → rows still to fill, value
+    for row in _rows(table):
+        cells: list[str] = []
+        repeats = _is_header(row) and len(list(_cells(row))) > 1
+        for cell in _cells(row):
+            _carry(cells, carried)
+            text, down = text_of(cell), _span(cell, "rowspan")
+            for offset in range(_span(cell, "colspan")):
+                value = text if repeats or not offset else ""
+                if down > 1:
+                    carried[len(cells)] = (down - 1, value)
+                cells.append(value)
+        _carry(cells, carried)
+        yield row, cells
+
+
+def _carry(cells: list[str], carried: dict[int, tuple[int, str]]) -> None:
+    while len(cells) in carried:
+        rows, value = carried.pop(column := len(cells))
+        cells.append(value)
+        if rows > 1:
+            carried[column] = (rows - 1, value)
+
+
+def _span(cell: Any, name: str) -> int:
+    value = cell.get(name) or "1"
+    return min(int(value), _MAX_SPAN) if value.isdecimal() and len(value) < 5 and int(value) > 0 else 1

@@ -1,0 +1,62 @@
+"""Owns PDF files: their text with page numbers, and what is said when there is none."""
+
+import re
+from collections.abc import Iterable
+
+from chat_api.core.errors import NoText
+from workers.documents import Document
+from workers.extract.pdf_layout import blocks_of, largest_text
+from workers.extract.pdf_lines import Paged, read_pdf
+
+_TOOL = re.compile(
+    r"^(?:Microsoft (?:Word|PowerPoint|Excel)\s*-\s*)|\.(?:docx?|pptx?|xlsx?|odt|indd|pdf|tex|rtf)$", re.IGNORECASE
+)
+_NO_TITLE = frozenset({"", "untitled", "unbenannt", "untitled document", "document", "title", "none", "null"})
+
+
+def extract_pdf(body: bytes) -> Document:
+    """The PDF's text as blocks; the title may be empty.
+
+    Raises EncryptedDocument, MalformedDocument, TooLarge, and NoText with the number of pages that were seen.
+    """
+    paged = read_pdf(body)
+    empty = [page.number for page in paged.pages if not any(map(_has_word, (line.text for line in page.lines)))]
+    count = len(paged.pages) + len(paged.unreadable)
+    if len(empty) == len(paged.pages):
+        raise NoText(f"There is no text to learn from: none of its {count} page(s) has a text layer; it may be a scan.")
+    return Document(
+        title=_title(paged.title) or (largest_text(paged.pages[0]) if paged.pages else ""),
+        blocks=tuple(blocks_of(paged.pages, paged.outline)),
+        media_type="application/pdf",
+        pages=count,
+        warnings=tuple(_warnings(body, paged, empty)),
+    )
+
+
+def _warnings(body: bytes, paged: Paged, empty: list[int]) -> Iterable[str]:
+    if empty:
+        yield f"Pages without text, perhaps scanned: {_ranges(empty)}."
+    if paged.unreadable:
+        yield f"Damaged pages that could not be read: {_ranges(paged.unreadable)}."
+    if paged.repaired or b"%%EOF" not in body[-2048:]:
+        yield "The file is damaged or incomplete; what could be read was taken."
+
+
+def _has_word(text: str) -> bool:
+    return any(map(str.isalnum, text))
+
+
+def _title(declared: str) -> str:
+    title = _TOOL.sub("", " ".join(declared.split())).strip()
+    return "" if title.casefold() in _NO_TITLE else title
+
+
+def _ranges(numbers: list[int]) -> str:
+    """`[1, 3, 4, 5]` as `1, 3–5`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("–".join(map(str, run)) for run in runs)

@@ -1,0 +1,167 @@
+"""Owns what a PDF says page by page: lines with their places, outline and title; pdfium reads, pypdf is the fallback."""
+
+import ctypes
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+from pypdf import PdfReader
+from pypdf.errors import PyPdfError
+
+from chat_api.core.errors import EncryptedDocument, MalformedDocument, TooLarge
+
+MAX_PAGES = 5000
+HYPHEN = "\ufffe"
+"""Where pdfium took a hyphen and a line end out of a word."""
+_DAMAGE = (PyPdfError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError)
+_UNMAPPED = re.compile("[\ufffd\ue000-\uf8ff\x00-\x08\x0e-\x1f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of text with its place in points from the page's lower left corner."""
+
+    text: str
+    left: float
+    right: float
+    first_bottom: float
+    """The bottom of its first character's box; a word mended over a line end makes it differ from `bottom`."""
+    bottom: float
+    size: float
+    """The height of its characters' boxes, which grows with the font's size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page's lines in reading order."""
+
+    number: int
+    height: float
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of the outline: level from 1, title, 1-based page."""
+
+    level: int
+    title: str
+    page: int
+
+
+@dataclass(slots=True)
+class Paged:
+    """A PDF's text before it is put in order."""
+
+    pages: list[Page]
+    title: str = ""
+    outline: list[Entry] = field(default_factory=list)
+    unreadable: list[int] = field(default_factory=list)
+    """Numbers of the pages that are damaged."""
+    repaired: bool = False
+    """Whether only the fallback could open it."""
+
+
+def read_pdf(body: bytes) -> Paged:
+    """The PDF's lines. Raises EncryptedDocument, MalformedDocument, TooLarge."""
+    try:
+        document = pypdfium2.PdfDocument(body)
+    except pypdfium2.PdfiumError as error:
+        if error.err_code == pdfium.FPDF_ERR_PASSWORD:
+            raise EncryptedDocument from None
+        return read_with_pypdf(body)
+    with closing(document):
+        count = _allowed(len(document))
+        paged = Paged([], document.get_metadata_value("Title"), list(_outline(document)))
+        for index in range(count):
+            try:
+                paged.pages.append(_page(document, index))
+            except pypdfium2.PdfiumError:
+                paged.unreadable.append(index + 1)
+    return paged
+
+
+def _allowed(count: int) -> int:
+    if count > MAX_PAGES:
+        raise TooLarge(f"The document has {count} pages, more than the {MAX_PAGES} that are read. Split it.")
+    return count
+
+
+def _outline(document: Any) -> Iterator[Entry]:
+    try:
+        for bookmark in document.get_toc(max_depth=6):
+            target = bookmark.get_dest()
+            page = target.get_index() if target else None
+            if page is not None:
+                yield Entry(bookmark.level + 1, bookmark.get_title(), page + 1)
+    except pypdfium2.PdfiumError:
+        return
+
+
+def _page(document: Any, index: int) -> Page:
+    with closing(document[index]) as page, closing(page.get_textpage()) as textpage:
+        text = textpage.get_text_range()
+        lines = () if _unmapped(text) else tuple(_lines(textpage, text))
+        return Page(index + 1, page.get_height(), lines)
+
+
+def _unmapped(text: str) -> bool:
+    """Whether most glyphs stand for no character: fonts without a map back to text."""
+    return len(_UNMAPPED.findall(text)) * 2 > len(text)
+
+
+def _lines(textpage: Any, text: str) -> Iterator[Line]:
+    box, start = pdfium.FS_RECTF(), 0
+    for line in text.split("\r\n"):
+        stripped = line.strip()
+        if stripped:
+            first = start + line.index(stripped[0])
+            left, _, first_bottom, first_size = _box(textpage, first, box)
+            _, right, bottom, size = _box(textpage, first + len(stripped) - 1, box)
+            yield Line(stripped, left, right, first_bottom, bottom, max(first_size, size))
+        start += len(line) + 2
+
+
+def _box(textpage: Any, text_index: int, box: Any) -> tuple[float, float, float, float]:
+    """Left, right, bottom and height of one character."""
+    index = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, text_index)
+    if index < 0 or not pdfium.FPDFText_GetLooseCharBox(textpage, index, ctypes.byref(box)):
+        return 0.0, 0.0, 0.0, 0.0
+    return box.left, box.right, box.bottom, box.top - box.bottom
+
+
+def read_with_pypdf(body: bytes) -> Paged:
+    """The PDF's lines without their places, for what pdfium refuses. Raises like `read_pdf`."""
+    try:
+        reader = PdfReader(BytesIO(body), strict=False)
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise EncryptedDocument
+        count = _allowed(len(reader.pages))
+        title = str((reader.metadata and reader.metadata.title) or "")
+    except _DAMAGE:
+        raise MalformedDocument from None
+    paged = Paged([], title, repaired=True)
+    for index in range(count):
+        try:
+            paged.pages.append(_flat_page(index + 1, reader.pages[index].extract_text()))
+        except _DAMAGE:
+            paged.unreadable.append(index + 1)
+    if not paged.pages:
+        raise MalformedDocument
+    return paged
+
+
+def _flat_page(number: int, text: str) -> Page:
+    """A page from text alone: its places are those of a typewriter."""
+    step, width, height = 12.0, 6.0, 800.0
+    lines = [
+        Line(line.strip(), 0.0, width * len(line.strip()), bottom, bottom, 10.0)
+        for index, line in enumerate(text.splitlines())
+        if line.strip() and (bottom := height - step * (index + 1)) is not None
+    ]
+    return Page(number, height, () if _unmapped(text) else tuple(lines))

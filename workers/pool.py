@@ -1,0 +1,92 @@
+"""The pool: RQ worker processes, kept alive, ended together."""
+
+import multiprocessing
+import os
+import threading
+import time
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker
+from rq.serializers import JSONSerializer
+
+from chat_api.core.settings import Settings, load_settings
+from workers.bootstrap import connect_redis
+from workers.extract.confine import die_with_parent
+from workers.jobs import collaborators, stopping
+
+STOP_WITHIN_S = 10.0
+RESTART_AFTER_S = 1.0
+log = structlog.get_logger(__name__)
+
+
+class PoolWorker(SimpleWorker):
+    """An RQ worker that trains in its own process: parsing has its own child, so a fork per bell buys nothing."""
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Has the run under way handed back, then stops as RQ does."""
+        stopping.set()
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]  # RQ leaves it unannotated
+
+    def run_maintenance_tasks(self) -> None:
+        """Nothing: RQ's registries put jobs back in the queue by themselves, and the runs' rows are the truth."""
+
+
+def work_for_ever(queue_name: str, parent: int) -> None:
+    """One worker process: connects, then answers bells until it is told to stop; Redis away is waited for."""
+    die_with_parent(parent)
+    settings = load_settings()
+    collaborators()
+    redis = connect_redis(settings)
+    _wait_for(redis)
+    queue = Queue(queue_name, connection=redis, serializer=JSONSerializer)
+    PoolWorker([queue], connection=redis, serializer=JSONSerializer).work(with_scheduler=False, logging_level="WARNING")
+
+
+def _wait_for(redis: "Redis") -> None:
+    while not stopping.is_set():
+        try:
+            redis.ping()
+        except (RedisError, OSError) as error:
+            log.warning("redis_away", error=type(error).__name__)
+            stopping.wait(RESTART_AFTER_S)
+        else:
+            return
+
+
+class Pool:
+    """Keeps `count` worker processes alive until it is told to stop."""
+
+    def __init__(self, settings: Settings, count: int) -> None:
+        self._settings, self._count = settings, count
+        self._context = multiprocessing.get_context("spawn")
+        self._processes: list[BaseProcess] = []
+
+    def run(self, ended: threading.Event) -> None:
+        """Starts the workers, replaces those that die, and ends them when `ended` is set."""
+        while not ended.is_set():
+            for dead in [process for process in self._processes if not process.is_alive()]:
+                log.warning("worker_died", pid=dead.pid, exit_code=dead.exitcode)
+                self._processes.remove(dead)
+            while len(self._processes) < self._count:
+                self._processes.append(self._start())
+            ended.wait(RESTART_AFTER_S)
+        self._stop()
+
+    def _start(self) -> BaseProcess:
+        process = self._context.Process(
+            target=work_for_ever, args=(self._settings.queue_name, os.getpid()), name="worker"
+        )
+        process.start()
+        return process
+
+    def _stop(self) -> None:
+        for process in self._processes:
+            process.terminate()
+        until = time.monotonic() + STOP_WITHIN_S
+        for process in self._processes:
+            process.join(max(0.1, until - time.monotonic()))
+            process.kill()
