@@ -8,7 +8,7 @@ export STATE
 PY := .venv/bin/python
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo up down status test check bench lock clean format
+.PHONY: help demo up down status test check bench docs lock clean format
 
 help: ## Lists the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -55,6 +55,9 @@ lock: ## Compiles pyproject.toml into requirements*.txt
 	@$(COMPILE) --extra local pyproject.toml -o requirements.txt
 	@$(COMPILE) --extra local --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 	@echo uv | $(COMPILE) -c requirements-dev.txt - -o requirements-installer.txt
+
+docs: .venv/.ready ## Writes the reference parts of the documentation from the code
+	@$(PY) -m deploy.reference
 
 clean: ## Removes what can be made again (.venv, caches), not the stack's data
 	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache

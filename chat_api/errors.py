@@ -103,7 +103,7 @@ def problem(
     """An RFC 9457 answer. `code` is the stable name; `members` are further fields of the problem."""
     title = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **members}
-    return Response(json.dumps(body), status, headers, PROBLEM_JSON)
+    return Response(json.dumps(body), int(status), headers, PROBLEM_JSON)
 
 
 def problem_of(error: ServiceError) -> Response:

@@ -91,8 +91,8 @@ def _client(settings: Settings) -> SafeClient:
 
 def _embed(
     embedder: Embedder, backoff: Backoff, in_flight: int
-) -> Callable[[list[str], Callable[[], None]], NDArray[np.float32]]:
-    def embed(texts: list[str], check: Callable[[], None]) -> NDArray[np.float32]:
+) -> Callable[[list[str], Callable[[], None], Callable[[int], None]], NDArray[np.float32]]:
+    def embed(texts: list[str], check: Callable[[], None], embedded: Callable[[int], None]) -> NDArray[np.float32]:
         return embed_texts(
             embedder,
             texts,
@@ -100,6 +100,7 @@ def _embed(
             deadline=time.monotonic() + EMBED_AT_MOST_S,
             check=check,
             in_flight=in_flight,
+            on_batch=lambda batch, _: embedded(len(batch)),
         )
 
     return embed

@@ -51,17 +51,24 @@ def _sections(document: Document, budget: Budget) -> Iterator[_Section]:
     path: list[Block] = []
     pieces: list[Piece] = []
     for index, block in enumerate(document.blocks):
-        if block.kind == "heading":
-            above = [heading for heading in path if heading.level < block.level]
-            bare = _is_bare(document.blocks, index)
-            if pieces and not (bare and above == path):
-                yield _Section(_titles(path, document.title), tuple(pieces))
-                pieces = []
-            path = above if bare else [*above, block]
+        bare = block.kind == "heading" and _is_bare(document.blocks, index)
+        under = _path_at(path, block, bare)
+        if pieces and under != path:
+            yield _Section(_titles(path, document.title), tuple(pieces))
+            pieces = []
+        path = under
         if block.kind != "heading" or bare:
             pieces.extend(pieces_of(block, index, budget))
     if pieces:
         yield _Section(_titles(path, document.title), tuple(pieces))
+
+
+def _path_at(path: list[Block], block: Block, bare: bool) -> list[Block]:
+    """The heading path from this block on."""
+    if block.kind != "heading":
+        return path
+    above = [heading for heading in path if heading.level < block.level]
+    return above if bare else [*above, block]
 
 
 def _is_bare(blocks: Sequence[Block], index: int) -> bool:

@@ -32,8 +32,8 @@ class Stages:
 
     reader: Reader
     embedder: Embedder
-    embed: Callable[[list[str], Callable[[], None]], NDArray[np.float32]]
-    """(texts, check) → unit vectors, one row per text."""
+    embed: Callable[[list[str], Callable[[], None], Callable[[int], None]], NDArray[np.float32]]
+    """(texts, check, told how many more are done) → unit vectors, one row per text."""
     chat: Engine
 
 
@@ -100,7 +100,7 @@ def train(run: Run, found: SourceToTrain, stages: Stages, progress: Progress, ch
     with progress.at("store"), stages.chat.begin() as connection:
         finished = receipt.as_json(progress, time.perf_counter() - began)
         switch(connection, build, finished)
-        settle(connection, run, "succeeded", receipt=finished)
+        settle(connection, run, "succeeded", receipt=finished, progress=progress.snapshot())
 
 
 def batches(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
@@ -130,5 +130,12 @@ def _embed(
     readings: list[Reading], stages: Stages, progress: Progress, check: Callable[[], None]
 ) -> NDArray[np.float32]:
     texts = [chunk.embedded_text for reading in readings for chunk in reading.chunks]
+    if progress.total is None:  # a source of one page or file is measured in its chunks
+        progress.total, progress.unit = len(texts), "chunks"
+
+    def embedded(count: int) -> None:
+        if progress.unit == "chunks":
+            progress.done += count
+
     with progress.at("embed"):
-        return stages.embed(texts, check)
+        return stages.embed(texts, check, embedded)

@@ -113,7 +113,8 @@ def _held_or_raise(row: Row[Any] | None) -> None:
 
 SETTLE = text("""
     UPDATE training_jobs
-    SET status = :status, run_after = now() + make_interval(secs => :wait_s), error_code = :code,
+    SET status = :status, stage = coalesce(:stage, stage), progress_done = coalesce(:done, progress_done),
+        progress_total = coalesce(:total, progress_total), progress_unit = coalesce(:unit, progress_unit), run_after = now() + make_interval(secs => :wait_s), error_code = :code,
         error_message = :message, error_retryable = :retryable, receipt = CAST(:receipt AS jsonb), lease_holder = NULL,
         lease_expires_at = NULL, finished_at = CASE WHEN :status = 'waiting' THEN NULL ELSE now() END,
         status_version = nextval('status_versions')
@@ -129,13 +130,16 @@ def settle(
     error: ServiceError | None = None,
     wait_s: float = 0,
     receipt: str | None = None,
+    progress: dict[str, Any] | None = None,
 ) -> bool:
     """Ends the run with `status`, or puts it back to `waiting` for `wait_s` seconds; False if the fence is gone."""
-    values = {"job_id": run.job_id, "fence": run.fence, "status": status, "wait_s": wait_s, "receipt": receipt}
-    if error:
-        values |= {"code": error.code, "message": error.message, "retryable": error.retryable}
-    else:
-        values |= {"code": None, "message": None, "retryable": None}
+    values = {
+        **{"job_id": run.job_id, "fence": run.fence, "status": status, "wait_s": wait_s, "receipt": receipt},
+        **(progress or dict.fromkeys(("stage", "done", "total", "unit"))),
+        "code": error.code if error else None,
+        "message": error.message if error else None,
+        "retryable": error.retryable if error else None,
+    }
     return connection.execute(SETTLE, values).rowcount == 1
 
 

@@ -180,7 +180,9 @@ def create_tables() -> None:
         sa.Column("receipt", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("switched_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
-        sa.CheckConstraint("state IN ('building', 'live', 'kept', 'parked', 'discarded')", name=op.f("generations_state_check")),
+        sa.CheckConstraint(
+            "state IN ('building', 'live', 'kept', 'parked', 'discarded')", name=op.f("generations_state_check")
+        ),
         sa.ForeignKeyConstraint(
             ["org_id", "bot_id", "source_id"],
             ["sources.org_id", "sources.bot_id", "sources.source_id"],

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import cast
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 from uuid import UUID
 
@@ -20,7 +21,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), MASK),
     # A token, whole or cut short; then three base64url parts whose header is written in an unusual way.
     (re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}", re.ASCII), MASK),
-    (re.compile(r"(?<![\w.-])[\w-]{10,}\.[\w-]{10,}\.[\w-]{64,}", re.ASCII), MASK),
+    (re.compile(r"(?<![\w.-])[\w-]{10,}\.[\w-]*\.[\w-]{64,}", re.ASCII), MASK),
     (re.compile(r"\b(bearer)([\s.]+)[^\s\"',;]+", re.IGNORECASE), rf"\1\2{MASK}"),
     (re.compile(r"(?<![A-Za-z0-9])sk-[\w-]{6,}", re.ASCII), MASK),
     (re.compile(r"(://[^\s:/@]*:)[^\s\"'/?#]+@"), rf"\1{MASK}@"),
@@ -85,8 +86,9 @@ def redact_value(value: object, redact: Callable[[str], str]) -> object:
         return redact(value)
     if isinstance(value, Mapping):
         return {redact(str(key)): redact_field(str(key), item, redact) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [redact_value(item, redact) for item in value]
+    # Not their subclasses: a named tuple, such as SQLAlchemy's URL, may have a repr that hides a part of it.
+    if type(value) in {list, tuple, set, frozenset}:
+        return [redact_value(item, redact) for item in cast(Iterable[object], value)]
     if isinstance(value, UUID | datetime):
         return str(value)
     return redact(value.decode(errors="replace") if isinstance(value, bytes) else repr(value))

@@ -85,7 +85,7 @@ class _Redactor:
         self._redact = make_redactor(secret_values(settings))
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        return {name: redact_field(name, value, self._redact) for name, value in event.items()}
+        return {self._redact(name): redact_field(name, value, self._redact) for name, value in event.items()}
 
 
 def _shared_processors() -> list[Processor]:

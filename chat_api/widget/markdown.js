@@ -1,4 +1,4 @@
-/** A little Markdown (paragraphs, lists, quotes, code, bold, italics, links, citations), as nodes. */
+/** A little Markdown (paragraphs, lists, tables, quotes, code, bold, italics, links, citations), as nodes. */
 
 import { h, link, safeUrl } from "./dom.js";
 
@@ -8,6 +8,7 @@ const LINE_KINDS = {
   ul: /^\s*[-*+•]\s+/,
   ol: /^\s*\d{1,9}[.)]\s+/,
   quote: /^\s*>\s?/,
+  table: /^\s*\|(?=.*\|\s*$)/,
   heading: /^#{1,6}\s+/,
   text: /^/,
 };
@@ -47,7 +48,7 @@ export function splitBlocks(text) {
 
 function continues(open, kind) {
   if (!open || kind === "code" || open.kind === "heading") return false;
-  return open.kind === kind || kind === "text";
+  return open.kind === kind || (kind === "text" && open.kind !== "table");
 }
 
 /** One block's element. `cite(n)` gives the link of an offered source, or null: then `[n]` stays text. */
@@ -55,9 +56,24 @@ export function blockNode({ kind, lines }, cite) {
   const strip = (line) => line.replace(LINE_KINDS[kind], "");
   if (kind === "code") return h("pre", { tabindex: "0" }, h("code", {}, lines.join("\n")));
   if (kind === "ul" || kind === "ol") return listNode(kind, lines, strip, cite);
-  if (kind === "heading") return h("p", {}, h("strong", {}, ...inlineNodes(strip(lines[0]), cite)));
-  const inner = lines.flatMap((line, i) => [...(i ? [h("br")] : []), ...inlineNodes(strip(line), cite)]);
-  return h(kind === "quote" ? "blockquote" : "p", {}, ...inner);
+  if (kind === "table") return tableNode(lines, strip, cite);
+  if (kind === "quote") return h("blockquote", {}, ...splitBlocks(lines.map(strip).join("\n")).map((block) => quotedNode(block, cite)));
+  const content = lines.flatMap((line, i) => [...(i ? [h("br")] : []), ...inlineNodes(strip(line), cite)]);
+  return h("p", {}, ...(kind === "heading" ? [h("strong", {}, ...content)] : content));
+}
+
+/** A quote in a quote is text: depth costs stack, and strangers write this. */
+function quotedNode(block, cite) {
+  return blockNode(block.kind === "quote" ? { ...block, kind: "text" } : block, cite);
+}
+
+function tableNode(lines, strip, cite) {
+  const ruled = /^[\s|:-]+$/.test(lines[1] ?? "");
+  const rows = lines.filter((_, i) => !(ruled && i === 1)).map((line, i) => {
+    const cells = strip(line).trim().replace(/\|$/, "").split("|");
+    return h("tr", {}, ...cells.map((cell) => h(ruled && !i ? "th" : "td", {}, ...inlineNodes(cell.trim(), cite))));
+  });
+  return h("div", { class: "table", tabindex: "0" }, h("table", {}, ...rows));
 }
 
 function listNode(kind, lines, strip, cite) {

@@ -156,7 +156,8 @@ export class Session {
   }
 
   #sentence({ code, message }) {
-    return this.text.errors[code] ?? message ?? this.text.errors.internal;
+    const { errors } = this.text;
+    return Object.hasOwn(errors, code) ? errors[code] : message || errors.internal;
   }
 
   /** Another visitor or another bot than the remembered one: their conversation is neither shown nor continued. */

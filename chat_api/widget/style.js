@@ -36,6 +36,8 @@ export const CSS_TEXT = `
   blockquote { border-left: 3px solid var(--line); padding-left: 12px; }
   code { font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace; background: var(--soft); padding: 1px 4px; border-radius: 4px; }
   pre { background: var(--soft); padding: 10px 12px; border-radius: 8px; overflow-x: auto; } pre code { padding: 0; }
+  .table { overflow-x: auto; margin: 0 0 10px; } table { border-collapse: collapse; font-size: 13px; overflow-wrap: normal; }
+  td, th { border: 1px solid var(--line); padding: 4px 8px; text-align: left; vertical-align: top; } th { background: var(--soft); }
   a { color: var(--link); }
   .cite { font-size: 11px; font-weight: 600; line-height: 1; vertical-align: 3px; text-decoration: none; padding: 1px 5px;
     margin: 0 1px; border-radius: 8px; background: var(--soft); border: 1px solid var(--line); }

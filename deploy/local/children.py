@@ -120,7 +120,7 @@ def _servers(
             attempts=8,  # a killed server's last sessions may hold its memory for a moment
             pidfile=str(cluster.data / "postmaster.pid"),
         ),
-        Child("redis", redis, env=env, cwd=str(state.root), ready=f"tcp:{ports['redis']}"),
+        Child("redis", redis, env=env, cwd=str(state.root / "redis"), ready=f"tcp:{ports['redis']}"),
     )
 
 

@@ -210,6 +210,11 @@ class DashboardClient:
         answer = self._call("POST", "/api/training/queue", {"source_id": str(source_id), "force": force})
         return cast(Row, answer["jobs"][0])
 
+    def queue_many(self, source_ids: Sequence[UUID]) -> list[Row]:
+        """Has up to 500 sources trained; their jobs."""
+        answer = self._call("POST", "/api/training/queue", {"source_ids": [str(source_id) for source_id in source_ids]})
+        return cast(list[Row], answer["jobs"])
+
     def delete_source(self, source_id: UUID) -> Row:
         """Takes a source out of every answer, then out of the dashboard's list."""
         answer = self._call("DELETE", f"/api/training/delete/{source_id}")

@@ -29,7 +29,7 @@ class SampleSite(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         """One file; its media type stands alone, so that readers must find out the charset by themselves."""
         if path in TEMPLATES:
-            base = str(Request(scope).base_url).rstrip("/")
+            base = str(Request(scope).base_url).rstrip("/") + scope["root_path"]
             text = (SAMPLE / path).read_text(encoding="utf-8").replace("{base}", base)
             return Response(text, headers={"content-type": TEMPLATES[path]})
         response = await super().get_response(path, scope)

@@ -3,10 +3,13 @@
 import contextlib
 import http.client
 import socket
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import psutil
-import redis
+
+if TYPE_CHECKING:
+    import redis
 
 SECONDS = 2.0
 
@@ -50,6 +53,9 @@ def _tcp(port: int) -> str | None:
 
 
 def _worker(redis_url: str, pid: int) -> str | None:
+    # Here, because it is slow to import and the commands need only the other probes.
+    import redis
+
     try:
         family = {pid, *(process.pid for process in psutil.Process(pid).children(recursive=True))}
         with redis.Redis.from_url(redis_url, socket_timeout=SECONDS, socket_connect_timeout=SECONDS) as client:
@@ -59,10 +65,10 @@ def _worker(redis_url: str, pid: int) -> str | None:
     return None if family & registered else "it has not registered as a worker"
 
 
-def _members(client: redis.Redis) -> list[str]:
+def _members(client: "redis.Redis") -> list[str]:
     return [key.decode() for key in client.smembers("rq:workers") if isinstance(key, bytes)]
 
 
-def _pid(client: redis.Redis, key: str) -> int:
+def _pid(client: "redis.Redis", key: str) -> int:
     value = client.hget(key, "pid")
     return int(value) if isinstance(value, (bytes, str)) else 0

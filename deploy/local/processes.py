@@ -15,6 +15,7 @@ import psutil
 
 # A pid says nothing after a restart of the machine; what a process was started with does.
 MARK = "EMBEDDED_STACK"
+SERVERS = ("postgres", "redis-server")
 PR_SET_PDEATHSIG = 1
 LOG_BYTES = 10 * 1024 * 1024
 
@@ -70,9 +71,9 @@ def _tied_to_parent(death_signal: int) -> Callable[[], None]:
 
 
 def find(root: Path, folders: Collection[Path] = ()) -> list[psutil.Process]:
-    """The living processes of the stack at `root`: those that carry its mark, or work in one of `folders`.
+    """The living processes of the stack at `root`: those that carry its mark, or are servers in one of `folders`.
 
-    PostgreSQL's backends overwrite their environment, but each works in its data folder.
+    PostgreSQL's sessions and Redis overwrite their environment, but each works in its own folder.
     """
     mark, places = str(root), {str(folder) for folder in folders}
     return [
@@ -80,11 +81,11 @@ def find(root: Path, folders: Collection[Path] = ()) -> list[psutil.Process]:
     ]
 
 
-def _belongs(process: psutil.Process, mark: str, places: set[str]) -> bool:
+def _belongs(process: psutil.Process, mark: str, places: Collection[str]) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        return process.environ().get(MARK) == mark or (bool(places) and process.cwd() in places)
+        return process.environ().get(MARK) == mark or (process.name() in SERVERS and process.cwd() in places)
     except (psutil.Error, OSError):
         return False
 
@@ -117,13 +118,6 @@ def clear_stale_pidfile(pidfile: Path) -> None:
 
     While any process still works in the file's folder it stays: the server itself decides then.
     """
-    folder = str(pidfile.parent)
-    if pidfile.exists() and not any(_works_in(process, folder) for process in psutil.process_iter()):
+    folder = {str(pidfile.parent)}
+    if pidfile.exists() and not any(_belongs(process, "", folder) for process in psutil.process_iter()):
         pidfile.unlink(missing_ok=True)
-
-
-def _works_in(process: psutil.Process, folder: str) -> bool:
-    try:
-        return process.name().startswith("postgres") and process.cwd() == folder
-    except (psutil.Error, OSError):
-        return False

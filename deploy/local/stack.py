@@ -1,6 +1,7 @@
 """The embedded stack's commands: `python -m deploy.local.stack up|down|status`; its folder is STATE, `.local` by default."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -77,8 +78,10 @@ def _ready_stack(state: State, limit: float) -> dict[str, Any]:
 
 
 def _problem(state: State, stack: Mapping[str, Any]) -> str | None:
-    if stack.get("state") != "running" or not state.locked():
-        return "it does not run" if not stack else "it has not started all its processes"
+    if not state.locked():
+        return "its supervisor does not run"
+    if stack.get("state") != "running":
+        return "it has not started all its processes"
     return http_problem(f"{stack['api_url']}/readyz")
 
 
@@ -95,9 +98,15 @@ def down(root: Path, patience: float = STOP_SECONDS) -> None:
     state.forget_stack()
 
 
+def remove(root: Path) -> None:
+    """End the stack in `root` and delete all that it kept, PostgreSQL's files elsewhere too."""
+    down(root)
+    for folder in (Path(State(root.absolute()).choices().get("postgres_home", root)), root):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _living(state: State) -> list[psutil.Process]:
-    home = state.choices().get("postgres_home")
-    return processes.find(state.root, [Path(home) / "data"] if home else [])
+    return processes.find(state.root, state.server_folders)
 
 
 def _supervises(process: psutil.Process) -> bool:
@@ -117,9 +126,10 @@ def status(root: Path) -> tuple[bool, str]:
         return False, f"the stack in {state.root} is down: {stack['reason']}"
     addresses = _addresses(stack)
     rows = [("NAME", "PID", "UP", "ADDRESS", "LOG")]
+    living = {process.pid: process for process in _living(state)}
     lost = 0
     for name, pid in stack["pids"].items():
-        age = _age(state, pid)
+        age = _age(living.get(pid))
         lost += age is None
         rows.append((name, str(pid), age or "gone", addresses.get(name, "-"), f"{stack['log_dir']}/{name}.log"))
     problem = _problem(state, stack)
@@ -143,12 +153,9 @@ def _addresses(stack: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _age(state: State, pid: int) -> str | None:
+def _age(process: psutil.Process | None) -> str | None:
     try:
-        process = psutil.Process(pid)
-        if not processes.alive(process) or process.environ().get(MARK) != str(state.root):
-            return None
-        return str(timedelta(seconds=int(time.time() - process.create_time())))
+        return str(timedelta(seconds=int(time.time() - process.create_time()))) if process else None
     except psutil.Error:
         return None
 

@@ -68,6 +68,12 @@ class State:
         return self.root / "logs"
 
     @property
+    def server_folders(self) -> list[Path]:
+        """Where PostgreSQL and Redis work, whose processes are known by their folder."""
+        home = self.choices().get("postgres_home")
+        return [self.root / "redis", *([Path(home) / "data"] if home else [])]
+
+    @property
     def _choices_file(self) -> Path:
         return self.root / "choices.json"
 

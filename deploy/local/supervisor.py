@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
 from deploy.local import processes
 from deploy.local.plan import Child, Plan
 from deploy.local.probes import unready
@@ -210,14 +208,9 @@ def main() -> int:
         state.write_stack({**plan.info, "pids": {}, "state": "failed", "reason": str(error)})
         return 1
     finally:
-        processes.end(_strays(state), patience=2)
+        processes.end(processes.find(state.root, state.server_folders), patience=2)
     say("ended")
     return 0
-
-
-def _strays(state: State) -> list[psutil.Process]:
-    home = state.choices().get("postgres_home")
-    return processes.find(state.root, [Path(home) / "data"] if home else [])
 
 
 if __name__ == "__main__":

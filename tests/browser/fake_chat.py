@@ -62,6 +62,10 @@ class Close:
     code: int
 
 
+class Again:
+    """The last frame once more, as a replay would bring it."""
+
+
 class Hold:
     """Waits until the test lets go."""
 
@@ -70,7 +74,7 @@ class UntilStop:
     """Waits for the visitor's stop."""
 
 
-Step = Sources | Delta | Done | Error | Close | Hold | UntilStop
+Step = Sources | Delta | Done | Error | Close | Again | Hold | UntilStop
 
 
 class FakeChat:
@@ -148,35 +152,35 @@ class FakeChat:
 
     async def _play(self, socket: WebSocket, turn: str, steps: Sequence[Step], stopped: asyncio.Event) -> None:
         text, seq = "", 0
+        frame: Frame = {}
         for step in steps:
-            frame: Frame = {}
             match step:
-                case Sources(items):
-                    frame = {"type": "sources", "sources": list(items)}
-                case Delta(piece):
-                    text += piece
-                    frame = {"type": "delta", "text": piece}
-                case Done(citations, reason, more):
-                    frame = {
-                        "type": "done",
-                        "message_id": f"m-{turn}",
-                        "text": text,
-                        "citations": list(citations),
-                        "finish_reason": reason,
-                        **more,
-                    }
-                case Error(code, more):
-                    frame = {"type": "error", "code": code, "message": "From the server.", **more}
-                case Close(code):
-                    await socket.close(code)
-                    return
                 case Hold():
                     await asyncio.to_thread(self.go.wait, 20)
                 case UntilStop():
                     await asyncio.wait_for(stopped.wait(), 20)
-            if frame:
-                seq += 1
-                await socket.send_json({"id": turn, "seq": seq, **frame})
+                case Close(code):
+                    await socket.close(code)
+                    return
+                case Again():
+                    await socket.send_json(frame)
+                case _:
+                    text += step.text if isinstance(step, Delta) else ""
+                    seq += 1
+                    frame = {"id": turn, "seq": seq, "message_id": f"m-{turn}", **_frame(step, text)}
+                    await socket.send_json(frame)
+
+
+def _frame(step: Sources | Delta | Done | Error, text: str) -> Frame:
+    match step:
+        case Sources(items):
+            return {"type": "sources", "sources": list(items)}
+        case Delta(piece):
+            return {"type": "delta", "text": piece}
+        case Done(citations, reason, more):
+            return {"type": "done", "text": text, "citations": list(citations), "finish_reason": reason, **more}
+        case Error(code, more):
+            return {"type": "error", "code": code, "message": "From the server.", **more}
 
 
 def create_app(chat: FakeChat) -> FastAPI:

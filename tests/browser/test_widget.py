@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.fake_chat import Close, Delta, Done, Error, FakeChat, Frame, Hold, Sources, UntilStop
+from tests.browser.fake_chat import Again, Close, Delta, Done, Error, FakeChat, Frame, Hold, Sources, UntilStop
 
 pytestmark = pytest.mark.browser
 
@@ -158,9 +158,33 @@ def test_markdown_becomes_elements(page: Page, host: str, chat: FakeChat) -> Non
     ]
 
 
+def test_a_table_keeps_its_columns_and_a_quote_its_blocks(page: Page, host: str, chat: FakeChat) -> None:
+    open_chat(page, host)
+    table = "| Place | Price |\n|---|:--|\n| *Skye* | £129 [1] |\n"
+    chat.plays.append([Sources([HOURS]), Delta(table + "\n> - one\n> - two\n> > three"), Done([1])])
+    ask(page)
+    expect(page.get_by_role("button", name="Helpful", exact=True)).to_be_visible()
+    body = page.locator(".answer .body")
+    expect(body.locator("th")).to_have_text(["Place", "Price"])
+    expect(body.locator("td")).to_have_text(["Skye", "£129 1"])
+    expect(body.locator("td .cite")).to_have_count(1)
+    expect(body.locator("blockquote li")).to_have_text(["one", "two"])
+    expect(body.locator("blockquote p")).to_have_text("> three")
+
+
+def test_a_replayed_frame_counts_once(page: Page, host: str, chat: FakeChat) -> None:
+    open_chat(page, host)
+    chat.plays.append([Delta("From "), Again(), Delta("nine."), Again(), Hold(), Done()])
+    ask(page)
+    expect(page.locator(".answer .body")).to_have_text("From nine.")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+
+
 def test_a_long_run_of_brackets_does_not_hang_the_page(page: Page, host: str, chat: FakeChat) -> None:
     open_chat(page, host)
-    chat.plays.append([Delta(run * 20_000) for run in ("[", "*", "`", "> ", "[a](", "[a](b(", "1. ")] + [Done()])
+    chat.plays.append(
+        [Delta(run * 20_000) for run in ("[", "*", "`", "> ", "[a](", "[a](b(", "1. ", "|", "\n|", "\n> |")] + [Done()]
+    )
     ask(page)
     expect(page.get_by_role("button", name="Helpful", exact=True)).to_be_visible()
 

@@ -69,7 +69,7 @@ def up(root: Path) -> dict[str, int]:
 
 def living(root: Path) -> list[psutil.Process]:
     """The processes of the stack in `root`, its supervisor too."""
-    return processes.find(root)
+    return processes.find(root, State(root).server_folders)
 
 
 def kill(*found: psutil.Process) -> None:

@@ -1,7 +1,6 @@
 """The stack's settings and its list of children."""
 
 import json
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from deploy.local import stack
 from deploy.local.children import embedded, settings_of
 from deploy.local.plan import Plan
 from deploy.local.state import State
@@ -61,7 +61,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
     state = State.create(tmp_path_factory.mktemp("plan"))
     environ = {"WORKERS": "3", "METRICS_PORT": "21009", "PATH": "/bin", "OPENAI_API_KEY": "sk-canary"}
     yield Plan.from_json(embedded(state, environ).to_json())
-    shutil.rmtree(state.choices()["postgres_home"])
+    stack.remove(state.root)
 
 
 def test_the_plan_names_every_process(plan: Plan) -> None:

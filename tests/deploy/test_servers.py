@@ -1,7 +1,6 @@
 """The real servers of the stack: what they keep through a kill, and whom they let in."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -38,9 +37,10 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
     root = tmp_path_factory.mktemp("servers")
     stack.up(root, plan)
     yield State(root)
-    stack.down(root)
     home = Path(State(root).choices()["postgres_home"])
-    shutil.rmtree(home, ignore_errors=True)
+    stack.remove(root)
+    assert not home.exists()
+    assert not root.exists()
 
 
 def client(info: dict[str, Any]) -> "S3Client":
@@ -73,6 +73,11 @@ def test_nobody_comes_in_without_the_password(state: State) -> None:
         pytest.raises(redis.AuthenticationError),
     ):
         stranger.ping()
+
+
+def test_status_finds_every_server(state: State) -> None:
+    eventually(lambda: stack.status(state.root)[0])
+    assert {process.pid for process in placeholders.living(state.root)} >= set(state.stack()["pids"].values())
 
 
 def test_everything_is_kept_when_all_is_killed(state: State) -> None:

@@ -277,16 +277,20 @@ def test_a_503_that_says_when_is_waited_out(embedder: SmallBatches, provider: Pr
     assert clock() - begun >= 50
 
 
-def impatient(provider: Provider) -> SmallBatches:
-    return SmallBatches(EmbeddingSpace("m", 32), api_key="k", base_url=provider.base_url, timeout_s=3)
+@pytest.fixture
+def hung() -> Iterator[tuple[Provider, SmallBatches]]:
+    """A provider that never answers, of a test's own, so that its end frees whoever still waits."""
+    with Provider() as provider:
+        provider.fail("hang", times=4)
+        yield provider, SmallBatches(EmbeddingSpace("m", 32), api_key="k", base_url=provider.base_url, timeout_s=30)
 
 
-def test_a_server_that_hangs_is_left_at_the_deadline(provider: Provider, clock: Clock) -> None:
-    provider.fail("hang", times=4)
+def test_a_server_that_hangs_is_left_at_the_deadline(hung: tuple[Provider, SmallBatches], clock: Clock) -> None:
+    provider, embedder = hung
     passing = threading.Timer(0.2, clock.sleep, [3601])
     passing.start()
     with pytest.raises(EmbeddingUnavailable, match="in time"):
-        run(impatient(provider), TEXTS, clock, in_flight=4)
+        run(embedder, TEXTS, clock, in_flight=4)
     passing.join()
     assert provider.counts.running > 0
 
@@ -311,10 +315,10 @@ def cancelling_at(call: int) -> Callable[[], None]:
     return check
 
 
-def test_a_cancel_is_seen_while_a_request_hangs(provider: Provider, clock: Clock) -> None:
-    provider.fail("hang")
+def test_a_cancel_is_seen_while_a_request_hangs(hung: tuple[Provider, SmallBatches], clock: Clock) -> None:
+    provider, embedder = hung
     with pytest.raises(Cancelled):
-        run(impatient(provider), TEXTS, clock, check=cancelling_at(2))
+        run(embedder, TEXTS, clock, check=cancelling_at(2))
     assert provider.counts.running == 1
 
 

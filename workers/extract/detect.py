@@ -139,19 +139,28 @@ def _binary(body: bytes) -> bool:
 
 def _text_kind(body: bytes, hint: Kind | None) -> Kind:
     text = decode(body[: 4 * _SNIFF]).text
-    start = _LEADING.sub("", text[:_SNIFF], count=1) if _LEADING.match(text) else text
-    if _PAGE.match(start):
+    start = text[leading.end() :] if (leading := _LEADING.match(text)) else text
+    if _is_html(text, start, hint):
         return Kind.HTML
     if hint is Kind.MARKDOWN:
         return hint
-    if _MARKUP.match(start) or (hint is Kind.HTML and _TAG.search(text)):
-        return Kind.HTML
-    if text.lstrip("\ufeff \t\r\n").startswith("<?xml") or start.startswith("<svg"):
+    if "<?xml" in text[: len(text) - len(start)] or start.startswith("<svg"):
         raise UnsupportedType(f"This is an XML file. {UnsupportedType.__doc__}")
     if start.startswith(("{", "[")) and _is_json(body):
         raise UnsupportedType(f"This is a JSON file. {UnsupportedType.__doc__}")
-    signs = sum(bool(sign.search(text)) for sign in _MARKDOWN_SIGNS)
-    return Kind.MARKDOWN if signs >= 2 and hint is not Kind.TEXT else Kind.TEXT
+    return Kind.MARKDOWN if hint is not Kind.TEXT and _is_markdown(text) else Kind.TEXT
+
+
+def _is_html(text: str, start: str, hint: Kind | None) -> bool:
+    if _PAGE.match(start):
+        return True
+    if hint is Kind.MARKDOWN:
+        return False
+    return bool(_MARKUP.match(start)) or (hint is Kind.HTML and bool(_TAG.search(text)))
+
+
+def _is_markdown(text: str) -> bool:
+    return sum(bool(sign.search(text)) for sign in _MARKDOWN_SIGNS) >= 2
 
 
 def _is_json(body: bytes) -> bool:

@@ -22,6 +22,31 @@ _PROBE = 6
 _FEW_WORDS = 20
 _NAME_WORDS = 3
 _LINKED, _ALL_LINKS = 0.6, 0.85
+_CROWD = 4000
+_INLINE = frozenset(
+    [
+        "a",
+        "span",
+        "b",
+        "i",
+        "em",
+        "strong",
+        "code",
+        "small",
+        "font",
+        "sub",
+        "sup",
+        "u",
+        "q",
+        "abbr",
+        "label",
+        "cite",
+        "mark",
+        "kbd",
+        "var",
+        "time",
+    ]
+)
 _BROKEN = (etree.LxmlError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 _TAGS = {"item": "li", "row": "tr", "cell": "td", "lb": "br", "quote": "blockquote", "code": "pre", "ref": "span"}
 
@@ -84,11 +109,22 @@ def _main_blocks(tree: Any) -> list[Block]:
 
 def _trafilatura(tree: Any) -> Any | None:
     """trafilatura's choice of the page's text as its own element tree, or None where it finds nothing or breaks."""
+    if any(_crowded(element) for element in tree.iter()):
+        return None
+    copied = copy.deepcopy(tree)
+    for cell in copied.iter("td", "th"):  # it would pad tables to their spans, and only their words count here
+        cell.attrib.pop("rowspan", None)
+        cell.attrib.pop("colspan", None)
     try:
-        result = trafilatura.bare_extraction(copy.deepcopy(tree), fast=True, include_comments=False)
+        result = trafilatura.bare_extraction(copied, fast=True, include_comments=False)
     except _BROKEN:
         return None
     return getattr(result, "body", None)
+
+
+def _crowded(element: Any) -> bool:
+    """Whether so many inline elements stand side by side that trafilatura, quadratic in them, would take seconds."""
+    return len(element) > _CROWD and sum(child.tag in _INLINE for child in element) > _CROWD
 
 
 class _Vote:

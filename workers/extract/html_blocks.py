@@ -53,6 +53,7 @@ _BLOCKS = frozenset(
 )
 _LISTS = frozenset({"ul", "ol", "menu"})
 _RICH = _LISTS | frozenset({"pre", "table", "dl", "details", *_HEADINGS})
+_BREAKING = _BLOCKS | _RICH | {"br"}
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 _LINES = re.compile(r" *\n *")
 _GUTTER = re.compile(r"(?:^|[\s_-])(?:linenos?|line-?numbers?|gutter)(?:$|[\s_-])", re.IGNORECASE)
@@ -89,6 +90,8 @@ class _Walk:
         self.found: list[Piece] = []
         self._text: list[str] = []
         self._linked = self._jumps = 0
+        self._links: list[bool] = []  # the links we are in: whether each leads to a place in the same page
+        self._numbers: dict[Any, int] = {}  # of ordered lists: the last item's
         self._suspect = 0
         self._level = 0
 
@@ -122,33 +125,41 @@ class _Walk:
                 self._append(element, "paragraph", part.strip(), min(linked, len(part)), min(jumps, len(part)))
 
     def _content(self, element: Any) -> None:
-        tag = element.tag
-        if tag == "br":
-            self._text.append("\n")
-            return
-        block = tag in _BLOCKS
+        """An element without a form of its own: its text and children, in a paragraph apart if it is a block."""
+        block = element.tag in _BLOCKS
         if block:
             self.flush(element)
-        if tag == "li" and (parent := element.getparent()) is not None and parent.tag == "ol":
-            self._text.append(f"{_number(element)}. ")
-        before = sum(map(len, self._text))
+        self._text.append(self._before(element))
+        if element.tag == "a":
+            self._links.append(_jump(element))
         self._inline(element.text)
         for child in element:
             self.visit(child)
             self._inline(child.tail)
-        if tag == "a":
-            length = max(0, sum(map(len, self._text)) - before)
-            self._linked += length
-            self._jumps += length if _jump(element) else 0
+        if element.tag == "a":
+            self._links.pop()
             self._text.append(_contact(element))
-        if tag == "dt" and self._text and "".join(self._text).rstrip()[-1:].isalnum():
+        if element.tag == "dt" and "".join(self._text).rstrip()[-1:].isalnum():
             self._text.append(":")
         if block:
             self.flush(element)
 
+    def _before(self, element: Any) -> str:
+        """What stands before an element's text without being in it: a line end, an item's number."""
+        if element.tag == "br":
+            return "\n"
+        parent = element.getparent()
+        if element.tag != "li" or parent is None or parent.tag != "ol":
+            return ""
+        number = self._numbers[parent] = self._numbers.get(parent, _first_number(parent) - 1) + 1
+        return f"{number}. "
+
     def _inline(self, text: str | None) -> None:
-        if text:
-            self._text.append(_SPACES.sub(" ", text))
+        shown = _SPACES.sub(" ", text or "")
+        self._text.append(shown)
+        if self._links:
+            self._linked += len(shown)
+            self._jumps += len(shown) * self._links[-1]
 
     def _heading(self, element: Any, level: int) -> None:
         if element.tag != "summary":
@@ -179,12 +190,12 @@ def flat(element: Any, *, heading: bool = False, without: frozenset[str] = froze
 def _flat(element: Any, heading: bool, without: frozenset[str]) -> Iterator[str]:
     yield element.text or ""
     for child in element:
-        block = child.tag in _BLOCKS or child.tag in _RICH or child.tag == "br"
+        space = " " if child.tag in _BREAKING else ""
+        yield space
         if child.tag not in without and not (heading and _permalink(child)):
-            yield " " if block else ""
             yield from _flat(child, heading, without)
-            yield _contact(child) if child.tag == "a" else ""
-        yield " " if block else ""
+            yield _contact(child)
+        yield space
         yield child.tail or ""
 
 
@@ -238,13 +249,14 @@ def _rich_items(element: Any) -> bool:
 
 
 def _items(element: Any, depth: int) -> Iterator[str]:
+    number = _first_number(element)
     for item in element.iterchildren():
         if item.tag in _LISTS:  # nested without an item around it
             yield from _items(item, depth + 1)
             continue
-        marker = f"{_number(item)}." if element.tag == "ol" else "-"
         if text := flat(item, without=_LISTS):
-            yield f"{'  ' * depth}{marker} {text}"
+            yield f"{'  ' * depth}{f'{number}.' if element.tag == 'ol' else '-'} {text}"
+        number += 1
         for nested in _outermost_lists(item):
             yield from _items(nested, depth + 1)
 
@@ -257,11 +269,9 @@ def _outermost_lists(element: Any) -> Iterator[Any]:
             yield from _outermost_lists(child)
 
 
-def _number(item: Any) -> int:
-    parent = item.getparent()
-    start = parent.get("start") or "1"
-    first = int(start) if start.isdecimal() and len(start) < 7 else 1
-    return first + sum(1 for _ in item.itersiblings("li", preceding=True))
+def _first_number(ordered: Any) -> int:
+    start = ordered.get("start") or "1"
+    return int(start) if start.isdecimal() and len(start) < 7 else 1
 
 
 def _definitions(element: Any) -> Iterator[str]:

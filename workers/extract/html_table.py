@@ -3,21 +3,23 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_MAX_SPAN = 50
-_STRUCTURE = ("table", "pre", "h1", "h2", "h3", "h4", "ul", "ol", "dl", "form")
+_MAX_SPAN, _MAX_COLUMNS = 50, 100
+_STRUCTURE = ("h1", "h2", "h3", "h4", "ul", "ol", "dl", "form")
 
 
 def is_layout(table: Any) -> bool:
     """Whether the table only arranges a page: it says so, has one column, or holds structure in cells without heads."""
     if table.get("role") in {"presentation", "none"}:
         return True
-    rows = list(_rows(table))
-    if not rows or max(len(list(_cells(row))) for row in rows) < 2:
+    if max((len(list(_cells(row))) for row in _rows(table)), default=0) < 2:
         return True
-    if any(True for _ in table.iter("pre")) or sum(1 for _ in table.iter("table")) > 1:
+    if _has(table, "pre") or any(inner is not table for inner in table.iter("table")):
         return True
-    headed = any(True for _ in table.iter("th", "thead"))
-    return not headed and any(True for _ in table.iter(*_STRUCTURE[2:]))
+    return not _has(table, "th", "thead") and _has(table, *_STRUCTURE)
+
+
+def _has(element: Any, *tags: str) -> bool:
+    return next(element.iter(*tags), None) is not None
 
 
 def markdown_table(table: Any, text_of: Callable[[Any], str]) -> str:
@@ -77,11 +79,11 @@ def _grid(table: Any, text_of: Callable[[Any], str]) -> Iterator[tuple[Any, list
             text, down = text_of(cell), _span(cell, "rowspan")
             for offset in range(_span(cell, "colspan")):
                 value = text if repeats or not offset else ""
-                if down > 1:
+                if down > 1 and len(cells) < _MAX_COLUMNS:
                     carried[len(cells)] = (down - 1, value)
                 cells.append(value)
         _carry(cells, carried)
-        yield row, cells
+        yield row, [*cells[:_MAX_COLUMNS], *(cell for cell in cells[_MAX_COLUMNS:] if cell)]
 
 
 def _carry(cells: list[str], carried: dict[int, tuple[int, str]]) -> None:

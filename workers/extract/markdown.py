@@ -84,21 +84,26 @@ def _rich(tokens: Sequence[Token]) -> bool:
 
 def _items(tokens: Sequence[Token]) -> Iterator[str]:
     numbers: list[int | None] = []  # one per open list: the next number, or None for bullets
-    pending = ""
+    marker = ""
     for token in tokens:
-        if token.type == "ordered_list_open":
-            numbers.append(int(token.attrGet("start") or 1))
-        elif token.type == "bullet_list_open":
-            numbers.append(None)
+        if token.type.endswith("_list_open"):
+            numbers.append(int(token.attrGet("start") or 1) if token.tag == "ol" else None)
         elif token.type.endswith("_list_close"):
             numbers.pop()
         elif token.type == "list_item_open":
-            number = numbers[-1]
-            pending = f"{'  ' * (len(numbers) - 1)}{'-' if number is None else f'{number}.'} "
-            numbers[-1] = None if number is None else number + 1
+            marker = _marker(numbers)
         elif token.type in {"inline", "html_block"} and (text := _one_line([token])):
-            yield (pending or "  " * len(numbers)) + text
-            pending = ""
+            yield (marker or "  " * len(numbers)) + text
+            marker = ""
+
+
+def _marker(numbers: list[int | None]) -> str:
+    """The indented mark of the innermost list's next item, which is counted."""
+    number, indent = numbers[-1], "  " * (len(numbers) - 1)
+    if number is None:
+        return f"{indent}- "
+    numbers[-1] = number + 1
+    return f"{indent}{number}. "
 
 
 def _rows(tokens: Sequence[Token]) -> Iterator[str]:

@@ -28,6 +28,7 @@ def extract_pdf(body: bytes) -> Document:
         title=_title(paged.title) or (largest_text(paged.pages[0]) if paged.pages else ""),
         blocks=tuple(blocks_of(paged.pages, paged.outline)),
         media_type="application/pdf",
+        language=paged.language,
         pages=count,
         warnings=tuple(_warnings(body, paged, empty)),
     )

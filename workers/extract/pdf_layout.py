@@ -1,12 +1,13 @@
-"""Owns how a PDF's lines become blocks: what repeats on every page goes, headings, paragraphs and lists are found."""
+"""Owns how a PDF's lines become blocks: headings, paragraphs and lists, with words mended over line ends."""
 
 import re
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workers.documents import Block, BlockKind
+from workers.extract.pdf_furniture import Sizes, without_furniture
 from workers.extract.pdf_lines import HYPHEN, Entry, Line, Page
 
 _BULLET = re.compile(
@@ -15,128 +16,41 @@ _BULLET = re.compile(
 )
 _LEADERS = re.compile(r"(?:\s?\.){4,}|_{4,}|…{2,}")
 _ENDS = re.compile(r"[.!?:;。！？…][\"'”’)\]]*$")
-_LONE_NUMBER = re.compile(r"[0-9]{1,5}|[ivxlc]{1,7}")
-_DIGITS = re.compile(r"[0-9]{1,9}")
 _BROKEN_WORD = re.compile(f"(\\w+){HYPHEN}(\\w+)")
+_LINE_HYPHEN = re.compile(r"[^\W\d_][-\xad‐]$")
 _WORDS = re.compile(r"\w+(?:-\w+)*")
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
-_EDGE_LINES = 3
-_BAND = 0.14
 _GAP = 1.3
-_LARGER = 1.15
-_HEADING_LENGTH = 160
+_TITLE_LENGTH = 160
 
 
 def blocks_of(pages: Sequence[Page], outline: Sequence[Entry]) -> list[Block]:
     """The pages' text as blocks, each with the page it begins on."""
-    pages = _without_furniture(pages, _Sizes(pages))
-    sizes = _Sizes(pages)
+    pages = without_furniture(pages, Sizes(pages))
+    sizes = Sizes(pages)
     levels = _levels(pages, outline, sizes)
-    gathered: list[_Part] = []
+    flow = _Flow(levels)
     for page in pages:
-        gathered.extend(_parts(page, levels, gathered[-1] if gathered else None))
-    words = {word.casefold() for part in gathered for word in _WORDS.findall(part.text)}
-    return [Block(part.kind, _mended(part.text, words), part.level, part.page) for part in gathered]
+        flow.take(page)
+    words = {word.casefold() for part in flow.parts for word in _WORDS.findall(part.text)}
+    return [Block(part.kind, _mended(part.text, words), part.level, part.page) for part in flow.parts]
 
 
 def largest_text(page: Page) -> str:
     """The page's first line in a size that stands out, and what follows in the same size: a title, or nothing."""
-    sizes = _Sizes([page])
+    sizes = Sizes([page])
     top = max((round(line.size) for line in page.lines), default=0)
     if not sizes.is_larger(top):
         return ""
     lines = [line.text for line in page.lines if round(line.size) == top]
     text = _mended(" ".join(lines).translate(_LIGATURES), set())
-    return text if len(text) <= _HEADING_LENGTH else ""
-
-
-# --- running headers and footers --------------------------------------------------------------------------------------
-
-
-_Seen = tuple[int, Line]  # a page's number, a line at its edge
-
-
-def _without_furniture(pages: Sequence[Page], sizes: "_Sizes") -> list[Page]:
-    """The pages without the outermost lines that come back at the same height, the same or counting the pages."""
-    seen: dict[tuple[str, int], list[_Seen]] = defaultdict(list)
-    edges = {page.number: (_edge(page, 1), _edge(page, -1)) for page in pages}
-    for number, (top, bottom) in edges.items():
-        for line in [*top, *bottom]:
-            seen[_key(line)].append((number, line))
-    running: set[int] = set()
-    offsets: set[int] = set()
-    for found in seen.values():
-        if _dense(found) and (shift := _shifts(found, sizes)) is not None:
-            running.update(id(line) for _, line in found)
-            offsets |= shift
-    cleaned = []
-    for page in pages:
-        gone = {id(line) for edge in edges[page.number] for line in _outermost(edge, page.number, running, offsets)}
-        cleaned.append(Page(page.number, page.height, tuple(line for line in page.lines if id(line) not in gone)))
-    return cleaned
-
-
-def _edge(page: Page, side: int) -> list[Line]:
-    """The page's outermost lines, the outermost first: of its top (1) or bottom (-1)."""
-    limit = (1 - _BAND) * page.height if side > 0 else -_BAND * page.height
-    near = [line for line in page.lines if side * line.bottom >= limit]
-    return sorted(near, key=lambda line: -side * line.bottom)[:_EDGE_LINES]
-
-
-def _outermost(edge: list[Line], number: int, running: set[int], offsets: set[int]) -> Iterator[Line]:
-    """The edge's lines up to the first that belongs to the text."""
-    for line in edge:
-        lone = _LONE_NUMBER.fullmatch(line.text)
-        counted = lone and (not line.text.isdecimal() or int(line.text) - number in offsets | {0})
-        if not counted and id(line) not in running:
-            return
-        yield line
-
-
-def _key(line: Line) -> tuple[str, int]:
-    return _DIGITS.sub("#", " ".join(line.text.casefold().split())), round(line.bottom / 4)
-
-
-def _dense(found: list[_Seen]) -> bool:
-    return len(found) >= 2 and len(found) >= 0.4 * (found[-1][0] - found[0][0] + 1)
-
-
-def _shifts(found: list[_Seen], sizes: "_Sizes") -> set[int] | None:
-    """None for lines that belong to the text; for running ones, by how much their numbers differ from the page's own."""
-    if len({line.text for _, line in found}) == 1:
-        return set() if len(found) >= 3 else None
-    if any(sizes.is_larger(line.size) for _, line in found):  # "Chapter 1", "Chapter 2": headings, one to a page
-        return None
-    values = [[int(value) - number for value in _DIGITS.findall(line.text)] for number, line in found]
-    return {shifts[0] for shifts in zip(*values, strict=False) if len(set(shifts)) == 1} or None
+    return text if len(text) <= _TITLE_LENGTH else ""
 
 
 # --- headings ---------------------------------------------------------------------------------------------------------
 
 
-class _Sizes:
-    """The size of most text, and the larger ones in order."""
-
-    def __init__(self, pages: Iterable[Page]) -> None:
-        count: Counter[float] = Counter()
-        for page in pages:
-            for line in page.lines:
-                count[round(line.size)] += len(line.text)
-        self.body = max(count, key=lambda size: count[size], default=0.0)
-        larger = sorted((size for size in count if self.is_larger(size)), reverse=True)
-        self._levels = {size: min(level, 6) for level, size in enumerate(larger, 1)}
-
-    def is_larger(self, size: float) -> bool:
-        """Whether text of this size stands out from the body."""
-        return self.body > 0 and round(size) >= _LARGER * self.body
-
-    def level(self, line: Line) -> int:
-        """1–6 for a line that stands out by its size like a heading, else 0."""
-        fits = self.is_larger(line.size) and len(line.text) <= _HEADING_LENGTH and any(map(str.isalpha, line.text))
-        return self._levels.get(round(line.size), 0) if fits else 0
-
-
-def _levels(pages: Sequence[Page], outline: Sequence[Entry], sizes: _Sizes) -> dict[int, int]:
+def _levels(pages: Sequence[Page], outline: Sequence[Entry], sizes: Sizes) -> dict[int, int]:
     """The level of each line that is a heading, by the line's id: the outline's where its titles are found, else by size."""
     by_page = {page.number: page for page in pages}
     matched = {
@@ -178,25 +92,6 @@ class _Part:
     level: int = 0
 
 
-def _parts(page: Page, levels: dict[int, int], before: _Part | None) -> Iterator[_Part]:
-    """The page's parts; the first lines may still go to `before`, the last part of the page before."""
-    full, leading = _FullWidth(page.lines), _leading(page)
-    current, turned = before, True
-    for line in page.lines:
-        level = levels.get(id(line), 0)
-        item = None if level else _item(line.text)
-        wrapped = turned or (current is not None and current.last.right >= full(current.last))
-        if current is not None and _continues(current, line, level, item, leading, wrapped=wrapped, turned=turned):
-            _extend(current, line, item, wrapped=wrapped)
-        else:
-            if current is not None and current is not before:
-                yield current
-            current = _Part(_kind(level, item), item or _shown(line.text), page.number, line, line.left, level)
-        turned = False
-    if current is not None and current is not before:
-        yield current
-
-
 def _kind(level: int, item: str | None) -> BlockKind:
     return "heading" if level else "list" if item else "paragraph"
 
@@ -213,19 +108,50 @@ def _shown(text: str) -> str:
     return " ".join(_LEADERS.sub(" … ", text.translate(_LIGATURES)).split())
 
 
-def _continues(
-    part: _Part, line: Line, level: int, item: str | None, leading: float, *, wrapped: bool, turned: bool
-) -> bool:
-    """Whether the line goes on with the part; `turned`: it is the first of a new page."""
-    if level or part.level:
-        return level == part.level and not turned and _near(part.last, line, 2 * part.last.size) and len(part.text) < 80
-    if item is not None:
-        return part.kind == "list"
-    if turned:
-        return not _ENDS.search(part.text) and line.text[:1].islower()
-    if part.text.endswith(HYPHEN) or (part.kind == "list" and part.text.endswith("- ")):
-        return True
-    return _near(part.last, line, _GAP * leading) and not _starts_anew(part, line, wrapped)
+class _Flow:
+    """Takes lines in reading order and joins them to parts."""
+
+    def __init__(self, levels: dict[int, int]) -> None:
+        self.parts: list[_Part] = []
+        self._levels = levels
+        self._turned = True
+        """Whether the next line is the first of a page."""
+
+    def take(self, page: Page) -> None:
+        """Takes in the page's lines; the first may still belong to a part of the page before."""
+        full, leading = _FullWidth(page.lines), _leading(page)
+        self._turned = True
+        for line in page.lines:
+            level = self._levels.get(id(line), 0)
+            item = None if level else _item(line.text)
+            part = self.parts[-1] if self.parts else None
+            wrapped = self._turned or (part is not None and part.last.right >= full(part.last))
+            if part and self._continues(part, line, level, item, leading, wrapped):
+                _extend(part, line, item, wrapped)
+            else:
+                text = item or _shown(line.text)
+                self.parts.append(_Part(_kind(level, item), text, page.number, line, line.left, level))
+            self._turned = False
+
+    def _continues(self, part: _Part, line: Line, level: int, item: str | None, leading: float, wrapped: bool) -> bool:
+        if level or part.level:
+            return level == part.level and not self._turned and _goes_on(part, line)
+        if item is not None:
+            return part.kind == "list"
+        if self._turned:
+            return _crosses(part, line)
+        if part.text.endswith((HYPHEN, "\n- ")) or part.text == "- ":
+            return True
+        return _near(part.last, line, _GAP * leading) and not _starts_anew(part, line, wrapped)
+
+
+def _goes_on(heading: _Part, line: Line) -> bool:
+    return _near(heading.last, line, 2 * heading.last.size) and len(heading.text) < 80
+
+
+def _crosses(part: _Part, line: Line) -> bool:
+    """Whether a sentence goes on over the page's end."""
+    return not _ENDS.search(part.text) and line.text[:1].islower()
 
 
 def _near(last: Line, line: Line, distance: float) -> bool:
@@ -235,19 +161,20 @@ def _near(last: Line, line: Line, distance: float) -> bool:
 def _starts_anew(part: _Part, line: Line, wrapped: bool) -> bool:
     """Whether the line begins a paragraph without a gap: by its indent, or back at the margin after a list item."""
     if part.kind == "list":
-        return not wrapped and line.left < part.left + 0.3 * line.size
+        return line.tabular or (not wrapped and line.left < part.left + 0.3 * line.size)
     return bool(_ENDS.search(part.text)) and line.left > part.last.left + 0.8 * line.size
 
 
-def _extend(part: _Part, line: Line, item: str | None, *, wrapped: bool) -> None:
+def _extend(part: _Part, line: Line, item: str | None, wrapped: bool) -> None:
     text = _shown(line.text)
     if item is not None:
         part.text += f"\n{item}"
         part.left = line.left
-    elif re.search(r"[^\W\d_][-\xad‐]$", part.text) and text[:1].islower():
+    elif _LINE_HYPHEN.search(part.text) and text[:1].islower():
         part.text = part.text[:-1] + HYPHEN + text
     else:
-        flows = wrapped or part.level or part.kind == "list" or text[:1].islower()
+        prose = not (line.tabular or part.last.tabular)
+        flows = part.level or (prose and (wrapped or part.kind == "list" or text[:1].islower()))
         part.text += (" " if flows else "\n") + text
     part.last = line
 

@@ -19,6 +19,11 @@ MAX_PAGES = 5000
 HYPHEN = "\ufffe"
 """Where pdfium took a hyphen and a line end out of a word."""
 _DAMAGE = (PyPdfError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError)
+_CELL_GAP = 1.2
+_MAX_RUNS = 40
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{1,8})*")
+_SPACE = re.compile(r"\s+")
+_MARK = re.compile(r"\(?[\dA-Za-z]{0,3}(?:\.\d+)*[.)]?|\W{1,2}")
 _UNMAPPED = re.compile("[\ufffd\ue000-\uf8ff\x00-\x08\x0e-\x1f]")
 
 
@@ -34,6 +39,8 @@ class Line:
     bottom: float
     size: float
     """The height of its characters' boxes, which grows with the font's size."""
+    tabular: bool = False
+    """Whether it has gaps as wide as those between a table's cells, written as ` | `."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ class Paged:
 
     pages: list[Page]
     title: str = ""
+    language: str | None = None
+    """As declared, lower case."""
     outline: list[Entry] = field(default_factory=list)
     unreadable: list[int] = field(default_factory=list)
     """Numbers of the pages that are damaged."""
@@ -77,7 +86,7 @@ def read_pdf(body: bytes) -> Paged:
         return read_with_pypdf(body)
     with closing(document):
         count = _allowed(len(document))
-        paged = Paged([], document.get_metadata_value("Title"), list(_outline(document)))
+        paged = Paged([], document.get_metadata_value("Title"), _language(document), list(_outline(document)))
         for index in range(count):
             try:
                 paged.pages.append(_page(document, index))
@@ -90,6 +99,13 @@ def _allowed(count: int) -> int:
     if count > MAX_PAGES:
         raise TooLarge(f"The document has {count} pages, more than the {MAX_PAGES} that are read. Split it.")
     return count
+
+
+def _language(document: Any) -> str | None:
+    buffer = (ctypes.c_ushort * 36)()
+    size = pdfium.FPDFCatalog_GetLanguage(document, buffer, ctypes.sizeof(buffer))
+    tag = bytes(buffer)[: max(0, size - 2)].decode("utf-16-le", "ignore").lower().replace("_", "-")
+    return tag if _LANGUAGE.fullmatch(tag) else None
 
 
 def _outline(document: Any) -> Iterator[Entry]:
@@ -123,8 +139,41 @@ def _lines(textpage: Any, text: str) -> Iterator[Line]:
             first = start + line.index(stripped[0])
             left, _, first_bottom, first_size = _box(textpage, first, box)
             _, right, bottom, size = _box(textpage, first + len(stripped) - 1, box)
-            yield Line(stripped, left, right, first_bottom, bottom, max(first_size, size))
+            size = max(first_size, size)
+            cells = _cells(textpage, stripped, first, _CELL_GAP * size)
+            yield Line(" | ".join(cells), left, right, first_bottom, bottom, size, len(cells) > 1)
         start += len(line) + 2
+
+
+def _cells(textpage: Any, line: str, first: int, gap: float) -> list[str]:
+    """The line cut at gaps wider than `gap` points, but for the one behind a number or bullet that it begins with."""
+    if not _has_gap(textpage, first, len(line), gap):
+        return [line]
+    cells, start, box = [], 0, pdfium.FS_RECTF()
+    for space in _SPACE.finditer(line):
+        _, before, *_ = _box(textpage, first + space.start() - 1, box)
+        after, *_ = _box(textpage, first + space.end(), box)
+        if after - before > gap and not (start == 0 and _MARK.fullmatch(line[: space.start()])):
+            cells.append(line[start : space.start()])
+            start = space.end()
+    return [*cells, line[start:]]
+
+
+def _has_gap(textpage: Any, first: int, length: int, gap: float) -> bool:
+    """Whether two of the line's runs of text stand far apart: cheap, since most lines are one run."""
+    index = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, first)
+    runs = pdfium.FPDFText_CountRects(textpage, index, length) if index >= 0 else 0
+    if runs < 2:
+        return False
+    edges = [ctypes.c_double() for _ in range(4)]
+    left, top, right, bottom = edges
+    end = None
+    for run in range(min(runs, _MAX_RUNS)):
+        pdfium.FPDFText_GetRect(textpage, run, *map(ctypes.byref, (left, top, right, bottom)))
+        if end is not None and left.value - end > gap:
+            return True
+        end = right.value
+    return False
 
 
 def _box(textpage: Any, text_index: int, box: Any) -> tuple[float, float, float, float]:

@@ -2,8 +2,7 @@
 
 import re
 import ssl
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,7 +14,6 @@ import httpcore2
 from chat_api.core.errors import (
     BadResponse,
     FetchFailed,
-    FetchTimeout,
     Forbidden,
     InvalidUrl,
     NotFound,
@@ -35,7 +33,7 @@ PAGES: Final = "text/html,application/xhtml+xml,application/pdf;q=0.9,text/*;q=0
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
 _BUSY: Final = {408, 425, 429}
 _LONGEST_WAIT_S: Final = 86_400.0
-_IDLE_S: Final = 4.0  # below the 5 s after which common servers hang up, so that none does so under our request
+_IDLE_S: Final = 4.0  # below the 5 s after which common servers hang up
 _DRAINED_AT_MOST: Final = 64 * 1024
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:+-]{1,40})""", re.IGNORECASE)
 _VALIDATOR = re.compile(r"[\x21-\x7e ]{1,512}")
@@ -137,16 +135,29 @@ class SafeClient:
         raise TooManyRedirects
 
     def _request(self, url: Url, headers: dict[str, str], exchange: Exchange) -> tuple[Answer, str | None]:
-        """One request: the answer, and the Location it redirects to."""
+        """One request: the answer, and the Location it redirects to.
+
+        Asks again where the server ended a kept connection just as the request was sent: each time uses one up.
+        """
+        while True:
+            before = exchange.progress
+            try:
+                return self._ask(url, headers, exchange)
+            except httpcore2.TimeoutException as error:
+                raise exchange.timed_out() from error
+            except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
+                if exchange.progress != before:
+                    raise FetchFailed(
+                        f"{url.host} broke off or sent an unreadable answer. It is tried again by itself."
+                    ) from error
+
+    def _ask(self, url: Url, headers: dict[str, str], exchange: Exchange) -> tuple[Answer, str | None]:
         host, target = url.host.encode("ascii"), url.target.encode("ascii")
         address = httpcore2.URL(scheme=url.scheme, host=host, port=url.port, target=target)
         patience = {"timeout": {"pool": exchange.remaining()}}
-        with (
-            _typed_errors(url.host),
-            self._pool.stream(
-                "GET", address, headers=[("Host", url.authority), *headers.items()], extensions=patience
-            ) as response,
-        ):
+        with self._pool.stream(
+            "GET", address, headers=[("Host", url.authority), *headers.items()], extensions=patience
+        ) as response:
             fields = _fields(response.headers)
             fetched = _described(url, response.status, fields)
             if 200 <= response.status < 300:
@@ -168,16 +179,6 @@ def status_error(answer: Answer) -> TrainingError:
             f"{host} answered with an error ({status}). It is tried again by itself.", retry_after=answer.retry_after
         )
     return BadResponse(f"{host} refused to send the page ({status}). Check that it opens in a browser.")
-
-
-@contextmanager
-def _typed_errors(host: str) -> Iterator[None]:
-    try:
-        yield
-    except httpcore2.TimeoutException as error:
-        raise FetchTimeout(f"{host} took too long to answer. It is tried again by itself.") from error
-    except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
-        raise FetchFailed(f"{host} broke off or sent an unreadable answer. It is tried again by itself.") from error
 
 
 def _fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -36,6 +36,12 @@ class Exchange:
         self._ends_at = time.monotonic() + limits.timeout_s
         self._first_byte_at: float | None = None
         self._received = 0
+        self._dialled = 0
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Connections dialled and bytes received so far."""
+        return self._dialled, self._received
 
     def remaining(self, at_most: float | None = None) -> float:
         """Seconds until the deadline, more than 0 and no more than `at_most`; FetchTimeout after it."""
@@ -47,6 +53,10 @@ class Exchange:
     def timed_out(self) -> FetchTimeout:
         """The error for a deadline that has passed."""
         return FetchTimeout(f"{self.host} took too long to answer. It is tried again by itself.")
+
+    def dialled(self) -> None:
+        """Counts a connection that was made for this fetch."""
+        self._dialled += 1
 
     def received(self, size: int) -> None:
         """Counts `size` bytes from the wire.

@@ -89,6 +89,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
                 failure = error
                 continue
             _check_peer(connected, address, host)
+            exchange.dialled()
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connected
         if isinstance(failure, TimeoutError):

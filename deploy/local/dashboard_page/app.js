@@ -7,6 +7,7 @@ import { showSources, watch } from "./sources.js";
 const REMEMBERED = "dashboard bot";
 let apiUrl = "";
 let bots = [];
+let embedded = 0;
 
 const currentBot = () => bots.find((bot) => bot.id === $("bot").value);
 
@@ -28,14 +29,15 @@ function show() {
   embed(id);
 }
 
-/** Puts the widget in just as a website would; the former bot's hangs up when its element goes. */
+/**
+ * Puts the widget in just as a website would; the former bot's hangs up when its element goes. Each has a slot of its
+ * own: a script that only arrives after the next bot was chosen finds its slot gone, and does nothing.
+ */
 function embed(id) {
-  const panel = $("chat-panel");
-  const script = h("script", { "data-token-url": `/widget-token?bot_id=${id}`, "data-target": "#chat-panel" });
+  const slot = h("div", { id: `chat-${++embedded}`, class: "slot" });
+  const script = h("script", { "data-token-url": `/widget-token?bot_id=${id}`, "data-target": `#${slot.id}` });
   script.src = `${apiUrl}/widget.js`;
-  panel.replaceChildren();
-  document.head.querySelector("script[data-token-url]")?.remove();
-  document.head.append(script);
+  $("chat-panel").replaceChildren(slot, script);
 }
 
 const form = $("bot-form");

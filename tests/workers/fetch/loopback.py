@@ -6,6 +6,9 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from threading import Event, Thread
 
+import pytest
+
+from chat_api.core.errors import ServiceError
 from workers.fetch.addresses import AddressGuard
 from workers.fetch.client import SafeClient
 from workers.fetch.limits import FetchLimits
@@ -14,6 +17,7 @@ from workers.fetch.network import Resolver, system_resolver
 Script = Callable[[socket.socket, Event], None]
 """Writes to a connection until done or until the event says that the test is over."""
 
+TLS_HANDSHAKE = 0x16
 SHORT = FetchLimits(timeout_s=5, connect_timeout_s=5, max_bytes=100_000)
 HASTY = FetchLimits(timeout_s=0.3, max_bytes=100_000)
 
@@ -83,6 +87,9 @@ class Site:
             if not data:
                 return False
             head += data
+            if head[0] == TLS_HANDSHAKE:
+                stream.sendall(reply(b"", "400 Bad Request"))
+                return False
         self.requests.append(head)
         answer = self.pages.get(head.split(b" ")[1].decode(), reply(b"", "404 Not Found"))
         if isinstance(answer, bytes):
@@ -116,6 +123,14 @@ def client_of(
     """A client that may reach these sites at 127.0.0.1, and what `allow` says."""
     entries = [f"127.0.0.1:{site.port}" for site in sites] + ([allow] if allow else [])
     return SafeClient(limits, AddressGuard.parse(",".join(entries)), resolve=resolve, ssl_context=trust or _TRUST)
+
+
+def failure(answer: bytes | Script, error: type[ServiceError], limits: FetchLimits = SHORT) -> ServiceError:
+    """The error, exactly of this class, that a server with this one answer ends in."""
+    with serving({"/": answer}) as site, client_of(site, limits=limits) as client, pytest.raises(error) as raised:
+        client.get(site.url())
+    assert type(raised.value) is error
+    return raised.value
 
 
 # Reading the system's certificates takes longer than most tests.

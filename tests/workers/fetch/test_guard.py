@@ -15,12 +15,14 @@ EVERYTHING = "0.0.0.0/0,::/0"
 
 def spellings_of_loopback() -> list[str]:
     """Hosts that browsers or resolvers take for 127.0.0.1, 0.0.0.0 or ::1."""
-    forms = {"0x{:x}": "0x{:x}", "0{:o}": "0{:o}", "{}": "{}", "0X00{:X}": "0X00{:X}", "000{:o}": "000{:o}"}
+    forms = ["{}", "0x{:x}", "0X00{:X}", "0{:o}", "000{:o}"]
     parts = [(127, 0, 0, 1), (127, 0, 1), (127, 1), (0x7F000001,)]
-    hosts = []
+    hosts: list[str] = []
     for numbers in parts:
-        for chosen in itertools.product(forms, repeat=len(numbers)):
-            hosts.append(".".join(form.format(number) for form, number in zip(chosen, numbers, strict=True)))
+        hosts += [
+            ".".join(form.format(number) for form, number in zip(chosen, numbers, strict=True))
+            for chosen in itertools.product(forms, repeat=len(numbers))
+        ]
     hosts += [f"{host}." for host in hosts[::7]]
     hosts += ["１２７.０.０.１", "⑫⑦.⓪.⓪.①", "127。0。0。1", "127.0.0.1．", "0", "0.0", "0x0", "00.0.0.0", "0.0.0.0"]
     hosts += ["[::1]", "[0:0:0:0:0:0:0:1]", "[::]", "[::127.0.0.1]", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]"]
@@ -48,15 +50,12 @@ def outcomes(urls: Sequence[str], door: Site | None = None, allow: str = "") -> 
     with client_of(*([door] if door else []), allow=allow) as client:
         for number, url in enumerate(urls):
             if door:
-                # Header bytes on the wire: names beyond ASCII come as UTF-8.
                 door.pages[f"/{number}"] = redirect(url)
             try:
                 client.get(door.url(f"/{number}") if door else url)
                 found["reached"] += 1
             except (BlockedAddress, InvalidUrl) as error:
                 found[error.code] += 1
-            except Exception as error:
-                found[type(error).__name__] += 1
     return found
 
 
@@ -78,7 +77,8 @@ def test_no_redirect_leads_to_loopback(sentinels: list[Site]) -> None:
 
 def test_without_the_guard_the_same_spellings_reach_the_listeners(sentinels: list[Site]) -> None:
     urls = [f"http://{host}:{sentinels[0].port}/" for host in LOOPBACK[::40]]
-    assert outcomes(urls, allow=EVERYTHING)["reached"] == len(urls) == sentinels[0].connects
+    assert outcomes(urls, allow=EVERYTHING)["reached"] == len(urls) == len(sentinels[0].requests)
+    assert sentinels[0].connects > 0
 
 
 FORBIDDEN_ANSWERS = [
@@ -127,13 +127,13 @@ def test_a_name_is_resolved_once_and_that_very_address_is_dialled() -> None:
         assert (resolve.asked, site.connects) == (1, 1)
 
 
-def test_a_name_that_changes_its_mind_between_two_requests_is_blocked(sentinels: list[Site]) -> None:
-    with serving({"/": reply(b"page", Connection="close")}) as site:
-        site.pages["/"] = reply(b"page")
-        with client_of(site, resolve=Rebinding("127.0.0.1", "10.0.0.1")) as client:
-            assert client.get(site.url(host="one.example.com")).body == b"page"
-            with pytest.raises(BlockedAddress):
-                client.get(site.url(host="other.example.com"))
+def test_a_name_that_changes_its_mind_between_two_connections_is_blocked() -> None:
+    resolve = Rebinding("127.0.0.1", "127.0.0.2")
+    with serving({"/": reply(b"page", Connection="close")}) as site, client_of(site, resolve=resolve) as client:
+        assert client.get(site.url(host="www.example.com")).body == b"page"
+        with pytest.raises(BlockedAddress):
+            client.get(site.url(host="www.example.com"))
+        assert (resolve.asked, site.connects) == (2, 1)
 
 
 def test_an_allowed_port_does_not_open_its_neighbours(sentinels: list[Site]) -> None:
@@ -145,10 +145,10 @@ def test_an_allowed_port_does_not_open_its_neighbours(sentinels: list[Site]) -> 
 
 
 def test_a_name_is_let_through_as_written() -> None:
-    with serving({"/": reply(b"page")}) as site:
-        with client_of(allow=f"intranet.example:{site.port}", resolve=lambda host, port: ["127.0.0.1"]) as client:
-            assert client.get(site.url(host="intranet.example")).body == b"page"
+    with serving({"/": reply(b"page")}) as site, client_of(
+        allow=f"intranet.example:{site.port}", resolve=lambda host, port: ["127.0.0.1"]
+    ) as client:  # fmt: skip
+        assert client.get(site.url(host="intranet.example")).body == b"page"
+        for url in (site.url(host="other.example"), site.url()):
             with pytest.raises(BlockedAddress):
-                client.get(site.url(host="other.example"))
-            with pytest.raises(BlockedAddress):
-                client.get(site.url())
+                client.get(url)

@@ -1,0 +1,157 @@
+"""Writes the reference parts of the documentation from the code itself: `python -m deploy.reference` (make docs)."""
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from fastapi.routing import APIRoute
+from pydantic import SecretStr
+from pydantic_core import PydanticUndefined
+from sqlalchemy import Column, MetaData
+
+from chat_api.core.errors import training_errors
+from chat_api.core.models.chat import STAGES, ChatBase
+from chat_api.core.models.dashboard import DashboardBase
+from chat_api.core.settings import Settings
+from chat_api.routes import health, training, widget
+
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "training_flow.md")
+MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+ROUTERS = (training.router, health.router, widget.router)
+EXAMPLE_VALUES = {
+    "app_env": "development",
+    "dashboard_db_host": "127.0.0.1",
+    "dashboard_db_username": "dashboard",
+    "dashboard_db_name": "dashboard",
+    "python_chat_db_host": "127.0.0.1",
+    "python_chat_db_username": "chat",
+    "python_chat_db_name": "chat",
+    "openai_api_key": "",
+    "r2_account_id": "",
+    "access_key_id": "",
+    "secret_access_key": "",
+}
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    lines = [list(head), ["---"] * len(list(head)), *[list(row) for row in rows]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def settings() -> str:
+    """Every setting with its default and meaning."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = (
+            "**required**" if field.is_required() else f"`{_plain(field.default)}`" if _plain(field.default) else "–"
+        )
+        rows.append((f"`{name.upper()}`", default, _sentence(field.description)))
+    return table(("variable", "default", "meaning"), rows)
+
+
+def env_example() -> str:
+    """The text of .env.example: what must be set, and everything else as a comment."""
+    lines = ["# Copy to .env.local (or .env) and fill in. Written by `make docs` from the settings; see README.md.", ""]
+    for name, field in Settings.model_fields.items():
+        lines.append(f"# {_sentence(field.description)}")
+        if name in EXAMPLE_VALUES:
+            lines.append(f"{name.upper()}={EXAMPLE_VALUES[name]}")
+        else:
+            lines.append(f"#{name.upper()}={_plain(field.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(default: Any) -> str:
+    if default in {None, PydanticUndefined}:
+        return ""
+    if isinstance(default, SecretStr):
+        return default.get_secret_value()
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _sentence(text: str | None) -> str:
+    return (text or "").replace("|", "\\|")
+
+
+def errors() -> str:
+    """Every code that can end on a training job, with the sentence its owner reads."""
+    rows = [
+        (f"`{error.code}`", "yes" if error.retryable else "no", " ".join((error.__doc__ or "").split()))
+        for error in training_errors()
+    ]
+    return table(("code", "tried again", "what the owner reads"), rows)
+
+
+def stages() -> str:
+    """The pipeline's stages, in order."""
+    return " → ".join(f"`{stage}`" for stage in STAGES) + "\n"
+
+
+def routes() -> str:
+    """Every HTTP route and what it does."""
+    found = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    rows = [
+        (route.path, f"`{' '.join(sorted(route.methods or ()))} {route.path}`", _first_line(route.endpoint))
+        for route in found
+        if route.include_in_schema
+    ]
+    return table(("route", "what it does"), [row[1:] for row in sorted(rows)])
+
+
+def _first_line(endpoint: Callable[..., Any]) -> str:
+    return (endpoint.__doc__ or "").strip().partition("\n")[0]
+
+
+def schema(metadata: MetaData) -> str:
+    """A database's tables: what each is for, and its columns."""
+    classes = {mapper.local_table: mapper.class_ for mapper in _mappers(metadata)}
+    parts = []
+    for found in metadata.sorted_tables:
+        columns = ", ".join(_column(column) for column in found.columns)
+        parts.append(f"- **`{found.name}`**: {' '.join((classes[found].__doc__ or '').split())}\n  {columns}\n")
+    return "".join(parts)
+
+
+def _mappers(metadata: MetaData) -> Iterable[Any]:
+    base = ChatBase if metadata is ChatBase.metadata else DashboardBase
+    return base.registry.mappers
+
+
+def _column(column: Column[Any]) -> str:
+    mark = "🔑" if column.primary_key else ""
+    return f"{mark}`{column.name}` {str(column.type).lower()}{'' if column.nullable or mark else ' not null'}"
+
+
+def generators() -> dict[str, Callable[[], str]]:
+    """What stands between `<!-- generated: name -->` and `<!-- end -->`, by name."""
+    return {
+        "settings": settings,
+        "errors": errors,
+        "stages": stages,
+        "routes": routes,
+        "chat_schema": lambda: schema(ChatBase.metadata),
+        "dashboard_schema": lambda: schema(DashboardBase.metadata),
+    }
+
+
+def filled(text: str) -> str:
+    """A document with its generated parts as the code has them now."""
+    made = generators()
+    return MARKED.sub(lambda match: f"{match[1]}{made[match[2]]()}{match[3]}", text)
+
+
+def main() -> int:
+    """Rewrites the documents; 0."""
+    for name in DOCUMENTS:
+        path = REPOSITORY / name
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+    (REPOSITORY / ".env.example").write_text(env_example(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

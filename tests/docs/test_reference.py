@@ -1,0 +1,83 @@
+"""README.md, training_flow.md and .env.example against the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+from fastapi.routing import APIRoute
+
+from chat_api.core.errors import training_errors
+from chat_api.core.models.chat import STAGES, ChatBase
+from chat_api.core.models.dashboard import DashboardBase
+from chat_api.core.settings import Settings
+from deploy.reference import DOCUMENTS, REPOSITORY, ROUTERS, env_example, filled
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+FLOW = (REPOSITORY / "training_flow.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_generated_parts_are_current(name: str) -> None:
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    assert filled(text) == text, f"{name} is behind the code: run `make docs`"
+
+
+def test_env_example_is_current() -> None:
+    assert (REPOSITORY / ".env.example").read_text(encoding="utf-8") == env_example(), "run `make docs`"
+
+
+def test_every_setting_is_documented() -> None:
+    assert [name for name in Settings.model_fields if f"`{name.upper()}`" not in README] == []
+
+
+def test_every_setting_has_a_meaning() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_every_route_is_documented() -> None:
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    assert len(routes) >= 7
+    assert [route.path for route in routes if route.path not in README] == []
+    assert "/api/chat/ws" in README
+    assert "/metrics" in README
+
+
+def test_every_command_is_documented() -> None:
+    targets = re.findall(r"^([a-z]+):.*## ", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(targets) >= 10
+    assert [target for target in targets if f"make {target}" not in README and target != "help"] == []
+
+
+def test_every_error_code_and_stage_is_documented() -> None:
+    codes = {error.code for error in training_errors()}
+    assert 20 <= len(codes) <= 40
+    assert [code for code in codes if f"`{code}`" not in FLOW] == []
+    assert [stage for stage in STAGES if f"**{stage}**" not in FLOW] == []
+
+
+def test_every_table_is_documented() -> None:
+    tables = [*ChatBase.metadata.tables, *DashboardBase.metadata.tables]
+    assert [table for table in tables if f"**`{table}`**" not in FLOW] == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_and_modules_exist(name: str) -> None:
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    paths = [
+        path for path in re.findall(r"`((?:chat_api|workers|deploy|tests|alembic)/[\w./-]+)`", text) if "*" not in path
+    ]
+    assert [path for path in links + paths if not (REPOSITORY / path).exists()] == []
+
+
+def test_the_example_client_is_python_and_short() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        compile(block, "README.md", "exec")
+        assert len(block.splitlines()) <= 22
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    for name in DOCUMENTS:
+        assert not re.search(r"\b(TODO|TBD|DEMO)\b", Path(REPOSITORY / name).read_text(encoding="utf-8"))
