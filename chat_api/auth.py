@@ -107,7 +107,7 @@ def _split(token: str | bytes) -> list[bytes]:
     if len(raw) > MAX_TOKEN_BYTES:
         raise TokenRefused("the token is too long")
     parts = raw.split(b".")
-    if len(parts) != 3 or not all(parts):
+    if len(parts) != 3:
         raise TokenRefused("the token does not have three parts")
     return parts
 

@@ -10,6 +10,9 @@ from prometheus_client import start_http_server
 from redis import Redis
 from starlette.middleware import Middleware
 
+from chat_api.chat.answer import ExtractiveAnswerer, ModelAnswerer
+from chat_api.chat.bot import Bots
+from chat_api.chat.turn import ChatServices
 from chat_api.core.database import AsyncEngines, async_engines
 from chat_api.core.embeddings import Embedder, OpenAIEmbedder, make_embedder
 from chat_api.core.settings import Settings, load_settings
@@ -17,7 +20,7 @@ from chat_api.core.telemetry import configure_logging
 from chat_api.errors import install_error_handlers
 from chat_api.keyring import KeyFileError, KeyRing
 from chat_api.middleware import BodyLimit, CorsByPath, LastResort, RequestContext
-from chat_api.routes import health, training, widget
+from chat_api.routes import chat, health, training, widget
 
 REDIS_LIMIT_S = 2
 log = structlog.get_logger(__name__)
@@ -43,6 +46,7 @@ def create_app(
             app.state.engines = engines or await stack.enter_async_context(async_engines(settings))
             app.state.redis = redis or stack.enter_context(_redis(settings))
             app.state.embedder = embedder or await stack.enter_async_context(_embedder(settings))
+            app.state.chat = await stack.enter_async_context(_chat(settings, app.state.engines, app.state.embedder))
             if settings.metrics_port:
                 _serve_metrics(settings.metrics_port, stack)
             await _report(app)
@@ -62,7 +66,7 @@ def create_app(
     app.state.settings = settings
     app.state.keys = keys or KeyRing(settings.jwt_public_key_path)
     install_error_handlers(app)
-    for module in (training, health, widget):
+    for module in (training, chat, health, widget):
         app.include_router(module.router)
     if not settings.metrics_port:
         app.add_api_route("/metrics", health.metrics, include_in_schema=False)
@@ -86,6 +90,18 @@ async def _embedder(settings: Settings) -> AsyncIterator[Embedder]:
     finally:
         if isinstance(embedder, OpenAIEmbedder):
             await embedder.aclose()
+
+
+@asynccontextmanager
+async def _chat(settings: Settings, engines: AsyncEngines, embedder: Embedder) -> AsyncIterator[ChatServices]:
+    if settings.llm_provider == "extractive":
+        yield ChatServices(engines, embedder, ExtractiveAnswerer(embedder), Bots(engines))
+        return
+    answerer = ModelAnswerer(settings)
+    try:
+        yield ChatServices(engines, embedder, answerer, Bots(engines))
+    finally:
+        await answerer.aclose()
 
 
 def _serve_metrics(port: int, stack: AsyncExitStack) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextvars import copy_context
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -9,11 +10,13 @@ from typing import Any, Self
 
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
-from workers.runs import LEASE_S, LeaseLostError, Run, RunCancelledError, renew
+from chat_api.core.database import DATABASE_DOWN
+from workers.runs import LEASE_S, LeaseLostError, Run, RunCancelledError, renew, settle
 
 TICK_S = 2.0
+GRACE_TICKS = 3
+"""How often the lease is still renewed after the worker was told to stop."""
 log = structlog.get_logger(__name__)
 
 
@@ -45,15 +48,20 @@ class Progress:
 class Lease:
     """A thread that renews the lease every two seconds; the training thread asks `check()` between its steps.
 
-    A database that does not answer is asked again until the lease is over.
+    A database that does not answer is asked again until the lease is over. When `stopping` says so and the training
+    thread is in the middle of a long step, the run is handed back from here, for another worker to take at once.
     """
 
-    def __init__(self, engine: Engine, run: Run, progress: Progress, told: Callable[[], object]) -> None:
-        self._engine, self._run, self._progress, self._told = engine, run, progress, told
+    def __init__(
+        self, engine: Engine, run: Run, progress: Progress, *, told: Callable[[], object], stopping: Callable[[], bool]
+    ) -> None:
+        self._engine, self._run, self._progress, self._told, self._stopping = engine, run, progress, told, stopping
         self._ended = threading.Event()
         self._stop: Exception | None = None
         self._renewed_at = time.monotonic()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._grace = GRACE_TICKS
+        # The run's ids belong in this thread's log lines, too.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._keep,), name="lease", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -74,16 +82,26 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._ended.wait(TICK_S) and self._stop is None:
-            self._renew()
+            self._grace -= self._stopping()
+            try:
+                if self._grace > 0:
+                    self._renew()
+                else:
+                    self._hand_back()
+            except (LeaseLostError, RunCancelledError) as stop:
+                self._stop = stop
+            except DATABASE_DOWN as error:
+                log.warning("lease_not_renewed", error=type(error).__name__)
 
     def _renew(self) -> None:
         began = time.monotonic()
-        try:
-            with self._engine.begin() as connection:
-                renew(connection, self._run, self._progress.snapshot())
-            self._renewed_at = began
-            self._told()
-        except (LeaseLostError, RunCancelledError) as stop:
-            self._stop = stop
-        except SQLAlchemyError as error:
-            log.warning("lease_not_renewed", job_id=str(self._run.job_id), error=type(error).__name__)
+        with self._engine.begin() as connection:
+            renew(connection, self._run, self._progress.snapshot())
+        self._renewed_at = began
+        self._told()
+
+    def _hand_back(self) -> None:
+        with self._engine.begin() as connection:
+            settle(connection, self._run, "waiting", refund=True)
+        log.info("run_handed_back", stage=self._progress.stage)
+        raise LeaseLostError

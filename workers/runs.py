@@ -6,7 +6,6 @@ was stopped past its lease finds the fence gone and writes nothing.
 
 import random
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +16,8 @@ from chat_api.core.errors import DependencyError, ServiceError
 LEASE_S = 60
 MAX_ATTEMPTS = 5
 MAX_CRASHES = 3
-PATIENCE_H = 24
+PATIENCE_S = 24 * 3600
+LONGEST_WAIT_S = 3600
 
 
 class LeaseLostError(Exception):
@@ -43,7 +43,8 @@ class Run:
     fence: int
     attempt: int
     force: bool
-    created_at: datetime
+    age_s: float
+    """Seconds from its first claim to this one."""
     request_id: str | None
 
 
@@ -53,16 +54,18 @@ CLAIM = text("""
         WHERE status = 'waiting' AND run_after <= now()
           AND NOT EXISTS (SELECT FROM training_jobs AS other WHERE other.org_id = waiting.org_id
                           AND other.source_id = waiting.source_id AND other.status = 'running')
-        ORDER BY priority = 'bulk', created_at
+        ORDER BY priority DESC, created_at
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     )
     UPDATE training_jobs AS job
     SET status = 'running', stage = 'fetch', attempt = attempt + 1, started_at = coalesce(started_at, now()),
         fence = nextval('fences'), lease_holder = :holder, lease_expires_at = now() + make_interval(secs => :lease_s),
+        source_version = NULL, error_code = NULL, error_message = NULL, error_retryable = NULL,
         progress_done = 0, progress_total = NULL, status_version = nextval('status_versions')
     FROM due WHERE job.job_id = due.job_id
-    RETURNING job.job_id, org_id, bot_id, source_id, fence, attempt, force, created_at, request_id
+    RETURNING job.job_id, org_id, bot_id, source_id, fence, attempt, force,
+              CAST(extract(epoch FROM now() - started_at) AS float8), request_id
 """)
 
 
@@ -111,15 +114,37 @@ def _held_or_raise(row: Row[Any] | None) -> None:
         raise RunCancelledError
 
 
-SETTLE = text("""
-    UPDATE training_jobs
-    SET status = :status, stage = coalesce(:stage, stage), progress_done = coalesce(:done, progress_done),
-        progress_total = coalesce(:total, progress_total), progress_unit = coalesce(:unit, progress_unit), run_after = now() + make_interval(secs => :wait_s), error_code = :code,
-        error_message = :message, error_retryable = :retryable, receipt = CAST(:receipt AS jsonb), lease_holder = NULL,
-        lease_expires_at = NULL, finished_at = CASE WHEN :status = 'waiting' THEN NULL ELSE now() END,
-        status_version = nextval('status_versions')
+NOTE_VERSION = text("""
+    UPDATE training_jobs SET source_version = :source_version
     WHERE job_id = :job_id AND fence = :fence AND status = 'running'
 """)
+
+
+def note_version(connection: Connection, run: Run, source_version: str) -> None:
+    """Records what the run reads, as soon as it has read the source: a later edit then gets a run of its own."""
+    values = {"job_id": run.job_id, "fence": run.fence, "source_version": source_version}
+    connection.execute(NOTE_VERSION, values)
+
+
+AGAIN = """
+    CASE WHEN cancel_requested_at IS NOT NULL OR EXISTS
+              (SELECT FROM training_jobs AS newer WHERE newer.org_id = job.org_id
+               AND newer.source_id = job.source_id AND newer.status = 'waiting')
+         THEN 'cancelled' ELSE 'waiting' END
+"""
+# A run that would wait again gives way to a newer one of its source, and to a wish to cancel it.
+SETTLE = text(f"""
+    UPDATE training_jobs AS job
+    SET status = CASE WHEN :status = 'waiting' THEN {AGAIN} ELSE :status END,
+        finished_at = CASE WHEN :status = 'waiting' AND {AGAIN} = 'waiting' THEN NULL ELSE now() END,
+        run_after = now() + make_interval(secs => :wait_s), attempt = attempt - :refund, stage = coalesce(:stage, stage),
+        progress_done = coalesce(:done, progress_done), progress_total = coalesce(:total, progress_total),
+        progress_unit = coalesce(:unit, progress_unit), error_code = :code, error_message = :message,
+        error_retryable = :retryable, receipt = CAST(:receipt AS jsonb), lease_holder = NULL, lease_expires_at = NULL,
+        status_version = nextval('status_versions')
+    WHERE job_id = :job_id AND fence = :fence AND status = 'running'
+    RETURNING status
+""")  # noqa: S608  # the parts are this module's own
 
 
 def settle(
@@ -129,49 +154,70 @@ def settle(
     *,
     error: ServiceError | None = None,
     wait_s: float = 0,
+    refund: bool = False,
     receipt: str | None = None,
     progress: dict[str, Any] | None = None,
-) -> bool:
-    """Ends the run with `status`, or puts it back to `waiting` for `wait_s` seconds; False if the fence is gone."""
+) -> str | None:
+    """Ends the run with `status`, or puts it back to `waiting` for `wait_s` seconds; the status it got.
+
+    None if the fence is gone. `refund` gives the attempt back. IntegrityError when a newer run of the source comes in
+    between: try again.
+    """
     values = {
-        **{"job_id": run.job_id, "fence": run.fence, "status": status, "wait_s": wait_s, "receipt": receipt},
+        **{"job_id": run.job_id, "fence": run.fence, "status": status, "wait_s": wait_s, "refund": int(refund)},
         **(progress or dict.fromkeys(("stage", "done", "total", "unit"))),
+        "receipt": receipt,
         "code": error.code if error else None,
-        "message": error.message if error else None,
+        "message": _storable(error.message) if error else None,
         "retryable": error.retryable if error else None,
     }
-    return connection.execute(SETTLE, values).rowcount == 1
+    return connection.execute(SETTLE, values).scalar_one_or_none()
 
 
-def retry_in(run: Run, error: ServiceError, age_s: float) -> float | None:
+def _storable(message: str) -> str:
+    """`message` as PostgreSQL takes it: strangers' words may be in it."""
+    return message.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def costs_attempt(error: ServiceError) -> bool:
+    """Whether one of the run's attempts is spent by `error`: not by a dependency that is away or asks to wait."""
+    return not isinstance(error, DependencyError)
+
+
+def retry_in(run: Run, error: ServiceError) -> float | None:
     """Seconds until the run is tried again after `error`, or None when it has failed for good.
 
-    A dependency that is away costs patience (24 hours from the run's creation), another passing error one of five
-    attempts. The wait doubles from 5 s to 5 minutes, jittered, and is never shorter than the server asked for.
+    A dependency that is away costs patience (24 hours from the first claim), another passing error one of five
+    attempts. The wait grows from 5 s to 5 minutes, jittered; a server that asks for more gets up to an hour.
     """
     if not error.retryable:
         return None
-    patient = isinstance(error, DependencyError) and age_s < PATIENCE_H * 3600
-    if not patient and run.attempt >= MAX_ATTEMPTS:
+    if costs_attempt(error):
+        if run.attempt >= MAX_ATTEMPTS:
+            return None
+        wait = 5.0 * 2.0**run.attempt / 2
+    elif run.age_s >= PATIENCE_S:
         return None
-    wait = min(300.0, 5.0 * 2.0 ** min(run.attempt - 1, 10)) * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, not a secret
-    return max(wait, error.retry_after or 0.0)
+    else:
+        wait = run.age_s / 4
+    wait = min(300.0, max(5.0, wait)) * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, not a secret
+    return min(LONGEST_WAIT_S, max(wait, error.retry_after or 0.0))
 
 
-EXPIRE = text("""
-    UPDATE training_jobs
+DEAD = "cancel_requested_at IS NULL AND crash_count + 1 >= :max_crashes"
+EXPIRE = text(f"""
+    UPDATE training_jobs AS job
     SET crash_count = crash_count + 1, lease_holder = NULL, lease_expires_at = NULL,
-        status = CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
-                      WHEN crash_count + 1 >= :max_crashes THEN 'quarantined' ELSE 'waiting' END,
-        error_code = CASE WHEN crash_count + 1 >= :max_crashes THEN :code END,
-        error_message = CASE WHEN crash_count + 1 >= :max_crashes THEN :message || ' (at: ' || stage || ')' END,
-        error_retryable = CASE WHEN crash_count + 1 >= :max_crashes THEN false END,
-        finished_at = CASE WHEN cancel_requested_at IS NOT NULL OR crash_count + 1 >= :max_crashes THEN now() END,
+        status = CASE WHEN {DEAD} THEN 'quarantined' ELSE {AGAIN} END,
+        finished_at = CASE WHEN {DEAD} OR {AGAIN} = 'cancelled' THEN now() END,
+        error_code = CASE WHEN {DEAD} THEN :code END,
+        error_message = CASE WHEN {DEAD} THEN :message || ' (at: ' || stage || ')' END,
+        error_retryable = CASE WHEN {DEAD} THEN false END,
         run_after = now() + make_interval(secs => 2 * crash_count), status_version = nextval('status_versions')
     WHERE job_id IN (SELECT job_id FROM training_jobs WHERE status = 'running' AND lease_expires_at < now()
                      LIMIT 500 FOR UPDATE SKIP LOCKED)
     RETURNING job_id, status, stage, crash_count
-""")
+""")  # noqa: S608
 
 
 def expire_leases(connection: Connection, *, code: str, message: str) -> list[Row[Any]]:

@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import exc as sql
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chat_api.core.settings import Settings
@@ -18,6 +20,17 @@ CONNECT_ARGS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+DATABASE_DOWN = (
+    *(sql.OperationalError, sql.InterfaceError, sql.TimeoutError),
+    *(psycopg.OperationalError, psycopg.InterfaceError),
+)
+"""What a database that is away, or too busy to answer in time, raises; the driver's own come from COPY."""
+TIME_LIMITS = (
+    "SELECT set_config('lock_timeout', '5s', true), set_config('statement_timeout', '60s', true),"
+    " set_config('idle_in_transaction_session_timeout', '30s', true)"
+)
+"""Said in each transaction that writes, since a pooler keeps no session's settings. A process that is stopped in the
+middle of one holds its locks no longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,12 @@ def _async_engine(url: URL, pool_size: int) -> AsyncEngine:
 
 
 def _engine(url: URL) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url, pool_size=2, max_overflow=2, pool_timeout=10, pool_pre_ping=True, connect_args=CONNECT_ARGS
     )
+    event.listen(engine, "begin", _limit_time)
+    return engine
+
+
+def _limit_time(connection: Connection) -> None:
+    connection.exec_driver_sql(TIME_LIMITS)

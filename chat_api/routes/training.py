@@ -97,29 +97,29 @@ async def queue(
     accepted = Accepted(jobs, [(source_id, error.code) for source_id, error in refused])
     if accepted.new_job_ids:
         await asyncio.to_thread(ring, redis, settings.queue_name, accepted.new_job_ids)
-    return _page(accepted, body.cursor)
+    return _page(accepted)
 
 
 async def _find(
     body: QueueRequest, principal: Principal, chat: ChatSession, dashboard: DashboardSession
 ) -> tuple[list[FoundSource], list[tuple[UUID, RequestError]]]:
     if body.bot_id:
-        sources = await find_bot_sources(dashboard, principal, body.bot_id)
-        return sources if body.force else await needing_training(chat, principal.org_id, sources), []
+        sources = await find_bot_sources(dashboard, principal, body.bot_id, body.cursor)
+        if body.force and not body.cursor:  # the first page's call has queued them all
+            return sources, []
+        return await needing_training(chat, principal.org_id, sources), []
     found, refused = await find_sources(dashboard, principal, body.source_ids or [body.source_id or UUID(int=0)])
     if body.source_id and refused:
         raise refused[0][1]
     return found, refused
 
 
-def _page(accepted: Accepted, cursor: UUID | None) -> QueueAnswer:
-    listed = [QueuedJob.model_validate(job, from_attributes=True) for job in accepted.jobs]
-    start = next((n + 1 for n, job in enumerate(listed) if job.source_id == cursor), 0)
-    page = listed[start : start + MAX_SOURCES]
+def _page(accepted: Accepted) -> QueueAnswer:
+    listed = accepted.jobs[:MAX_SOURCES]
     return QueueAnswer(
-        jobs=page,
+        jobs=[QueuedJob.model_validate(job, from_attributes=True) for job in listed],
         rejected=[RejectedSource(source_id=source_id, code=code) for source_id, code in accepted.rejected],
-        next_cursor=page[-1].source_id if len(listed) > start + MAX_SOURCES else None,
+        next_cursor=listed[-1].source_id if len(accepted.jobs) > MAX_SOURCES else None,
     )
 
 

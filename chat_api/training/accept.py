@@ -3,19 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Row, Select, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
-from chat_api.core.errors import ForbiddenBot, RequestError, UnknownSource
+from chat_api.core.database import TIME_LIMITS
+from chat_api.core.errors import ForbiddenBot, RequestError, UnknownResource, UnknownSource
 from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES
 from chat_api.core.models.dashboard import DashboardBot, File, TrainingSource, row_version
 from chat_api.core.telemetry import current_request_id
 
 Priority = Literal["interactive", "bulk"]
-FoundSource = tuple[TrainingSource, str | None]
+ROWS_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSource:
+    """A source as the dashboard has it now, without its content."""
+
+    source_id: UUID
+    bot_id: UUID
+    version: str
+    failed: bool
+    """Whether its last training did not succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,64 +63,77 @@ def _sources(principal: Principal) -> Select[TrainingSource, str | None]:
     )
 
 
+async def _found(dashboard: AsyncSession, sources: Select[TrainingSource, str | None]) -> list[FoundSource]:
+    """Reads a few rows at a time: a bot's texts together may be larger than the memory."""
+    rows = await dashboard.stream(sources.execution_options(yield_per=ROWS_AT_ONCE))
+    return [
+        FoundSource(row.id, row.bot_id, row_version(row, object_key), bool(row.error_code))
+        async for row, object_key in rows
+    ]
+
+
 async def find_sources(
     dashboard: AsyncSession, principal: Principal, source_ids: Sequence[UUID]
 ) -> tuple[list[FoundSource], list[tuple[UUID, RequestError]]]:
     """The org's sources among `source_ids`, in their order, and for each other id why it can't be trained."""
-    rows = await dashboard.execute(_sources(principal).where(TrainingSource.id.in_(source_ids)))
-    by_id = {source.id: (source, object_key) for source, object_key in rows}
+    rows = await _found(dashboard, _sources(principal).where(TrainingSource.id.in_(source_ids)))
+    by_id = {source.source_id: source for source in rows}
     found: list[FoundSource] = []
     refused: list[tuple[UUID, RequestError]] = []
     for source_id in dict.fromkeys(source_ids):
         if source_id not in by_id:
             refused.append((source_id, UnknownSource()))
-        elif principal.bot_id not in {None, by_id[source_id][0].bot_id}:
+        elif principal.bot_id not in {None, by_id[source_id].bot_id}:
             refused.append((source_id, ForbiddenBot()))
         else:
             found.append(by_id[source_id])
     return found, refused
 
 
-async def find_bot_sources(dashboard: AsyncSession, principal: Principal, bot_id: UUID) -> list[FoundSource]:
-    """All sources of a bot, oldest first. Raises UnknownResource for a bot of another org, ForbiddenBot."""
+async def find_bot_sources(
+    dashboard: AsyncSession, principal: Principal, bot_id: UUID, after: UUID | None
+) -> list[FoundSource]:
+    """All sources of a bot by id, or those after one. Raises UnknownResource for a bot of another org, ForbiddenBot."""
     known = select(DashboardBot.id).where(
         DashboardBot.id == bot_id, DashboardBot.org_id == principal.org_id, DashboardBot.deleted_at.is_(None)
     )
     if (await dashboard.execute(known)).scalar_one_or_none() is None:
-        raise UnknownSource("There is no bot with this id.")
+        raise UnknownResource("There is no bot with this id.")
     require_bot(principal, bot_id)
-    rows = await dashboard.execute(
-        _sources(principal)
-        .where(TrainingSource.bot_id == bot_id)
-        .order_by(TrainingSource.created_at, TrainingSource.id)
-    )
-    return [(source, object_key) for source, object_key in rows]
+    sources = _sources(principal).where(TrainingSource.bot_id == bot_id).order_by(TrainingSource.id)
+    return await _found(dashboard, sources.where(TrainingSource.id > after) if after else sources)
 
 
 LIVE_VERSIONS = text("""
     SELECT source_id, source_version FROM sources JOIN generations USING (org_id, bot_id, source_id)
     WHERE org_id = :org_id AND bot_id = :bot_id AND generation = live_generation AND sources.deleted_at IS NULL
 """)
+IN_TRAINING = text("""
+    SELECT source_id FROM training_jobs
+    WHERE org_id = :org_id AND bot_id = :bot_id AND status IN ('waiting', 'running')
+""")
 
 
 async def needing_training(chat: AsyncSession, org_id: UUID, found: Sequence[FoundSource]) -> list[FoundSource]:
-    """Those of a bot's sources that are not trained as they stand now."""
+    """Those of a bot's sources that are not trained as they stand now, or are in training."""
     if not found:
         return []
-    rows = await chat.execute(LIVE_VERSIONS, {"org_id": org_id, "bot_id": found[0][0].bot_id})
+    values = {"org_id": org_id, "bot_id": found[0].bot_id}
+    rows = await chat.execute(LIVE_VERSIONS, values)
     live = {source_id: version.partition(":")[0] for source_id, version in rows}
+    active = set((await chat.execute(IN_TRAINING, values)).scalars())
     return [
-        (source, object_key)
-        for source, object_key in found
-        if source.error_code or live.get(source.id) != row_version(source, object_key)
+        source
+        for source in found
+        if source.failed or source.source_id in active or live.get(source.source_id) != source.version
     ]
 
 
-ACTIVE = text("""
-    SELECT job_id, source_id, status, source_version FROM training_jobs
-    WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND status IN ('waiting', 'running')
-    ORDER BY status = 'waiting'
+RUNNING = text("""
+    SELECT job_id, source_id, source_version FROM training_jobs
+    WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND status = 'running' AND cancel_requested_at IS NULL
 """)
+WITHDRAW = text("DELETE FROM training_jobs WHERE job_id = ANY (:job_ids)")
 
 
 async def accept(
@@ -116,46 +141,43 @@ async def accept(
 ) -> list[AcceptedJob]:
     """One run for each source, committed: the one it has, or a new one; a new one also behind a run of an older edit.
 
-    Safe to call twice, from anywhere, at once: the database holds one waiting run per source.
+    Safe to call twice, from anywhere, at once: the database holds one waiting run per source, and while this
+    transaction holds that row no worker can claim it.
     """
-    active = await _active(chat, org_id, [source.id for source, _ in found])
-    needed = [(source, key) for source, key in found if not _serves(active.get(source.id), source, key)]
-    created = await _insert(chat, org_id, [source for source, _ in needed], priority, force)
-    if len(created) < len(needed):
-        active |= await _active(chat, org_id, [source.id for source, _ in needed])
-    await chat.commit()
+    await chat.execute(text(TIME_LIMITS))
+    offered = {source.source_id: uuid4() for source in found}
+    waiting = await _insert(chat, org_id, found, offered, {"priority": priority, "force": force})
+    values = {"org_id": org_id, "source_ids": list(offered)}
+    running = {row.source_id: row for row in await chat.execute(RUNNING, values)}
     jobs = []
-    for source, _ in found:
-        if source.id in created:
-            jobs.append(AcceptedJob(created[source.id], source.id, "waiting", created=True))
+    for source in found:
+        created = waiting[source.source_id] == offered[source.source_id]
+        run = running.get(source.source_id)
+        if created and run and _serves(run, source):
+            jobs.append(AcceptedJob(run.job_id, source.source_id, "running", created=False))
         else:
-            row = active[source.id]
-            jobs.append(AcceptedJob(row.job_id, source.id, row.status, created=False))
+            jobs.append(AcceptedJob(waiting[source.source_id], source.source_id, "waiting", created))
+    kept = {job.job_id for job in jobs}
+    await chat.execute(WITHDRAW, {"job_ids": [job_id for job_id in offered.values() if job_id not in kept]})
+    await chat.commit()
     return jobs
 
 
-async def _active(chat: AsyncSession, org_id: UUID, source_ids: list[UUID]) -> dict[UUID, Row[Any]]:
-    rows = await chat.execute(ACTIVE, {"org_id": org_id, "source_ids": source_ids})
-    return {row.source_id: row for row in rows}
-
-
-def _serves(row: Row[Any] | None, source: TrainingSource, object_key: str | None) -> bool:
-    if row is None:
-        return False
-    if row.status == "waiting" or row.source_version is None:
-        return True
-    return bool(row.source_version.partition(":")[0] == row_version(source, object_key))
+def _serves(run: Row[Any], source: FoundSource) -> bool:
+    """Whether the run reads the source as it stands now; one that has read nothing yet will."""
+    return run.source_version is None or bool(run.source_version.partition(":")[0] == source.version)
 
 
 async def _insert(
-    chat: AsyncSession, org_id: UUID, sources: list[TrainingSource], priority: Priority, force: bool
+    chat: AsyncSession, org_id: UUID, found: Sequence[FoundSource], offered: dict[UUID, UUID], run: dict[str, Any]
 ) -> dict[UUID, UUID]:
+    """source id → its waiting run's id, the offered one where it had none."""
     values = {
         "org_id": org_id,
-        "bot_ids": [source.bot_id for source in sources],
-        "source_ids": [source.id for source in sources],
+        "bot_ids": [source.bot_id for source in found],
+        "source_ids": [source.source_id for source in found],
     }
     await chat.execute(REMEMBER_SOURCES, {**values, "revive": True})
-    run = {"priority": priority, "force": force, "request_id": current_request_id()}
+    run = {**run, "job_ids": [offered[source.source_id] for source in found], "request_id": current_request_id()}
     rows = await chat.execute(INSERT_RUNS, {**values, **run})
     return {row.source_id: row.job_id for row in rows}

@@ -9,7 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
+from chat_api.core.database import TIME_LIMITS
 from chat_api.core.errors import UnknownSource
+from chat_api.core.jobs import REMEMBER_SOURCES
 from chat_api.core.models.dashboard import WRITE_STATUS, TrainingSource
 
 
@@ -22,7 +24,7 @@ class Deleted:
 
 
 SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
-KNOWN_HERE = text("SELECT bot_id FROM sources WHERE org_id = :org_id AND source_id = :source_id")
+KNOWN_HERE = text("SELECT bot_id FROM sources WHERE org_id = :org_id AND source_id = :source_id ORDER BY bot_id")
 BURY = text(f"""
     UPDATE sources SET deleted_at = now(), live_generation = NULL FROM
         (SELECT live_generation FROM sources WHERE {SOURCE} FOR UPDATE) AS before
@@ -40,6 +42,12 @@ CANCEL = text("""
     WHERE org_id = :org_id AND source_id = :source_id AND status IN ('waiting', 'running')
 """)
 NEXT_VERSION = text("SELECT nextval('status_versions')")
+TELL_LATER = text("""
+    UPDATE training_jobs SET status_version = :version WHERE job_id =
+        (SELECT job_id FROM training_jobs WHERE org_id = :org_id AND source_id = :source_id
+         ORDER BY created_at DESC LIMIT 1)
+""")
+"""Has the sweeper tell the dashboard, should it not hear it now."""
 
 
 async def delete_source(chat: AsyncSession, dashboard: AsyncSession, principal: Principal, source_id: UUID) -> Deleted:
@@ -47,6 +55,7 @@ async def delete_source(chat: AsyncSession, dashboard: AsyncSession, principal: 
 
     From the commit on no search finds it; its rows are left to the collector.
     """
+    await chat.execute(text(TIME_LIMITS))
     bot_ids = await _bots_of(chat, dashboard, principal, source_id)
     for bot_id in bot_ids:
         require_bot(principal, bot_id)
@@ -54,12 +63,13 @@ async def delete_source(chat: AsyncSession, dashboard: AsyncSession, principal: 
     for bot_id in bot_ids:
         values = {"org_id": principal.org_id, "bot_id": bot_id, "source_id": source_id}
         live = (await chat.execute(BURY, values)).scalar_one_or_none()
+        await chat.execute(CANCEL, values)
         if live is not None:
             counts = (await chat.execute(COUNT, {**values, "generation": live})).one()
             documents, chunks = documents + counts[0], chunks + counts[1]
         await chat.execute(DISCARD, values)
-        await chat.execute(CANCEL, values)
     version = (await chat.execute(NEXT_VERSION)).scalar_one()
+    await chat.execute(TELL_LATER, {"org_id": principal.org_id, "source_id": source_id, "version": version})
     await chat.commit()
     await _tell_dashboard(dashboard, principal.org_id, source_id, version)
     return Deleted(documents, chunks)
@@ -76,10 +86,7 @@ async def _bots_of(chat: AsyncSession, dashboard: AsyncSession, principal: Princ
     bot_id = (await dashboard.execute(there)).scalar_one_or_none()
     if bot_id is None:
         raise UnknownSource
-    await chat.execute(
-        text("INSERT INTO sources (org_id, bot_id, source_id) VALUES (:org_id, :bot_id, :source_id)"),
-        {**values, "bot_id": bot_id},
-    )
+    await chat.execute(REMEMBER_SOURCES, {**values, "bot_ids": [bot_id], "source_ids": [source_id], "revive": False})
     return [bot_id]
 
 
@@ -89,8 +96,9 @@ async def _tell_dashboard(dashboard: AsyncSession, org_id: UUID, source_id: UUID
         "job_id": None, "trained_at": None, "source_id": source_id, "org_id": org_id,
     }  # fmt: skip
     try:
+        await dashboard.execute(text(TIME_LIMITS))
         await dashboard.execute(WRITE_STATUS, values)
         await dashboard.commit()
     except SQLAlchemyError:
-        # The tombstone is what counts; the row may be gone, or its database away.
+        # The tombstone is what counts; the row may be gone, or its database away. The sweeper tells it again.
         await dashboard.rollback()

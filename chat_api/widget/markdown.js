@@ -13,6 +13,9 @@ const LINE_KINDS = {
   text: /^/,
 };
 
+/** A wider table is no table for a chat; laying it out would hold the page up. */
+const MAX_COLUMNS = 20;
+
 const INLINE = new RegExp(
   [
     /`(?<code>[^`\n]+)`/,
@@ -68,6 +71,7 @@ function quotedNode(block, cite) {
 }
 
 function tableNode(lines, strip, cite) {
+  if (lines.some((line) => line.split("|").length > MAX_COLUMNS)) return blockNode({ kind: "text", lines }, cite);
   const ruled = /^[\s|:-]+$/.test(lines[1] ?? "");
   const rows = lines.filter((_, i) => !(ruled && i === 1)).map((line, i) => {
     const cells = strip(line).trim().replace(/\|$/, "").split("|");

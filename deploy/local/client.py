@@ -90,19 +90,20 @@ class DashboardClient:
         )
 
     def add_bot(self, name: str, config: Mapping[str, Any]) -> UUID:
-        """A new bot's id; it may be used from the dashboard's own pages."""
+        """A new bot's id; it may be used from the dashboard's own pages. What is None is left to the service."""
         self._rows("INSERT INTO orgs (id, name) VALUES (%s, 'Sample company') ON CONFLICT DO NOTHING", self.org_id)
         bot_id = uuid4()
         self._rows(
-            "INSERT INTO bots (id, org_id, name, config, allowed_origins) VALUES (%s, %s, %s, %s, %s)",
+            "INSERT INTO bots (id, org_id, name, config, allowed_origins)"
+            " VALUES (%s, %s, %s, jsonb_strip_nulls(%s), %s)",
             *(bot_id, self.org_id, name, Jsonb(dict(config)), [self.stack["dashboard_url"]]),
         )
         return bot_id
 
     def change_bot(self, bot_id: UUID, name: str, config: Mapping[str, Any]) -> None:
-        """Gives the bot another name, and these keys of its configuration other values."""
+        """Gives the bot another name, and these keys of its configuration other values; None takes a key away."""
         found = self._rows(
-            "UPDATE bots SET name = %s, config = config || %s, updated_at = now()"
+            "UPDATE bots SET name = %s, config = jsonb_strip_nulls(config || %s), updated_at = now()"
             " WHERE id = %s AND org_id = %s AND deleted_at IS NULL RETURNING id",
             *(name, Jsonb(dict(config)), bot_id, self.org_id),
         )

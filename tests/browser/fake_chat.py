@@ -81,6 +81,7 @@ class FakeChat:
     """What the server will do, and what it has seen. Set up by the test's thread, played in the server's."""
 
     def __init__(self) -> None:
+        self.open = 0
         self.reset()
 
     def reset(self) -> None:
@@ -123,19 +124,18 @@ class FakeChat:
     async def serve(self, socket: WebSocket) -> None:
         """One connection: first frame, greeting or refusal, then questions until it ends."""
         self.connections += 1
+        self.open += 1
         await socket.accept("chat.v1")
         self.received.append(await socket.receive_json())
         if self.refusals:
             await socket.close(self.refusals.popleft())
-            return
-        await socket.send_json(
-            {
-                "type": "ready",
-                "bot": self.bot,
-                "conversation_id": f"conversation-{self.connections}",
-                "expires_at": None,
-            }
-        )
+        else:
+            conversation = f"conversation-{self.connections}"
+            await socket.send_json({"type": "ready", "bot": self.bot, "conversation_id": conversation})
+            await self._listen(socket)
+        self.open -= 1
+
+    async def _listen(self, socket: WebSocket) -> None:
         stopped = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             while True:

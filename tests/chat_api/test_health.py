@@ -62,14 +62,14 @@ def test_checks_run_side_by_side_and_none_is_waited_for_beyond_the_limit() -> No
             await asyncio.Event().wait()
         finally:
             await asyncio.sleep(30)  # nor for its cancellation
+        return None
 
     async def find() -> dict[str, Any]:
         findings = await look({"quick": quick, "a": never, "b": never}, State(), 0.1)
         return {name: (finding.state, finding.problem) for name, finding in findings.items()}
 
-    loop = asyncio.new_event_loop()
     began = time.monotonic()
-    found = loop.run_until_complete(find())
+    found = asyncio.run(find())
     assert time.monotonic() - began < 20
     assert found == {
         "quick": ("ok", None),
@@ -180,9 +180,9 @@ def test_ready_when_all_answers(client: TestClient, settings: Settings) -> None:
 
 @pytest.mark.stack
 def test_degraded_without_workers(client: TestClient, settings: Settings) -> None:
-    for prepare in (lambda: None, lambda: sweep(settings, seconds_ago=90)):
-        prepare()
-        answer = client.get("/readyz")
+    never = client.get("/readyz")
+    sweep(settings, seconds_ago=90)
+    for answer in (never, client.get("/readyz")):
         assert (answer.status_code, answer.json()["status"], failing(answer)) == (200, "degraded", {"workers"})
         assert "60 s" in answer.json()["dependencies"]["workers"]["problem"]
 

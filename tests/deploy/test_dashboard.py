@@ -218,6 +218,14 @@ def test_a_page_added_on_the_page_is_queued(site: TestClient, bot: UUID, calls: 
     assert calls[0][2] == {"source_id": source["id"], "force": False}
 
 
+def test_settings_are_saved_and_emptied_ones_left_to_the_service(site: TestClient, client: DashboardClient) -> None:
+    form = {"name": "A", "welcome_message": "Hi", "sample_questions": ["When?"]}
+    bot = site.post("/dashboard/api/bots", json=form).json()["id"]
+    assert client.bots()[0]["config"] == {"welcome_message": "Hi", "sample_questions": ["When?"]}
+    assert site.put(f"/dashboard/api/bots/{bot}", json={"name": "B", "disclaimer": "May err."}).status_code == 204
+    assert [(row["name"], row["config"]) for row in client.bots()] == [("B", {"disclaimer": "May err."})]
+
+
 def test_an_upload_becomes_a_queued_file(site: TestClient, bot: UUID, stack: Stack, calls: list[Call]) -> None:
     url = f"/dashboard/api/bots/{bot}/files"
     assert site.post(url, params={"filename": "../../a b.md"}, content=b"# Hi").status_code == 201

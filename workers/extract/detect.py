@@ -134,29 +134,27 @@ def _binary(body: bytes) -> bool:
         return False
     sample = body[:65_536]
     control = len(sample) - len(sample.translate(None, _CONTROL))
-    return b"\0" in sample.strip(b"\0") or control > len(sample) // 100
+    return b"\0" in sample.strip(b"\0") or control > 2 + len(sample) // 100
 
 
 def _text_kind(body: bytes, hint: Kind | None) -> Kind:
     text = decode(body[: 4 * _SNIFF]).text
     start = text[leading.end() :] if (leading := _LEADING.match(text)) else text
-    if _is_html(text, start, hint):
+    if _PAGE.match(start):
         return Kind.HTML
     if hint is Kind.MARKDOWN:
         return hint
     if "<?xml" in text[: len(text) - len(start)] or start.startswith("<svg"):
         raise UnsupportedType(f"This is an XML file. {UnsupportedType.__doc__}")
-    if start.startswith(("{", "[")) and _is_json(body):
+    if _MARKUP.match(start) or (hint is Kind.HTML and _TAG.search(text)):
+        return Kind.HTML
+    return _plain_kind(body, text, hint)
+
+
+def _plain_kind(body: bytes, text: str, hint: Kind | None) -> Kind:
+    if text.lstrip("\ufeff \t\r\n").startswith(("{", "[")) and _is_json(body):
         raise UnsupportedType(f"This is a JSON file. {UnsupportedType.__doc__}")
     return Kind.MARKDOWN if hint is not Kind.TEXT and _is_markdown(text) else Kind.TEXT
-
-
-def _is_html(text: str, start: str, hint: Kind | None) -> bool:
-    if _PAGE.match(start):
-        return True
-    if hint is Kind.MARKDOWN:
-        return False
-    return bool(_MARKUP.match(start)) or (hint is Kind.HTML and bool(_TAG.search(text)))
 
 
 def _is_markdown(text: str) -> bool:

@@ -57,6 +57,7 @@ _BREAKING = _BLOCKS | _RICH | {"br"}
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 _LINES = re.compile(r" *\n *")
 _GUTTER = re.compile(r"(?:^|[\s_-])(?:linenos?|line-?numbers?|gutter)(?:$|[\s_-])", re.IGNORECASE)
+_PAUSES = ("", *".:;!?…")
 _CONTENTS = 0.6
 _CONTACT = ("mailto:", "tel:")
 
@@ -139,7 +140,7 @@ class _Walk:
         if element.tag == "a":
             self._links.pop()
             self._text.append(_contact(element))
-        if element.tag == "dt" and "".join(self._text).rstrip()[-1:].isalnum():
+        if element.tag == "dt" and "".join(self._text).rstrip()[-1:] not in _PAUSES:
             self._text.append(":")
         if block:
             self.flush(element)

@@ -18,6 +18,7 @@ from chat_api.core.errors import EncryptedDocument, MalformedDocument, TooLarge
 MAX_PAGES = 5000
 HYPHEN = "\ufffe"
 """Where pdfium took a hyphen and a line end out of a word."""
+_CATALOG = re.compile(rb"(\d{1,7}) 0 obj\s*<<[^>]{0,200}/Type\s*/Catalog\b")
 _DAMAGE = (PyPdfError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError)
 _CELL_GAP = 1.2
 _MAX_RUNS = 40
@@ -73,21 +74,38 @@ class Paged:
     unreadable: list[int] = field(default_factory=list)
     """Numbers of the pages that are damaged."""
     repaired: bool = False
-    """Whether only the fallback could open it."""
+    """Whether it could be opened only by mending it or by the fallback."""
 
 
 def read_pdf(body: bytes) -> Paged:
     """The PDF's lines. Raises EncryptedDocument, MalformedDocument, TooLarge."""
+    if (document := _opened(body)) is not None:
+        return _read(document, repaired=False)
+    if (document := _opened(_with_trailer(body))) is not None:
+        return _read(document, repaired=True)
+    return read_with_pypdf(body)
+
+
+def _opened(body: bytes) -> Any | None:
     try:
-        document = pypdfium2.PdfDocument(body)
+        return pypdfium2.PdfDocument(body)
     except pypdfium2.PdfiumError as error:
         if error.err_code == pdfium.FPDF_ERR_PASSWORD:
             raise EncryptedDocument from None
-        return read_with_pypdf(body)
+        return None
+
+
+def _with_trailer(body: bytes) -> bytes:
+    """The body with the end that a cut file has lost, as far as its catalogue is still there."""
+    found = _CATALOG.search(body)
+    return body + b"\ntrailer<</Root %s 0 R>>\n%%%%EOF" % found.group(1) if found else b""
+
+
+def _read(document: Any, *, repaired: bool) -> Paged:
     with closing(document):
-        count = _allowed(len(document))
-        paged = Paged([], document.get_metadata_value("Title"), _language(document), list(_outline(document)))
-        for index in range(count):
+        title, language = document.get_metadata_value("Title"), _language(document)
+        paged = Paged([], title, language, list(_outline(document)), repaired=repaired)
+        for index in range(_allowed(len(document))):
             try:
                 paged.pages.append(_page(document, index))
             except pypdfium2.PdfiumError:

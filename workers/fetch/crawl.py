@@ -29,6 +29,7 @@ DEFAULT_DEPTH: Final = 10
 MOST_DEPTH: Final = 100
 
 _SKIPPED_AT_MOST: Final = 50_000
+_SEEN_AT_MOST: Final = 100_000
 _NOT_A_PAGE = re.compile(
     r"\.(7z|aac|apk|avi|avif|bin|bmp|bz2|css|csv|dmg|eot|eps|exe|flac|gif|gz|ico|ics|iso|jar|jpe?g|js|json|m4[av]|map"
     r"|mkv|mov|mp[34]|mpe?g|msi|og[gv]|otf|pkg|png|ps|rar|rpm|rss|svg|tar|tgz|tiff?|ttf|wasm|wav|web[mp]|webmanifest"
@@ -87,7 +88,10 @@ class Frontier:
         self._start = parse_url(start)
         self._scope = scope
         self._allows = allows
-        self._met: set[tuple[object, ...]] = set()
+        # Hashes: addresses may be long, and a hostile site has many.
+        self._met: set[int] = set()
+        # Links as written: a site's pages repeat most of theirs, and parsing is what costs.
+        self._seen: set[int] = set()
         self._waiting: deque[Visit] = deque()
         self._accepted = 0
         self.skipped: dict[str, Skip] = {}
@@ -106,6 +110,10 @@ class Frontier:
     def add(self, urls: Iterable[str], depth: int) -> None:
         """Puts those of `urls`, absolute addresses `depth` links away from the start, in the queue that belong there."""
         for text in urls:
+            if hash(text) in self._seen:
+                continue
+            if len(self._seen) < _SEEN_AT_MOST:
+                self._seen.add(hash(text))
             try:
                 url = without_tracking(parse_url(text))
             except InvalidUrl:
@@ -200,8 +208,8 @@ def without_tracking(url: Url) -> Url:
     return replace(url, query="&".join(kept))
 
 
-def _identity(url: Url) -> tuple[object, ...]:
-    return (*url.site, without_tracking(url).target)
+def _identity(url: Url) -> int:
+    return hash((url.site, without_tracking(url).target))
 
 
 def _covers(pattern: str, url: Url) -> bool:

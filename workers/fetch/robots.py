@@ -52,23 +52,21 @@ def parse_robots(body: bytes, agent: str = AGENT) -> Rules:
     """The rules of `body` for `agent`, or for `*` where it has none. Never fails: lines that mean nothing are skipped."""
     groups: dict[str, _Group] = {}
     current: list[_Group] = []
-    sitemaps: list[str] = []
     naming = False
-    for name, value in _records(body):
+    records = list(_records(body))
+    for name, value in records:
         if name == "user-agent":
-            product = _PRODUCT.match(value)
             current = current if naming else []
             naming = True
-            if product:
+            if product := _PRODUCT.match(value):
                 current.append(groups.setdefault(product[0].lower(), _Group()))
         elif name in {"allow", "disallow", "crawl-delay"}:
             naming = False
             for group in current:
                 group.add(name, value)
-        elif name == "sitemap" and value:
-            sitemaps.append(value)
-    chosen = groups.get(agent) or groups.get("*") or _Group()
-    return Rules(tuple(chosen.patterns), chosen.crawl_delay, tuple(dict.fromkeys(sitemaps)))
+    chosen = groups.get(agent) or groups.get("*", _Group())
+    sitemaps = dict.fromkeys(value for name, value in records if name == "sitemap" and value)
+    return Rules(tuple(chosen.patterns), chosen.crawl_delay, tuple(sitemaps))
 
 
 def _records(body: bytes) -> Iterator[tuple[str, str]]:

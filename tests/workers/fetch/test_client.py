@@ -93,13 +93,15 @@ def test_pages_errors_and_redirects_of_one_host_share_a_connection() -> None:
         assert site.connects == 1
 
 
-def test_a_connection_that_the_server_ended_is_replaced() -> None:
+def test_a_request_that_meets_a_kept_connection_s_end_is_sent_again() -> None:
     def once(connection: socket.socket, over: object) -> None:
         connection.sendall(reply(TEXT))
+        connection.recv(65_536)
 
     with serving({"/": once}) as site, client_of(site) as client:
         for _ in range(3):
             assert client.get(site.url()).body == TEXT
+        assert site.connects == 3
 
 
 def test_several_threads_may_share_a_client() -> None:

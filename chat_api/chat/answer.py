@@ -1,0 +1,180 @@
+"""Who answers: a model behind an OpenAI-compatible server, streamed, or the best passages' own sentences, quoted."""
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import httpx2
+import numpy as np
+import structlog
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAIError
+
+from chat_api.chat.bot import Bot
+from chat_api.chat.prompt import PastTurn, build_messages
+from chat_api.chat.retrieve import Passage
+from chat_api.core.embeddings import Embedder, retry_after
+from chat_api.core.errors import ProviderRejected, ProviderUnavailable, ServiceError
+from chat_api.core.settings import Settings
+
+TRIES = 3
+LONGEST_WAIT_S = 5.0
+QUOTED_PASSAGES, QUOTED_SENTENCES = 3, 3
+QUOTED_NEARNESS = 0.8
+"""Of the best sentence's nearness to the question: what is further away would only dilute the answer."""
+SENTENCES_COMPARED = 40
+SENTENCE = re.compile(r"(?<=[.!?…])\s+(?=\S)|\n+")
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Ending:
+    """How an answer ended: filled in while it streams."""
+
+    model: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an answerer needs to know."""
+
+    bot: Bot
+    history: Sequence[PastTurn]
+    passages: Sequence[Passage]
+    text: str
+
+
+class Answerer(Protocol):
+    """Turns a question and its passages into an answer, in pieces as they are made."""
+
+    def stream(self, question: Question, ending: Ending) -> AsyncGenerator[str]:
+        """The answer's pieces; `ending` is complete after the last. Raises ProviderUnavailable, ProviderRejected."""
+
+
+class ModelAnswerer:
+    """Answers from an OpenAI-compatible server. Closing the stream closes the server's."""
+
+    def __init__(self, settings: Settings, *, client: AsyncOpenAI | None = None) -> None:
+        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
+        self._client = client or AsyncOpenAI(
+            api_key=key, base_url=settings.openai_base_url, max_retries=0, timeout=settings.llm_timeout_s
+        )
+        self._model, self._silence_s = settings.openai_model, settings.llm_timeout_s
+
+    async def aclose(self) -> None:
+        """Ends the connections."""
+        await self._client.close()
+
+    async def stream(self, question: Question, ending: Ending) -> AsyncGenerator[str]:
+        """The answer's pieces. A failure before the first is tried again, at most twice and within seconds."""
+        ending.model = question.bot.config.model or self._model
+        try:
+            chunks = await self._open(question, ending.model)
+            async with chunks:
+                while (chunk := await self._next(chunks)) is not None:
+                    if piece := _read(chunk, ending):
+                        yield piece
+        except (OpenAIError, httpx2.HTTPError) as error:
+            raise _translated(error) from None
+        if ending.finish_reason is None:
+            raise ProviderUnavailable("The language model broke off in the middle of the answer. Please ask again.")
+
+    async def _open(self, question: Question, model: str) -> Any:
+        config = question.bot.config
+        messages = build_messages(question.bot, question.history, question.passages, question.text)
+        for failures in range(1, TRIES + 1):
+            try:
+                async with asyncio.timeout(self._silence_s):
+                    return await self._client.chat.completions.create(
+                        model=model,
+                        messages=cast(Any, messages),
+                        temperature=config.temperature,
+                        max_tokens=config.max_tokens,
+                        stream=True,
+                        stream_options={"include_usage": True},
+                    )
+            except TimeoutError:
+                raise _silent() from None
+            except OpenAIError as error:
+                failure = _translated(error)
+                wait = failure.retry_after or 0.25 * 2**failures * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+                if not failure.retryable or failures == TRIES or wait > LONGEST_WAIT_S:
+                    raise failure from None
+                log.warning("model_tried_again", failures=failures, wait_s=round(wait, 2))
+                await asyncio.sleep(wait)
+        raise ProviderUnavailable
+
+    async def _next(self, chunks: Any) -> Any:
+        try:
+            async with asyncio.timeout(self._silence_s):
+                return await anext(chunks, None)
+        except TimeoutError:
+            raise _silent() from None
+
+
+def _read(chunk: Any, ending: Ending) -> str | None:
+    if chunk.usage:
+        ending.prompt_tokens, ending.completion_tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
+    if not chunk.choices:
+        return None
+    choice = chunk.choices[0]
+    if choice.finish_reason:
+        ending.finish_reason = "length" if choice.finish_reason == "length" else "stop"
+    return cast(str | None, choice.delta.content)
+
+
+def _silent() -> ProviderUnavailable:
+    return ProviderUnavailable("The language model did not answer in time. Please ask again in a moment.")
+
+
+def _translated(error: Exception) -> ServiceError:
+    if isinstance(error, APIStatusError):
+        status = error.status_code
+        if status == 429 or status >= 500 or status in {408, 409}:
+            return ProviderUnavailable(retry_after=retry_after(error.response.headers))
+        log.error("model_rejected", status=status, code=error.code)
+        return ProviderRejected()
+    if not isinstance(error, APIConnectionError | httpx2.HTTPError):
+        log.error("model_answer_unreadable", error=type(error).__name__)
+    return ProviderUnavailable()
+
+
+class ExtractiveAnswerer:
+    """Answers without a model: quotes the sentences of the best passages that are nearest to the question."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    async def stream(self, question: Question, ending: Ending) -> AsyncGenerator[str]:
+        """The quotations, each with its citation, and a line that says what they are."""
+        ending.model, ending.finish_reason = "extractive", "stop"
+        sentences = [
+            (number, sentence)
+            for number, passage in enumerate(question.passages[:QUOTED_PASSAGES], 1)
+            for sentence in sentences_of(passage.text)
+        ][:SENTENCES_COMPARED]
+        if not sentences:
+            sentences = [(1, question.passages[0].text.strip())]
+        texts = [question.text, *(sentence for _, sentence in sentences)]
+        vectors = await asyncio.to_thread(self._embedder.embed, texts)
+        nearness = vectors[1:] @ vectors[0]
+        best = np.argsort(-nearness, kind="stable")[:QUOTED_SENTENCES]
+        yield "From the pages themselves:"
+        for index in best[nearness[best] >= QUOTED_NEARNESS * nearness[best[0]]].tolist():
+            number, sentence = sentences[index]
+            yield f"\n\n“{sentence}” [{number}]"
+
+
+def sentences_of(passage: str) -> list[str]:
+    """A passage's sentences, table rows and list items, without Markdown's marks; headings and rulers left out."""
+    found = []
+    for raw in SENTENCE.split(passage):
+        sentence = " ".join(raw.strip().strip("|").replace("|", " · ").split()).lstrip("-*# ")
+        if len(sentence) > 20 and re.search(r"\w{3}", sentence):
+            found.append(sentence)
+    return found

@@ -1,0 +1,43 @@
+"""Which web pages may talk to a bot: browser origins, compared as scheme, host and port."""
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from chat_api.core.errors import ForbiddenOrigin
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def check_origin(
+    origin: str | None, bot_origins: Iterable[str], token_origins: Iterable[str] | None, *, production: bool
+) -> None:
+    """Raises ForbiddenOrigin unless the handshake's `origin` is allowed by the bot, and by the token where it says so.
+
+    A bot without origins allows none in production and all elsewhere. A handshake without an origin (a server's) passes
+    unless the token is bound to origins.
+    """
+    bot_origins = list(bot_origins)
+    if origin is None:
+        if token_origins is not None:
+            raise ForbiddenOrigin
+        return
+    by_bot = among(origin, bot_origins) if bot_origins else not production
+    if not by_bot or (token_origins is not None and not among(origin, token_origins)):
+        raise ForbiddenOrigin
+
+
+def among(origin: str, allowed: Iterable[str]) -> bool:
+    """Whether `origin` is one of `allowed`; what is no http(s) origin never is."""
+    wanted = _parts(origin)
+    return wanted is not None and any(_parts(one) == wanted for one in allowed)
+
+
+def _parts(origin: str) -> tuple[str, str, int] | None:
+    try:
+        parts = urlsplit(origin.strip())
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.username is not None:
+        return None
+    return parts.scheme, parts.hostname.rstrip("."), port or DEFAULT_PORTS[parts.scheme]

@@ -1,0 +1,129 @@
+"""Conversations in the chat database: what was said so far, and each turn as it ends."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_api.chat.bot import Bot
+from chat_api.chat.messages import Frame
+from chat_api.chat.prompt import PastTurn
+from chat_api.core.errors import UnknownResource
+
+
+@dataclass(slots=True)
+class TurnRecord:
+    """A turn as it is kept, with its timings in milliseconds."""
+
+    conversation_id: UUID
+    ask_id: str
+    question: str
+    page_url: str | None = None
+    message_id: UUID = field(default_factory=uuid4)
+    answer: str = ""
+    finish_reason: str = "stop"
+    sources: list[Frame] = field(default_factory=list)
+    citations: list[int] = field(default_factory=list)
+    model: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a turn needs of its conversation: the turns before it, and its own record when it was answered already."""
+
+    history: Sequence[PastTurn]
+    answered: TurnRecord | None
+
+
+OWNER = text("""
+    SELECT visitor FROM conversations
+    WHERE org_id = :org_id AND bot_id = :bot_id AND conversation_id = :conversation_id
+""")
+TURNS = text("""
+    SELECT message_id, ask_id, page_url, question, answer, finish_reason, sources, citations, model, prompt_tokens,
+           completion_tokens, error_code
+    FROM turns WHERE org_id = :org_id AND bot_id = :bot_id AND conversation_id = :conversation_id
+    ORDER BY ask_id = :ask_id DESC, created_at DESC LIMIT :turns
+""")
+
+
+async def load_conversation(
+    connection: AsyncConnection, bot: Bot, visitor: str, conversation_id: UUID, ask_id: str
+) -> Conversation:
+    """The conversation so far; empty when it is new. Raises UnknownResource when it is another visitor's."""
+    key = {"org_id": bot.org_id, "bot_id": bot.bot_id, "conversation_id": conversation_id}
+    owner = (await connection.execute(OWNER, key)).scalar_one_or_none()
+    if owner is None:
+        return Conversation((), None)
+    if owner != visitor:
+        raise UnknownResource("There is no conversation with this id.")
+    values = {**key, "ask_id": ask_id, "turns": bot.config.history_length + 1}
+    rows = [row._asdict() for row in await connection.execute(TURNS, values)]
+    answered = None
+    if rows and rows[0]["ask_id"] == ask_id and rows[0]["error_code"] is None:
+        answered = TurnRecord(conversation_id, **rows[0])
+    earlier = [row for row in rows if row["ask_id"] != ask_id and row["answer"] and row["error_code"] is None]
+    return Conversation([PastTurn(row["question"], row["answer"]) for row in reversed(earlier)], answered)
+
+
+KEEP_CONVERSATION = text("""
+    INSERT INTO conversations (org_id, bot_id, conversation_id, visitor)
+    VALUES (:org_id, :bot_id, :conversation_id, :visitor)
+    ON CONFLICT (org_id, bot_id, conversation_id) DO UPDATE SET last_turn_at = now()
+""")
+KEEP_TURN = text("""
+    INSERT INTO turns (org_id, bot_id, message_id, conversation_id, ask_id, page_url, question, answer, finish_reason,
+                       sources, citations, model, prompt_tokens, completion_tokens, timings, error_code)
+    VALUES (:org_id, :bot_id, :message_id, :conversation_id, :ask_id, :page_url, :question, :answer, :finish_reason,
+            CAST(:sources AS jsonb), :citations, :model, :prompt_tokens, :completion_tokens, CAST(:timings AS jsonb),
+            :error_code)
+    ON CONFLICT (org_id, bot_id, conversation_id, ask_id) DO UPDATE
+    SET message_id = excluded.message_id, answer = excluded.answer, finish_reason = excluded.finish_reason,
+        sources = excluded.sources, citations = excluded.citations, model = excluded.model,
+        prompt_tokens = turns.prompt_tokens + excluded.prompt_tokens,
+        completion_tokens = turns.completion_tokens + excluded.completion_tokens,
+        timings = excluded.timings, error_code = excluded.error_code
+    WHERE turns.error_code IS NOT NULL
+""")
+
+
+async def keep_turn(connection: AsyncConnection, bot: Bot, visitor: str, turn: TurnRecord) -> None:
+    """Records a turn and its conversation in the caller's transaction; a failed turn gives way to its repetition."""
+    values: dict[str, Any] = {
+        "org_id": bot.org_id,
+        "bot_id": bot.bot_id,
+        "visitor": visitor,
+        **{name: getattr(turn, name) for name in TurnRecord.__slots__},
+        "sources": json.dumps(turn.sources),
+        "timings": json.dumps({name: round(spent, 1) for name, spent in turn.timings.items()}),
+    }
+    await connection.execute(KEEP_CONVERSATION, values)
+    await connection.execute(KEEP_TURN, values)
+
+
+KEEP_FEEDBACK = text("""
+    UPDATE turns SET feedback = :value, feedback_comment = :comment
+    FROM conversations AS conversation
+    WHERE turns.org_id = :org_id AND turns.bot_id = :bot_id AND message_id = :message_id
+      AND conversation.org_id = turns.org_id AND conversation.bot_id = turns.bot_id
+      AND conversation.conversation_id = turns.conversation_id AND conversation.visitor = :visitor
+""")
+
+
+async def keep_feedback(
+    connection: AsyncConnection, bot: Bot, visitor: str, message_id: UUID, value: str, comment: str | None
+) -> bool:
+    """Records what the visitor thinks of an answer of theirs; False when there is no such answer."""
+    values = {
+        **{"org_id": bot.org_id, "bot_id": bot.bot_id, "visitor": visitor, "message_id": message_id},
+        **{"value": value, "comment": comment},
+    }
+    return (await connection.execute(KEEP_FEEDBACK, values)).rowcount == 1

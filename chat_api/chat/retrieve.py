@@ -1,0 +1,137 @@
+"""Finds a bot's passages nearest to a question: an exact scan of the bot's live vectors, nobody else's."""
+
+from dataclasses import dataclass
+from urllib.parse import quote
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_api.chat.messages import Frame
+from chat_api.core.embeddings import EmbeddingSpace
+from chat_api.core.settings import LOCAL_MODEL
+
+SNIPPET_CHARS = 240
+FRAGMENT_WORDS = 8
+
+# Cosine similarity of texts that have nothing to do with each other, and of a question with the passage that answers it
+# well. A score of 0 to 1 lies between the two, so that a bot's threshold means the same with every model.
+COSINE_RANGE = {
+    LOCAL_MODEL: (0.10, 0.80),
+    "text-embedding-3-small": (0.10, 0.70),
+    "text-embedding-3-large": (0.10, 0.70),
+    "text-embedding-ada-002": (0.70, 0.90),
+}
+USUAL_RANGE = (0.10, 0.80)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk that was found. `score` is 0 to 1, whatever the model."""
+
+    chunk_id: UUID
+    document_id: UUID
+    source_id: UUID
+    title: str
+    url: str | None
+    page: int | None
+    heading: str
+    text: str
+    score: float
+
+    def as_source(self, number: int) -> Frame:
+        """The passage as the `sources` frame lists it, under the number that citations use."""
+        return {
+            "n": number,
+            "source_id": str(self.source_id),
+            "document_id": str(self.document_id),
+            "chunk_id": str(self.chunk_id),
+            "title": self.title,
+            "url": deep_link(self.url, self.page, self.text),
+            "page": self.page,
+            "heading": self.heading,
+            "snippet": snippet(self.text),
+            "score": round(self.score, 4),
+        }
+
+
+# The inner query reads the bot's vectors by the primary key, one live generation after the other; texts are read for
+# the few that are left.
+SEARCH = text("""
+    WITH nearest AS MATERIALIZED (
+        SELECT embedding.source_id, embedding.generation, embedding.chunk_id,
+               embedding.vector <#> CAST(:query AS halfvec) AS distance
+        FROM sources AS source
+        JOIN embeddings AS embedding ON embedding.org_id = source.org_id AND embedding.bot_id = source.bot_id
+            AND embedding.source_id = source.source_id AND embedding.generation = source.live_generation
+        WHERE source.org_id = :org_id AND source.bot_id = :bot_id AND source.deleted_at IS NULL
+          AND embedding.org_id = :org_id AND embedding.bot_id = :bot_id
+          AND embedding.space_id = (SELECT space_id FROM embedding_spaces
+                                    WHERE model = :model AND dimensions = :dimensions)
+        ORDER BY distance LIMIT :k
+    )
+    SELECT chunk.chunk_id, chunk.document_id, chunk.source_id, document.title, document.url, chunk.page, chunk.heading,
+           chunk.text, -nearest.distance AS cosine
+    FROM nearest
+    JOIN chunks AS chunk ON chunk.org_id = :org_id AND chunk.bot_id = :bot_id AND chunk.source_id = nearest.source_id
+        AND chunk.generation = nearest.generation AND chunk.chunk_id = nearest.chunk_id
+    JOIN documents AS document ON document.org_id = :org_id AND document.bot_id = :bot_id
+        AND document.source_id = nearest.source_id AND document.generation = nearest.generation
+        AND document.document_id = chunk.document_id
+    ORDER BY nearest.distance, chunk.chunk_id
+""")
+
+
+async def search(
+    connection: AsyncConnection,
+    org_id: UUID,
+    bot_id: UUID,
+    space: EmbeddingSpace,
+    query: NDArray[np.float32],
+    k: int,
+) -> list[Passage]:
+    """The `k` passages of the bot nearest to `query` (a unit vector of the space), best first."""
+    values = {
+        "org_id": org_id,
+        "bot_id": bot_id,
+        "model": space.model,
+        "dimensions": space.dimensions,
+        "query": str(query.astype(np.float16).tolist()),
+        "k": k,
+    }
+    rows = await connection.execute(SEARCH, values)
+    passages = []
+    for row in rows:
+        found = row._asdict()
+        passages.append(Passage(score=score_of(space, found.pop("cosine")), **found))
+    return passages
+
+
+def score_of(space: EmbeddingSpace, cosine: float) -> float:
+    """A cosine similarity on the scale that means the same for every model."""
+    low, high = COSINE_RANGE.get(space.model, USUAL_RANGE)
+    return min(1.0, max(0.0, (cosine - low) / (high - low)))
+
+
+def snippet(passage: str) -> str:
+    """The beginning of a passage, in one line, cut between words."""
+    line = " ".join(passage.split())
+    if len(line) <= SNIPPET_CHARS:
+        return line
+    return line[:SNIPPET_CHARS].rsplit(" ", 1)[0] + " …"
+
+
+def deep_link(url: str | None, page: int | None, passage: str) -> str | None:
+    """`url` with a fragment that leads to the page of a document, or to the passage's first words on a web page."""
+    if url is None or "#" in url:
+        return url
+    if page is not None:
+        return f"{url}#page={page}"
+    line = next((line for line in passage.splitlines() if line.strip() and line[0] not in "|#>-*`"), "")
+    words = line.split()[:FRAGMENT_WORDS]
+    if not words:
+        return url
+    # Dashes and commas have a meaning of their own in a text fragment.
+    return f"{url}#:~:text={quote(' '.join(words), safe='').replace('-', '%2D')}"

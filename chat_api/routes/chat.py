@@ -1,0 +1,159 @@
+"""The chat socket: who may connect, then frames until either side ends it with a code."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, WebSocket
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import State
+
+from chat_api.auth import Principal, TokenRefused, bearer_token, require
+from chat_api.chat.bot import Bot
+from chat_api.chat.messages import MAX_FRAME_BYTES, SUBPROTOCOL, Auth, BadFrame, error_frame, parse_frame
+from chat_api.chat.origins import check_origin
+from chat_api.chat.session import Session
+from chat_api.chat.stream import SlowReaderError, Wire
+from chat_api.chat.turn import ChatServices
+from chat_api.core.errors import ForbiddenBot, RequestError, ServiceError
+from chat_api.deps import principal_of
+from chat_api.errors import CloseCode, as_service_error, outcome_of
+from chat_api.metrics import WS_CONNECTIONS
+
+AUTH_WITHIN_S = 5.0
+CLOSE_WITHIN_S = 2.0
+BEARER = "bearer."
+
+router = APIRouter()
+log = structlog.get_logger(__name__)
+
+
+class Closing(Exception):
+    """The socket is to be closed with `code`; None when the other side is gone."""
+
+    def __init__(self, code: CloseCode | None) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@router.websocket("/api/chat/ws")
+async def chat(websocket: WebSocket) -> None:
+    """Accepts, so that browsers can read why they are refused, then serves or closes."""
+    offered = websocket.scope.get("subprotocols", [])
+    await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    with WS_CONNECTIONS.track_inprogress():
+        code = await _serve_until_closed(websocket)
+        if code is not None:
+            with contextlib.suppress(TimeoutError, RuntimeError):
+                async with asyncio.timeout(CLOSE_WITHIN_S):
+                    await websocket.close(code)
+
+
+async def _serve_until_closed(websocket: WebSocket) -> CloseCode | None:
+    try:
+        async with _session(websocket) as session:
+            await _serve(websocket, session)
+    except Closing as closing:
+        return closing.code
+    except SlowReaderError:
+        return CloseCode.OVERLOADED
+    except RequestError as error:
+        log.info("socket_refused", code=error.code, reason=getattr(error, "reason", None))
+        return outcome_of(error).close
+    except (ServiceError, SQLAlchemyError) as error:
+        log.warning("socket_failed", error=type(error).__name__)
+        return outcome_of(as_service_error(error)).close
+    return None
+
+
+@contextlib.asynccontextmanager
+async def _session(websocket: WebSocket) -> AsyncIterator[Session]:
+    """The session of an admitted visitor, greeted. Raises RequestError, Closing, SQLAlchemyError."""
+    state: State = websocket.app.state
+    services: ChatServices = state.chat
+    principal = await _authenticate(websocket, state)
+    bot = await _admit(websocket, services, principal, production=state.settings.app_env == "production")
+    session = Session(services, bot, principal, Wire(websocket.send_text), lambda token: principal_of(state, token))
+    try:
+        await session.greet()
+        yield session
+    finally:
+        await session.end()
+
+
+async def _authenticate(websocket: WebSocket, state: State) -> Principal:
+    """Who connects: by header, subprotocol, query or first frame. Raises TokenRefused, Closing."""
+    offered: list[str] = websocket.scope.get("subprotocols", [])
+    tokens = {protocol.removeprefix(BEARER) for protocol in offered if protocol.startswith(BEARER)}
+    if (token := bearer_token(websocket.headers.getlist("authorization"))) is not None:
+        tokens.add(token)
+    if state.settings.ws_query_token:
+        tokens.update(websocket.query_params.getlist("token"))
+    if len(tokens) > 1:
+        raise TokenRefused("two different tokens at once")
+    return principal_of(state, tokens.pop() if tokens else await _first_frame(websocket))
+
+
+async def _first_frame(websocket: WebSocket) -> str:
+    try:
+        async with asyncio.timeout(AUTH_WITHIN_S):
+            frame = parse_frame(_text_of(await websocket.receive()))
+    except TimeoutError:
+        raise Closing(CloseCode.AUTH_TIMEOUT) from None
+    except RequestError:
+        raise TokenRefused("the first frame is not a frame") from None
+    if not isinstance(frame, Auth):
+        raise TokenRefused("the first frame brings no token")
+    return frame.token
+
+
+async def _admit(websocket: WebSocket, services: ChatServices, principal: Principal, *, production: bool) -> Bot:
+    """The bot of the token, for an origin it allows. Raises MissingScope, ForbiddenBot, ForbiddenOrigin."""
+    require(principal, "chat")
+    bot = await services.bots.get(principal.org_id, principal.bot_id) if principal.bot_id else None
+    if bot is None:
+        raise ForbiddenBot
+    check_origin(websocket.headers.get("origin"), bot.allowed_origins, principal.origins, production=production)
+    return bot
+
+
+async def _serve(websocket: WebSocket, session: Session) -> None:
+    """Takes frames until the token expires, the visitor leaves or does not read. Raises Closing, RequestError."""
+    while True:
+        receiving = asyncio.create_task(websocket.receive())
+        try:
+            await asyncio.wait(
+                [receiving, session.broken],
+                timeout=max(0.0, session.seconds_left()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if session.broken.done():
+                raise Closing(CloseCode.OVERLOADED)
+            if not receiving.done():
+                raise Closing(CloseCode.TOKEN)
+        finally:
+            receiving.cancel()
+        await _take(websocket, session, receiving.result())
+
+
+async def _take(websocket: WebSocket, session: Session, message: Any) -> None:
+    try:
+        text = _text_of(message)
+    except BadFrame as error:
+        await websocket.send_json(error_frame(error.code, error.message))
+    else:
+        await session.take(text)
+
+
+def _text_of(message: Any) -> str:
+    """The text of a received message. Raises BadFrame for a binary one, Closing when it is too big or the last."""
+    if message["type"] == "websocket.disconnect":
+        raise Closing(None)
+    text = message.get("text")
+    if text is None:
+        raise BadFrame("Frames are text, not binary.")
+    if len(text) > MAX_FRAME_BYTES or len(text.encode("utf-8", "replace")) > MAX_FRAME_BYTES:
+        raise Closing(CloseCode.TOO_BIG)
+    return str(text)

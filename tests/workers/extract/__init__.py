@@ -1,0 +1,1 @@
+"""Tests of reading documents, alone and in the sandbox."""

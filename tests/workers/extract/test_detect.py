@@ -1,0 +1,99 @@
+"""A body's type is told by its content; names and declared types are hints."""
+
+import gzip
+import io
+import zipfile
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_api.core.errors import MalformedDocument, NoText, UnsupportedType
+from tests.workers.extract.files import manual
+from workers.extract.detect import Kind, detect
+
+PAGE = b"<!DOCTYPE html><html><body><p>Hello</p></body></html>"
+README = b"# Title\n\nSome [link](https://example.com).\n\n- a\n- b\n"
+
+
+def archive(*names: str) -> bytes:
+    """A zip file with these members."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        for name in names:
+            made.writestr(name, "x")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "filename", "kind"),
+    [
+        (manual(1), "text/plain", "notes.txt", Kind.PDF),
+        (b"\r\n\r\n" + manual(1), "application/pdf", None, Kind.PDF),
+        (PAGE, "application/pdf", "manual.pdf", Kind.HTML),
+        (PAGE, None, "readme.md", Kind.HTML),
+        (b"\xef\xbb\xbf  <!-- made by hand -->\n<HTML><p>Hi", None, None, Kind.HTML),
+        (b'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "x"><html>', None, None, Kind.HTML),
+        (PAGE.decode().encode("utf-16"), None, None, Kind.HTML),
+        (b"<p>just a fragment</p>", None, None, Kind.HTML),
+        (b"Tom &amp; <b>Jerry</b>", "text/html", None, Kind.HTML),
+        (b"no tag at all", "text/html", "index.html", Kind.TEXT),
+        (README, None, None, Kind.MARKDOWN),
+        (README, "text/plain", "readme.txt", Kind.TEXT),
+        (b"plain words", None, "readme.md", Kind.MARKDOWN),
+        (b"<p align=center>logo</p>\n\n# Title", "text/plain", "README.md", Kind.MARKDOWN),
+        (b"plain words", "application/octet-stream", "file.bin", Kind.TEXT),
+        (b"# a comment in a configuration\nkey = 1\n", None, None, Kind.TEXT),
+        ("Grüße".encode("utf-16-le") * 9, None, None, Kind.TEXT),
+        (b"How %PDF-1.4 files begin.", None, None, Kind.TEXT),
+        (b"[1] a footnote, not JSON", None, None, Kind.TEXT),
+        (b"MZ and BM are letters too", None, None, Kind.TEXT),
+    ],
+)
+def test_what_can_be_read(body: bytes, media_type: str | None, filename: str | None, kind: Kind) -> None:
+    assert detect(body, media_type=media_type, filename=filename) is kind
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (archive("[Content_Types].xml", "word/document.xml"), "a Word document"),
+        (archive("[Content_Types].xml", "xl/workbook.xml"), "an Excel workbook"),
+        (archive("[Content_Types].xml", "ppt/slides/slide1.xml"), "a PowerPoint presentation"),
+        (archive("photos/a.jpg"), "a zip archive"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "an old Office document"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), "a PNG image"),
+        (b"\xff\xd8\xff\xe0" + bytes(50), "a JPEG image"),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "a WebP image"),
+        (b"\0\0\0\x18ftypmp42" + bytes(50), "a video or image file"),
+        (gzip.compress(b"text"), "a gzip archive"),
+        (b"\x7fELF\x02" + bytes(60), "a program"),
+        (b"MZ\x90\0\x03" + bytes(60), "a program"),
+        (rb"{\rtf1\ansi Hello}", "an RTF document"),
+        (b'{"a": [1, 2]}', "a JSON file"),
+        (b'<?xml version="1.0"?><rss><channel/></rss>', "an XML file"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"></svg>', "an XML file"),
+        (bytes(range(256)) * 8, "an unknown binary file"),
+    ],
+)
+def test_what_cannot_is_named(body: bytes, name: str) -> None:
+    with pytest.raises(UnsupportedType, match=f"^This is {name}. This type of file can't be read"):
+        detect(body, media_type="text/html", filename="page.html")
+
+
+def test_binary_that_should_be_a_pdf_is_a_damaged_one() -> None:
+    with pytest.raises(MalformedDocument):
+        detect(bytes(range(256)) * 8, media_type="application/pdf")
+
+
+@pytest.mark.parametrize("body", [b"", b" \n\t\r\n", b"\xef\xbb\xbf", bytes(40)])
+def test_empty(body: bytes) -> None:
+    with pytest.raises(NoText, match="empty"):
+        detect(body)
+
+
+@given(st.binary(max_size=3000), st.sampled_from([None, "a.pdf", "a.md", "a.html"]))
+def test_any_bytes_have_a_kind_or_a_typed_error(body: bytes, filename: str | None) -> None:
+    with suppress(UnsupportedType, MalformedDocument, NoText):
+        assert detect(body, filename=filename) in Kind

@@ -1,0 +1,232 @@
+"""PDF files: text in order with its pages, and every condition that a file can be in."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chat_api.core.errors import EncryptedDocument, MalformedDocument, NoText, TooLarge
+from tests.workers.extract.files import (
+    LONG,
+    Manual,
+    all_text,
+    encrypted,
+    headings,
+    joined,
+    manual,
+    outcome,
+    read,
+    scan,
+    texts,
+)
+from workers.extract.pdf_layout import blocks_of
+from workers.extract.pdf_lines import HYPHEN, Line, Page, read_with_pypdf
+
+
+def test_paragraphs_are_joined_and_know_their_page() -> None:
+    document = read(manual(4))
+    assert document.pages == 4
+    assert document.media_type == "application/pdf"
+    assert f"Chapter 3 is about item 21. {LONG}" in texts(document, "paragraph")
+    assert [block.page for block in document.blocks if block.kind == "heading"] == [1, 2, 3, 4]
+
+
+def test_outline_gives_headings() -> None:
+    assert headings(read(manual(2))) == [(1, "One things to know"), (1, "Two things to know")]
+
+
+def test_running_headers_and_footers_are_dropped() -> None:
+    text = all_text(read(manual(4)))
+    assert "Brewmaster" not in text
+    assert "Page 2 of 4" not in text
+
+
+def test_text_that_repeats_on_pages_is_kept() -> None:
+    def write(pdf: Manual, number: int) -> None:
+        pdf.text_block("This sentence stands on every page of the book, and it belongs there.")
+
+    assert all_text(read(manual(4, write=write))).count("This sentence stands on every page") == 4
+
+
+def test_lists_and_tables_keep_their_lines() -> None:
+    def write(pdf: Manual, number: int) -> None:
+        for line in ("- Fill the tank", f"- Press button {number}"):
+            pdf.multi_cell(0, 6, line, new_x="LMARGIN", new_y="NEXT")
+        with pdf.table() as table:
+            for cells in (("Part", "Price"), ("Filter", f"{number}.50"), ("Tank", "12.00")):
+                table.row(cells)
+
+    document = read(manual(2, write=write))
+    assert texts(document, "list") == ["- Fill the tank\n- Press button 1", "- Fill the tank\n- Press button 2"]
+    assert texts(document)[-1] == "Part | Price\nFilter | 2.50\nTank | 12.00"
+
+
+@pytest.mark.parametrize(
+    ("declared", "title"),
+    [
+        ("Coffee for all", "Coffee for all"),
+        ("Microsoft Word - Coffee.docx", "Coffee"),
+        ("untitled", "One things to know"),
+        ("", "One things to know"),
+    ],
+)
+def test_title(declared: str, title: str) -> None:
+    assert read(manual(1, title=declared)).title == title
+
+
+# --- conditions -------------------------------------------------------------------------------------------------------
+
+
+def test_scan_says_how_many_pages_were_seen() -> None:
+    with pytest.raises(NoText, match=r"none of its 3 page\(s\) has a text layer"):
+        read(scan(3))
+
+
+def test_scanned_pages_inside_a_good_file_are_named() -> None:
+    document = read(joined(manual(2), scan(3), manual(1), scan(1)))
+    assert document.warnings == ("Pages without text, perhaps scanned: 3–5, 7.",)
+    assert document.pages == 7
+
+
+def test_password() -> None:
+    with pytest.raises(EncryptedDocument):
+        read(encrypted(manual(1), "secret"))
+
+
+def test_an_empty_password_is_none() -> None:
+    assert "Chapter 1" in all_text(read(encrypted(manual(1), "")))
+
+
+def test_truncated_file_gives_what_is_left_with_a_warning() -> None:
+    body = joined(manual(6))
+    document = read(body[: body.rindex(b"xref\n0")])
+    assert "Chapter 1" in all_text(document)
+    assert document.warnings[-1] == "The file is damaged or incomplete; what could be read was taken."
+
+
+@pytest.mark.parametrize("body", [b"%PDF-1.7\n", b"%PDF-1.4\n" + bytes(range(256)) * 20, manual(1)[:200]])
+def test_damaged(body: bytes) -> None:
+    with pytest.raises(MalformedDocument):
+        read(body, filename="x.pdf")
+
+
+def test_nothing_at_all() -> None:
+    with pytest.raises(NoText, match="empty"):
+        read(b"", filename="x.pdf")
+
+
+def test_too_many_pages(endless: bytes) -> None:
+    with pytest.raises(TooLarge, match="5001 pages"):
+        read(endless)
+
+
+@pytest.fixture(scope="module")
+def endless() -> bytes:
+    """A file that repeats one page 5,001 times."""
+    kids = " ".join(["3 0 R"] * 5001)
+    return (
+        "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+        f"2 0 obj<</Type/Pages/Kids[{kids}]/Count 5001>>endobj\n"
+        "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\ntrailer<</Root 1 0 R/Size 4>>\n%%EOF"
+    ).encode()
+
+
+def test_the_fallback_reads_the_same_words() -> None:
+    body = manual(3)
+    paged = read_with_pypdf(body)
+    fallback = " ".join(block.text for block in blocks_of(paged.pages, paged.outline))
+    assert set(all_text(read(body)).split()) - set(fallback.split()) <= {"to", "know"}
+    assert paged.repaired
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 5000), st.binary(min_size=1, max_size=40), st.floats(0.2, 1))
+def test_broken_files_give_text_or_a_typed_error(at: int, noise: bytes, share: float) -> None:
+    body = _MANUAL[: int(len(_MANUAL) * share)]
+    assert outcome(body[:at] + noise + body[at + len(noise) :], filename="x.pdf") in {
+        *("text", "malformed_document", "no_text", "encrypted_document", "unsupported_type", "too_large"),
+    }
+
+
+_MANUAL = manual(2)
+
+
+# --- layout -----------------------------------------------------------------------------------------------------------
+
+
+def line(text: str, top: int, *, left: float = 50, right: float = 500, size: float = 10) -> Line:
+    """A line `top` points below the page's upper edge."""
+    return Line(text, left, right, 800 - top, 800 - top, size)
+
+
+def layout(*lines: Line) -> list[str]:
+    """The texts of one page's blocks."""
+    return [block.text for block in blocks_of([Page(1, 800, lines)], [])]
+
+
+def test_hyphenated_words_are_mended() -> None:
+    assert layout(line(f"the manu{HYPHEN}al of", 100), line("the coffee ma-", 112), line("chine", 124, right=80)) == [
+        "the manual of the coffee machine"
+    ]
+
+
+def test_hyphens_that_belong_to_the_word_stay() -> None:
+    assert layout(line(f"a well{HYPHEN}known and OK{HYPHEN}6145 part, well-known", 100)) == [
+        "a well-known and OK-6145 part, well-known"
+    ]
+
+
+def test_ligatures_and_leaders() -> None:
+    assert layout(line("eﬃcient ﬁring ........ 12", 100)) == ["efficient firing … 12"]
+
+
+def test_gap_and_indent_begin_paragraphs() -> None:
+    assert layout(
+        *(line("One.", 100), line("two.", 112), line("Three", 124, left=65), line("four.", 136), line("Five", 180)),
+        *(line("six", 192), line("seven", 204)),
+    ) == ["One. two.", "Three four.", "Five six seven"]
+
+
+def test_short_lines_stay_lines() -> None:
+    lines = [
+        line("Kiln Company", 100, right=120),
+        line("14 Bulrush Lane", 112, right=130),
+        line("LQ4 7KN", 124, right=90),
+    ]
+    assert (
+        layout(*lines, line("A full line of text", 160), line("and another", 172))[0]
+        == "Kiln Company\n14 Bulrush Lane\nLQ4 7KN"
+    )
+
+
+def test_two_columns_are_not_mixed() -> None:
+    left = [line(f"left{number}", 100 + 12 * number, left=50, right=240) for number in range(4)]
+    right = [line(f"right{number}", 100 + 12 * number, left=300, right=500) for number in range(4)]
+    assert layout(*left, *right) == ["left0 left1 left2 left3", "right0 right1 right2 right3"]
+
+
+def test_sentence_goes_on_over_the_page() -> None:
+    pages = [
+        Page(1, 800, (line("It begins here", 400),)),
+        Page(2, 800, (line("and ends there.", 400), line("New.", 440))),
+    ]
+    assert [(block.text, block.page) for block in blocks_of(pages, [])] == [
+        ("It begins here and ends there.", 1),
+        ("New.", 2),
+    ]
+
+
+def test_larger_text_is_a_heading_where_there_is_no_outline() -> None:
+    page = Page(
+        1,
+        800,
+        (
+            line("Big", 100, size=20),
+            line("Smaller", 140, size=14),
+            *(line("body text", 170 + 12 * n) for n in range(9)),
+        ),
+    )
+    assert [(block.kind, block.level) for block in blocks_of([page], [])] == [
+        ("heading", 1),
+        ("heading", 2),
+        ("paragraph", 0),
+    ]
