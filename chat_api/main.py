@@ -15,6 +15,7 @@ from chat_api.chat.bot import Bots
 from chat_api.chat.turn import ChatServices
 from chat_api.core.database import AsyncEngines, async_engines
 from chat_api.core.embeddings import Embedder, OpenAIEmbedder, make_embedder
+from chat_api.core.jobs import connect_redis
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
 from chat_api.errors import install_error_handlers
@@ -44,7 +45,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             app.state.engines = engines or await stack.enter_async_context(async_engines(settings))
-            app.state.redis = redis or stack.enter_context(_redis(settings))
+            app.state.redis = redis or stack.enter_context(connect_redis(settings, limit_s=REDIS_LIMIT_S))
             app.state.embedder = embedder or await stack.enter_async_context(_embedder(settings))
             app.state.chat = await stack.enter_async_context(_chat(settings, app.state.engines, app.state.embedder))
             if settings.metrics_port:
@@ -71,15 +72,6 @@ def create_app(
     if not settings.metrics_port:
         app.add_api_route("/metrics", health.metrics, include_in_schema=False)
     return app
-
-
-def _redis(settings: Settings) -> Redis:
-    """A client that connects when it is first used, and never waits for long."""
-    return Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_connect_timeout=REDIS_LIMIT_S,
-        socket_timeout=REDIS_LIMIT_S,
-    )
 
 
 @asynccontextmanager

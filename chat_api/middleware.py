@@ -1,7 +1,6 @@
 """What stands around every route: request id, access line and figures, CORS by path, the last resort, body limit."""
 
 import time
-from contextlib import nullcontext
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,12 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chat_api.core.errors import ServiceError
 from chat_api.core.telemetry import accept_request_id, bind_request_id
 from chat_api.errors import problem_of, refusal
-from chat_api.metrics import HTTP_REQUESTS, HTTP_SECONDS, WS_CONNECTIONS
+from chat_api.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_DIGITS = 18
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}
-_NOTHING = nullcontext()
 REQUEST_ID = "X-Request-ID"
 # Their browsers' origins are the bot's to allow, or anybody's.
 _OWN_CORS = ("/api/chat/", "/widget.js")
@@ -40,11 +38,10 @@ class RequestContext:
         request_id = accept_request_id(Headers(scope=scope).get(REQUEST_ID))
         bind_request_id(request_id)
         visit = _Visit(scope, send, request_id)
-        with WS_CONNECTIONS.track_inprogress() if scope["type"] == "websocket" else _NOTHING:
-            try:
-                await self._app(scope, receive, visit.send)
-            finally:
-                visit.finish()
+        try:
+            await self._app(scope, receive, visit.send)
+        finally:
+            visit.finish()
 
 
 class _Visit:

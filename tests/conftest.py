@@ -1,6 +1,7 @@
 """Fixtures of all tests: the session's real servers, fresh databases and buckets, and no socket beyond loopback."""
 
 import ipaddress
+import os
 import secrets
 import socket
 import sys
@@ -14,6 +15,8 @@ import redis
 from sqlalchemy import make_url
 
 from chat_api.core.settings import Settings
+from deploy.local.children import SETTING_NAMES, embedded
+from deploy.local.stack import remove, up
 from tests.servers import Servers, copied_database, make_chat_template, make_dashboard_template, running
 
 if TYPE_CHECKING:
@@ -117,6 +120,17 @@ def settings(servers: Servers, chat_db: str, dashboard_db: str, redis_url: str, 
             "secret_access_key": servers.s3_secret_key,
         }
     )
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What stack.json says of an embedded stack that runs for the session, keyless as `make up` starts it."""
+    root = tmp_path_factory.mktemp("stack") / "state"
+    environ = {name: value for name, value in os.environ.items() if name not in SETTING_NAMES}
+    try:
+        yield up(root, lambda state: embedded(state, environ))
+    finally:
+        remove(root)
 
 
 def _database(prefix: str, dsn: str) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import structlog
 from prometheus_client import start_http_server
 
 from chat_api.core.database import make_engines
+from chat_api.core.jobs import connect_redis
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
-from workers.bootstrap import connect_redis, holder_name
+from workers.bootstrap import REDIS_LIMIT_S, holder_name
 from workers.fetch.addresses import AddressGuard
 from workers.pool import STOP_WITHIN_S, Pool
 from workers.sweeper import Sweeper
@@ -26,14 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="worker processes (default: WORKERS)")
     options = parser.parse_args(arguments)
     settings = load_settings()
-    configure_logging(settings)
-    _check(settings)
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port)
+    _configure(settings)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: ended.set())
-    sweeper = Sweeper(make_engines(settings), connect_redis(settings), settings.queue_name, holder_name())
+    sweeper = Sweeper(
+        make_engines(settings), connect_redis(settings, limit_s=REDIS_LIMIT_S), settings.queue_name, holder_name()
+    )
     sweeping = threading.Thread(target=sweeper.run, args=(ended,), name="sweeper")
     sweeping.start()
     if options.sweeper_only:
@@ -44,13 +44,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _check(settings: Settings) -> None:
+def _configure(settings: Settings) -> None:
     try:
+        configure_logging(settings)
         AddressGuard.parse(settings.fetch_allow)
     except ValueError as error:
         sys.exit(f"settings: {error}")
+    except OSError as error:
+        sys.exit(f"LOG_FILE: {settings.log_file} can't be written: {error.strerror}")
     if settings.fetch_allow:
         log.warning("address_guard_opened", fetch_allow=settings.fetch_allow)
+    if settings.metrics_port:
+        try:
+            start_http_server(settings.metrics_port)
+        except OSError as error:  # figures are not worth a pool that does not start
+            log.error("metrics_port_not_opened", port=settings.metrics_port, problem=error.strerror)  # noqa: TRY400
 
 
 if __name__ == "__main__":

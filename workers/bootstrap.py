@@ -13,6 +13,7 @@ from redis import Redis
 
 from chat_api.core.database import Engines, make_engines
 from chat_api.core.embeddings import Embedder, make_embedder
+from chat_api.core.jobs import connect_redis
 from chat_api.core.settings import Settings
 from chat_api.core.storage import make_s3_client
 from workers.embed import Backoff, embed_texts
@@ -27,6 +28,7 @@ from workers.reading import ChunkSizes, Extractor, Reader
 EMBED_AT_MOST_S = 900
 REQUESTS_IN_FLIGHT = 4
 BYTES_PER_TOKEN = 4
+REDIS_LIMIT_S = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,6 @@ def holder_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def connect_redis(settings: Settings) -> "Redis":
-    """A Redis client whose every wait is bounded; nothing connects yet."""
-    return Redis.from_url(
-        settings.redis_url.get_secret_value(), socket_connect_timeout=2, socket_timeout=5, health_check_interval=30
-    )
-
-
 def bootstrap(
     settings: Settings,
     *,
@@ -63,7 +58,7 @@ def bootstrap(
     """The collaborators that the settings ask for."""
     engines = engines or make_engines(settings)
     embedder = embedder or make_embedder(settings)
-    backoff = Backoff(settings.embedding_server, redis or connect_redis(settings))
+    backoff = Backoff(settings.embedding_server, redis or connect_redis(settings, limit_s=REDIS_LIMIT_S))
     reader = Reader(
         client=client or _client(settings),
         read_object=partial(read_object, make_s3_client(settings), settings.r2_bucket),

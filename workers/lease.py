@@ -2,14 +2,15 @@
 
 import threading
 import time
-from contextvars import copy_context
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
 
 from chat_api.core.database import DATABASE_DOWN
 from workers.runs import LEASE_S, LeaseLostError, Run, RunCancelledError, renew, settle
@@ -90,7 +91,7 @@ class Lease:
                     self._hand_back()
             except (LeaseLostError, RunCancelledError) as stop:
                 self._stop = stop
-            except DATABASE_DOWN as error:
+            except (*DATABASE_DOWN, IntegrityError) as error:
                 log.warning("lease_not_renewed", error=type(error).__name__)
 
     def _renew(self) -> None:

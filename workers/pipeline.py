@@ -18,11 +18,12 @@ from workers.documents import Reading
 from workers.lease import Progress
 from workers.reading import Reader
 from workers.rows import Build
-from workers.runs import Run, settle
+from workers.runs import Run, settle, storable
 from workers.store import open_generation, remember_bot, switch, write_readings
 
 BATCH_CHUNKS = 512
 BATCH_PAGES = 200
+BATCH_BYTES = 32 * 2**20
 NAMED_FAILURES = 20
 
 
@@ -56,10 +57,12 @@ class Receipt:
         if reading.error:
             self.pages["failed"] += 1
             if len(self.failures) < NAMED_FAILURES:
-                self.failures.append({"url": reading.url, "code": reading.error.code, "message": reading.error.message})
+                named = {"url": reading.url, "code": reading.error.code, "message": reading.error.message}
+                self.failures.append({name: storable(value) for name, value in named.items()})
         if reading.document:
             self.pages["changed"] += 1
-            self.warnings += [f"{reading.url}: {warning}" for warning in reading.document.warnings][:NAMED_FAILURES]
+            room = NAMED_FAILURES - len(self.warnings)
+            self.warnings += [storable(f"{reading.url}: {warning}") for warning in reading.document.warnings[:room]]
         self.chunks["total"] += len(reading.chunks)
         self.chunks["embedded"] += len(reading.chunks)
         self.tokens += sum(chunk.tokens for chunk in reading.chunks)
@@ -73,7 +76,7 @@ class Receipt:
             "tokens": self.tokens,
             "cost": None,
             "seconds": {**stages, "total": round(seconds, 3)},
-            "warnings": self.warnings[:NAMED_FAILURES],
+            "warnings": self.warnings,
             "failures": self.failures,
         }
         return json.dumps(whole)
@@ -104,15 +107,16 @@ def train(run: Run, found: SourceToTrain, stages: Stages, progress: Progress, ch
 
 
 def batches(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
-    """Readings in groups that are embedded and written together: about 512 chunks, at most 200 pages."""
+    """Readings in groups that are embedded and written together: about 512 chunks, at most 200 pages or 32 MiB."""
     group: list[Reading] = []
-    chunks = 0
+    chunks = size = 0
     for reading in readings:
         group.append(reading)
         chunks += len(reading.chunks)
-        if chunks >= BATCH_CHUNKS or len(group) >= BATCH_PAGES:
+        size += len(reading.fetched.body) if reading.fetched else 0
+        if chunks >= BATCH_CHUNKS or len(group) >= BATCH_PAGES or size >= BATCH_BYTES:
             yield group
-            group, chunks = [], 0
+            group, chunks, size = [], 0, 0
     if group:
         yield group
 

@@ -1,5 +1,6 @@
 """The pool: RQ worker processes, kept alive, ended together."""
 
+import contextlib
 import multiprocessing
 import os
 import threading
@@ -13,23 +14,33 @@ from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
+from chat_api.core.jobs import connect_redis
 from chat_api.core.settings import Settings, load_settings
-from workers.bootstrap import connect_redis
+from workers.bootstrap import REDIS_LIMIT_S
 from workers.extract.confine import die_with_parent
 from workers.jobs import collaborators, stopping
 
 STOP_WITHIN_S = 10.0
 RESTART_AFTER_S = 1.0
+WORKER_TTL_S = 30
+"""A worker asks Redis anew at half of it, and so finds out when that has gone without a word."""
 log = structlog.get_logger(__name__)
 
 
 class PoolWorker(SimpleWorker):
     """An RQ worker that trains in its own process: parsing has its own child, so a fork per bell buys nothing."""
 
+    max_connection_wait_time = 5.0
+
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Has the run under way handed back, then stops as RQ does."""
         stopping.set()
         super().request_stop(signum, frame)  # type: ignore[no-untyped-call]  # RQ leaves it unannotated
+
+    def set_shutdown_requested_date(self) -> None:
+        """Notes it in Redis, for RQ's own views; called by a signal in the middle of a run, which it must not break."""
+        with contextlib.suppress(RedisError, OSError):
+            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]  # RQ leaves it unannotated
 
     def run_maintenance_tasks(self) -> None:
         """Nothing: RQ's registries put jobs back in the queue by themselves, and the runs' rows are the truth."""
@@ -40,10 +51,11 @@ def work_for_ever(queue_name: str, parent: int) -> None:
     die_with_parent(parent)
     settings = load_settings()
     collaborators()
-    redis = connect_redis(settings)
+    redis = connect_redis(settings, limit_s=REDIS_LIMIT_S)
     _wait_for(redis)
     queue = Queue(queue_name, connection=redis, serializer=JSONSerializer)
-    PoolWorker([queue], connection=redis, serializer=JSONSerializer).work(with_scheduler=False, logging_level="WARNING")
+    worker = PoolWorker([queue], connection=redis, serializer=JSONSerializer, worker_ttl=WORKER_TTL_S)
+    worker.work(with_scheduler=False, logging_level="WARNING")
 
 
 def _wait_for(redis: "Redis") -> None:

@@ -91,7 +91,7 @@ class Reader:
         return self._cut(reading, progress, filename=file.filename, title=found.source.title)
 
     def _text(self, found: SourceToTrain, progress: Progress) -> Reading:
-        text = (found.source.content or {}).get("text")
+        text = _given(found.source.content).get("text")
         if not isinstance(text, str) or not text.strip():
             raise NoText("The text is empty. Write something to learn from.")
         url = f"source:{found.source.id}"
@@ -135,17 +135,20 @@ class Reader:
     def _crawl(self, found: SourceToTrain, progress: Progress, check: Callable[[], None]) -> Iterator[Reading]:
         with progress.at("fetch"):
             frontier = self._frontier(found)
-        with ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="fetch") as threads:
+        threads = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="fetch")
+        try:
             for visit, fetched in self._fetch_all(frontier, threads, progress):
                 check()
-                progress.total = frontier.accepted
-                yield self._visited(frontier, visit, fetched, progress)
-                progress.done += 1
+                reading = self._visited(frontier, visit, fetched, progress)
+                progress.done, progress.total = progress.done + 1, frontier.accepted
+                yield reading
+        finally:  # whoever stops does not wait for servers that are slow
+            threads.shutdown(wait=False, cancel_futures=True)
         for url, reason in frontier.skipped.items():
             yield Reading(url, skipped=reason)
 
     def _frontier(self, found: SourceToTrain) -> Frontier:
-        url, scope, robots = _address(found), Scope.of(found.source.options or {}), Robots(self.client)
+        url, scope, robots = _address(found), Scope.of(_given(found.source.options)), Robots(self.client)
         if found.source.type == "site":
             return site_frontier(url, scope, robots)
         frontier, _ = sitemap_frontier(url, scope, robots, self.client)
@@ -192,13 +195,18 @@ def _address(found: SourceToTrain) -> str:
     return found.source.url
 
 
+def _given(column: object) -> dict[str, Any]:
+    """A JSON column as an object: its owner may have written anything there, and null counts as nothing."""
+    return column if isinstance(column, dict) else {}
+
+
 def _limit(limits: dict[str, Any] | None, name: str, default: int) -> int:
-    value = (limits or {}).get(name)
-    return value if isinstance(value, int) and value > 0 else default
+    value = _given(limits).get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else default
 
 
 def _public_url(found: SourceToTrain, base: str | None) -> str | None:
-    options = found.source.options or {}
+    options = _given(found.source.options)
     given = options.get("public_url")
     if isinstance(given, str) and given.startswith(("http://", "https://")):
         return given
@@ -208,7 +216,7 @@ def _public_url(found: SourceToTrain, base: str | None) -> str | None:
 
 
 def _pairs_of(content: dict[str, Any] | None) -> list[tuple[str, str]]:
-    given = (content or {}).get("pairs")
+    given = _given(content).get("pairs")
     pairs = [
         (pair["question"].strip(), pair["answer"].strip())
         for pair in (given if isinstance(given, list) else [])

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from chat_api.core.embeddings import EmbeddingSpace
 from workers.documents import Chunk, Document, Reading
-from workers.runs import Run
+from workers.runs import Run, storable
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
@@ -50,21 +50,30 @@ class Build:
         return self.run.org_id, self.run.bot_id, self.run.source_id, self.generation
 
 
-def copy_readings(
+def stage_readings(
     connection: Connection, build: Build, readings: Sequence[Reading], vectors: NDArray[np.float32]
-) -> None:
-    """Writes ledger rows, documents, chunks and embeddings in the caller's transaction.
+) -> list[str]:
+    """Sends ledger rows, documents, chunks and embeddings; the statements that put them in place.
 
-    `vectors` has one unit row per chunk of `readings`, in their order. Rows that are there already stay as they are.
+    Both in the caller's transaction, so that no lock is held while the network carries the rows. `vectors` has one unit
+    row per chunk of `readings`, in their order. Rows that are there already stay as they are.
     """
     source = build.run.source_id
     pages = [_page_row(source, reading) for reading in readings]
     documents = [_document_row(source, reading, reading.document) for reading in readings if reading.document]
     chunks = [row for reading in readings for row in _chunk_rows(source, reading, build.space)]
-    _copy_rows(connection, build, "pages", PAGE_COLUMNS, pages)
-    _copy_rows(connection, build, "documents", DOCUMENT_COLUMNS, documents)
-    _copy_rows(connection, build, "chunks", CHUNK_COLUMNS, chunks)
-    _copy_embeddings(connection, build, [row[0] for row in chunks], vectors)
+    staged = [
+        _copy_rows(connection, build, table, columns, rows)
+        for table, columns, rows in (
+            ("pages", PAGE_COLUMNS, pages),
+            ("documents", DOCUMENT_COLUMNS, documents),
+            ("chunks", CHUNK_COLUMNS, chunks),
+        )
+        if rows
+    ]
+    if chunks:
+        staged.append(_copy_embeddings(connection, build, [row[0] for row in chunks], vectors))
+    return staged
 
 
 def document_id(source_id: UUID, url: str) -> UUID:
@@ -91,14 +100,14 @@ def embedded_sha256(space: EmbeddingSpace, chunk: Chunk) -> bytes:
 def _page_row(source_id: UUID, reading: Reading) -> tuple[Any, ...]:
     fetched, error = reading.fetched, reading.error
     return (
-        reading.url,
+        storable(reading.url),
         reading.outcome,
-        error.message if error else None,
+        storable(error.message) if error else None,
         fetched.status if fetched else None,
         fetched.fetched_at if fetched else None,
         hashlib.sha256(fetched.body).digest() if fetched else None,
-        fetched.etag if fetched else None,
-        fetched.last_modified if fetched else None,
+        storable(fetched.etag) if fetched and fetched.etag else None,
+        storable(fetched.last_modified) if fetched and fetched.last_modified else None,
         document_id(source_id, reading.url) if reading.document else None,
         len(reading.chunks),
     )
@@ -138,23 +147,20 @@ def _chunk_rows(source_id: UUID, reading: Reading, space: EmbeddingSpace) -> lis
 
 def _copy_rows(
     connection: Connection, build: Build, table: str, columns: dict[str, str], rows: list[tuple[Any, ...]]
-) -> None:
-    if not rows:
-        return
-
+) -> str:
     def write(copy: Any) -> None:
         copy.set_types([*KEY_COLUMNS.values(), *columns.values()])
         for row in rows:
             copy.write_row((*build.key, *row))
 
-    _copy(connection, table, [*KEY_COLUMNS, *columns], write)
+    return _copy(connection, table, [*KEY_COLUMNS, *columns], write)
 
 
-def _copy_embeddings(connection: Connection, build: Build, chunk_ids: list[UUID], vectors: NDArray[np.float32]) -> None:
-    if not chunk_ids:
-        return
+def _copy_embeddings(connection: Connection, build: Build, chunk_ids: list[UUID], vectors: NDArray[np.float32]) -> str:
     body = COPY_HEADER + embedding_rows(build, chunk_ids, vectors) + COPY_TRAILER
-    _copy(connection, "embeddings", [*KEY_COLUMNS, "chunk_id", "space_id", "vector"], lambda copy: copy.write(body))
+    return _copy(
+        connection, "embeddings", [*KEY_COLUMNS, "chunk_id", "space_id", "vector"], lambda copy: copy.write(body)
+    )
 
 
 def embedding_rows(build: Build, chunk_ids: Sequence[UUID], vectors: NDArray[np.float32]) -> bytes:
@@ -181,12 +187,11 @@ def embedding_rows(build: Build, chunk_ids: Sequence[UUID], vectors: NDArray[np.
     return rows.tobytes()
 
 
-def _copy(connection: Connection, table: str, columns: list[str], write: Callable[[Any], None]) -> None:
+def _copy(connection: Connection, table: str, columns: list[str], write: Callable[[Any], None]) -> str:
     names = ", ".join(columns)
     driver: Any = connection.connection.driver_connection
     with driver.cursor() as cursor:
         cursor.execute(f"CREATE TEMPORARY TABLE staged_{table} (LIKE {table}) ON COMMIT DROP")
         with cursor.copy(f"COPY staged_{table} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
             write(copy)
-        cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM staged_{table} ON CONFLICT DO NOTHING")  # noqa: S608  # names are this module's own
-        cursor.execute(f"DROP TABLE staged_{table}")
+    return f"INSERT INTO {table} ({names}) SELECT {names} FROM staged_{table} ON CONFLICT DO NOTHING"  # noqa: S608  # names are this module's own

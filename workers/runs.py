@@ -81,7 +81,7 @@ RENEW = text("""
         progress_total = :total, progress_unit = :unit,
         status_version = CASE WHEN (stage, progress_done, progress_total) IS DISTINCT FROM (:stage, :done, :total)
                               THEN nextval('status_versions') ELSE status_version END
-    WHERE job_id = :job_id AND fence = :fence AND status = 'running' AND lease_expires_at > now()
+    WHERE job_id = :job_id AND fence = :fence AND status = 'running' AND lease_expires_at > clock_timestamp()
     RETURNING cancel_requested_at IS NOT NULL
 """)
 
@@ -94,7 +94,7 @@ def renew(connection: Connection, run: Run, progress: dict[str, Any]) -> None:
 
 HELD = text("""
     SELECT cancel_requested_at IS NOT NULL FROM training_jobs
-    WHERE job_id = :job_id AND fence = :fence AND status = 'running' AND lease_expires_at > now()
+    WHERE job_id = :job_id AND fence = :fence AND status = 'running' AND lease_expires_at > clock_timestamp()
     FOR SHARE
 """)
 
@@ -168,15 +168,15 @@ def settle(
         **(progress or dict.fromkeys(("stage", "done", "total", "unit"))),
         "receipt": receipt,
         "code": error.code if error else None,
-        "message": _storable(error.message) if error else None,
+        "message": storable(error.message) if error else None,
         "retryable": error.retryable if error else None,
     }
     return connection.execute(SETTLE, values).scalar_one_or_none()
 
 
-def _storable(message: str) -> str:
-    """`message` as PostgreSQL takes it: strangers' words may be in it."""
-    return message.replace("\0", "").encode("utf-8", "replace").decode()
+def storable(words: str) -> str:
+    """Strangers' words as PostgreSQL takes them: without NUL and lone surrogates."""
+    return words.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def costs_attempt(error: ServiceError) -> bool:

@@ -1,4 +1,7 @@
-"""Builds a generation beside the live one, and switches to it in one transaction."""
+"""Builds a generation beside the live one, and switches to it in one transaction.
+
+Rows are locked in one order by everybody: source, job, generation, bot.
+"""
 
 import json
 from collections.abc import Sequence
@@ -12,8 +15,8 @@ from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.errors import SourceDeleted
 from chat_api.core.models.dashboard import DashboardBot
 from workers.documents import Reading
-from workers.rows import Build, copy_readings
-from workers.runs import Run, assert_held
+from workers.rows import Build, stage_readings
+from workers.runs import LeaseLostError, Run, assert_held
 
 
 def _ensure_space(connection: Connection, space: EmbeddingSpace) -> int:
@@ -40,7 +43,7 @@ def remember_bot(connection: Connection, bot: DashboardBot) -> None:
         "org_id": bot.org_id,
         "bot_id": bot.id,
         "name": bot.name,
-        "config": json.dumps(bot.config or {}),
+        "config": json.dumps(bot.config if isinstance(bot.config, dict) else {}),
         "allowed_origins": bot.allowed_origins or [],
     }
     connection.execute(REMEMBER_BOT, values)
@@ -66,9 +69,9 @@ NAME_GENERATION = text("""
 
 def open_generation(connection: Connection, run: Run, space: EmbeddingSpace, source_version: str) -> Build:
     """Begins the run's generation; an unfinished one of an earlier attempt is discarded. Raises SourceDeleted."""
-    assert_held(connection, run)
     values = _source_key(run)
     generation = connection.execute(NEXT_GENERATION, values).scalar_one_or_none()
+    assert_held(connection, run)
     if generation is None:
         raise SourceDeleted
     space_id = _ensure_space(connection, space)
@@ -90,8 +93,10 @@ def write_readings(
 
     `vectors` has one unit row per chunk of `readings`, in their order. Raises LeaseLostError, RunCancelledError.
     """
+    staged = stage_readings(connection, build, readings, vectors)
     assert_held(connection, build.run)
-    copy_readings(connection, build, readings, vectors)
+    for insert in staged:
+        connection.exec_driver_sql(insert)
 
 
 LOCK_SOURCE = text("""
@@ -99,19 +104,23 @@ LOCK_SOURCE = text("""
     WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id AND deleted_at IS NULL
     FOR UPDATE
 """)
+RETIRE = text("""
+    UPDATE generations SET state = CASE state WHEN 'live' THEN 'kept' ELSE 'discarded' END
+    WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id AND state IN ('live', 'kept')
+""")
 MAKE_LIVE = text("""
-    UPDATE generations
-    SET state = CASE WHEN generation = :generation THEN 'live' WHEN state = 'live' THEN 'kept' ELSE 'discarded' END,
-        switched_at = CASE WHEN generation = :generation THEN now() ELSE switched_at END,
-        receipt = CASE WHEN generation = :generation THEN CAST(:receipt AS jsonb) ELSE receipt END
-    WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id
-      AND (generation = :generation OR state IN ('live', 'kept'))
+    UPDATE generations SET state = 'live', switched_at = now(), receipt = CAST(:receipt AS jsonb)
+    WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id AND generation = :generation
+      AND state = 'building'
 """)
 POINT_AT_LIVE = text("""
     UPDATE sources SET live_generation = :generation
     WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id
 """)
-READ_SPACE = text("UPDATE bots SET space_id = :space_id WHERE org_id = :org_id AND bot_id = :bot_id")
+READ_SPACE = text("""
+    UPDATE bots SET space_id = :space_id
+    WHERE org_id = :org_id AND bot_id = :bot_id AND space_id IS DISTINCT FROM :space_id
+""")
 
 
 def switch(connection: Connection, build: Build, receipt: str) -> None:
@@ -120,24 +129,18 @@ def switch(connection: Connection, build: Build, receipt: str) -> None:
     The previous one is kept, older ones are left to the collector. Raises SourceDeleted, LeaseLostError,
     RunCancelledError, and then nothing has changed.
     """
-    assert_held(connection, build.run)
     values = {
         **_source_key(build.run),
         "generation": build.generation,
         "receipt": receipt,
         "space_id": build.space_id,
     }
-    if connection.execute(LOCK_SOURCE, values).one_or_none() is None:
+    source = connection.execute(LOCK_SOURCE, values).one_or_none()
+    assert_held(connection, build.run)
+    if source is None:
         raise SourceDeleted
-    for statement in (MAKE_LIVE, POINT_AT_LIVE, READ_SPACE):
-        connection.execute(statement, values)
-
-
-DISCARD = text("""
-    UPDATE generations SET state = 'discarded' WHERE job_id = :job_id AND state = 'building'
-""")
-
-
-def discard(connection: Connection, run: Run) -> None:
-    """Gives up what the run has built so far; the collector removes it."""
-    connection.execute(DISCARD, {"job_id": run.job_id})
+    connection.execute(RETIRE, values)
+    if connection.execute(MAKE_LIVE, values).rowcount != 1:
+        raise LeaseLostError  # somebody has given this build up, and the collector may have been at it
+    connection.execute(POINT_AT_LIVE, values)
+    connection.execute(READ_SPACE, values)

@@ -119,7 +119,7 @@ def create_tables() -> None:
     op.create_index(
         "training_jobs_due",
         "training_jobs",
-        ["run_after"],
+        [sa.text("priority DESC"), "created_at"],
         unique=False,
         postgresql_where=sa.text("status = 'waiting'"),
     )
@@ -192,6 +192,13 @@ def create_tables() -> None:
             ["space_id"], ["embedding_spaces.space_id"], name=op.f("generations_embedding_spaces_fkey")
         ),
         sa.PrimaryKeyConstraint("org_id", "bot_id", "source_id", "generation", name=op.f("generations_pkey")),
+    )
+    op.create_index(
+        "generations_unreadable",
+        "generations",
+        ["state"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('building', 'discarded')"),
     )
     op.create_table(
         "turns",

@@ -1,11 +1,11 @@
 """Who answers: a model behind an OpenAI-compatible server, streamed, or the best passages' own sentences, quoted."""
 
 import asyncio
-import random
+import contextlib
 import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import httpx2
 import numpy as np
@@ -15,12 +15,13 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAIError
 from chat_api.chat.bot import Bot
 from chat_api.chat.prompt import PastTurn, build_messages
 from chat_api.chat.retrieve import Passage
+from chat_api.chat.retry import persist
 from chat_api.core.embeddings import Embedder, retry_after
 from chat_api.core.errors import ProviderRejected, ProviderUnavailable, ServiceError
 from chat_api.core.settings import Settings
 
-TRIES = 3
-LONGEST_WAIT_S = 5.0
+REASONING_MODEL = re.compile(r"(^|/)(o\d|gpt-5)")
+"""These take no temperature, and count their thoughts among the tokens they may use."""
 QUOTED_PASSAGES, QUOTED_SENTENCES = 3, 3
 QUOTED_NEARNESS = 0.8
 """Of the best sentence's nearness to the question: what is further away would only dilute the answer."""
@@ -71,53 +72,63 @@ class ModelAnswerer:
         await self._client.close()
 
     async def stream(self, question: Question, ending: Ending) -> AsyncGenerator[str]:
-        """The answer's pieces. A failure before the first is tried again, at most twice and within seconds."""
+        """The answer's pieces. What fails before the first is tried again, at most twice and within seconds."""
         ending.model = question.bot.config.model or self._model
-        try:
-            chunks = await self._open(question, ending.model)
-            async with chunks:
-                while (chunk := await self._next(chunks)) is not None:
-                    if piece := _read(chunk, ending):
-                        yield piece
-        except (OpenAIError, httpx2.HTTPError) as error:
-            raise _translated(error) from None
+        request = _request(question, ending.model)
+        ending.prompt_tokens = sum(_estimate(message["content"]) for message in request["messages"])
+        chunks, piece = await persist(lambda: self._begin(request, ending), self._silence_s)
+        async with chunks:
+            while piece is not None:
+                yield piece
+                piece = await self._next(chunks, ending)
         if ending.finish_reason is None:
             raise ProviderUnavailable("The language model broke off in the middle of the answer. Please ask again.")
 
-    async def _open(self, question: Question, model: str) -> Any:
-        config = question.bot.config
-        messages = build_messages(question.bot, question.history, question.passages, question.text)
-        for failures in range(1, TRIES + 1):
+    async def _begin(self, request: dict[str, Any], ending: Ending) -> tuple[Any, str | None]:
+        """The open stream and its first piece. Raises ProviderUnavailable also for an answer without any."""
+        async with contextlib.AsyncExitStack() as opened:
             try:
-                async with asyncio.timeout(self._silence_s):
-                    return await self._client.chat.completions.create(
-                        model=model,
-                        messages=cast(Any, messages),
-                        temperature=config.temperature,
-                        max_tokens=config.max_tokens,
-                        stream=True,
-                        stream_options={"include_usage": True},
-                    )
-            except TimeoutError:
-                raise _silent() from None
+                chunks = await opened.enter_async_context(await self._client.chat.completions.create(**request))
             except OpenAIError as error:
-                failure = _translated(error)
-                wait = failure.retry_after or 0.25 * 2**failures * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
-                if not failure.retryable or failures == TRIES or wait > LONGEST_WAIT_S:
-                    raise failure from None
-                log.warning("model_tried_again", failures=failures, wait_s=round(wait, 2))
-                await asyncio.sleep(wait)
-        raise ProviderUnavailable
+                raise _translated(error) from None
+            piece = await self._next(chunks, ending)
+            if piece is None:
+                raise ProviderUnavailable
+            opened.pop_all()
+        return chunks, piece
 
-    async def _next(self, chunks: Any) -> Any:
+    async def _next(self, chunks: Any, ending: Ending) -> str | None:
+        """The next piece of text, or None at the end."""
         try:
             async with asyncio.timeout(self._silence_s):
-                return await anext(chunks, None)
+                while (chunk := await anext(chunks, None)) is not None:
+                    if piece := _read(chunk, ending):
+                        return piece
         except TimeoutError:
-            raise _silent() from None
+            raise ProviderUnavailable("The language model fell silent. Please ask again in a moment.") from None
+        except (OpenAIError, httpx2.HTTPError) as error:
+            raise _translated(error) from None
+        except (ValueError, TypeError, AttributeError) as error:
+            # A body that is no chat completion, which the package hands on unchecked.
+            raise _translated(error) from None
+        return None
+
+
+def _request(question: Question, model: str) -> dict[str, Any]:
+    config = question.bot.config
+    request = {
+        "model": model,
+        "messages": build_messages(question.bot, question.history, question.passages, question.text),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if REASONING_MODEL.search(model):
+        return request | {"max_completion_tokens": config.max_tokens}
+    return request | {"max_tokens": config.max_tokens, "temperature": config.temperature}
 
 
 def _read(chunk: Any, ending: Ending) -> str | None:
+    """The chunk's text; what else it says goes into `ending`."""
     if chunk.usage:
         ending.prompt_tokens, ending.completion_tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
     if not chunk.choices:
@@ -125,11 +136,15 @@ def _read(chunk: Any, ending: Ending) -> str | None:
     choice = chunk.choices[0]
     if choice.finish_reason:
         ending.finish_reason = "length" if choice.finish_reason == "length" else "stop"
-    return cast(str | None, choice.delta.content)
+    piece: str | None = choice.delta.content
+    if piece:
+        ending.completion_tokens += _estimate(piece)
+    return piece
 
 
-def _silent() -> ProviderUnavailable:
-    return ProviderUnavailable("The language model did not answer in time. Please ask again in a moment.")
+def _estimate(text: str) -> int:
+    """About how many tokens a text is; counts until the server says, and for good when it is stopped before that."""
+    return -(-len(text) // 4)
 
 
 def _translated(error: Exception) -> ServiceError:

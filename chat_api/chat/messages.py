@@ -3,16 +3,31 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from chat_api.core.errors import RequestError
 
 SUBPROTOCOL = "chat.v1"
 MAX_FRAME_BYTES = 32 * 1024
 MAX_QUESTION_CHARS = 4_000
+MAX_ID_CHARS = 64
+MAX_URL_CHARS = 2_000
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it has a NUL in it")
+    return text
+
+
+def _cut(text: str) -> str:
+    return text[:MAX_URL_CHARS]
+
 
 Frame = dict[str, Any]
-FrameId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Storable = AfterValidator(_storable)
+FrameId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CHARS), Storable]
 
 
 class BadFrame(RequestError):
@@ -20,8 +35,13 @@ class BadFrame(RequestError):
 
     code = "bad_frame"
 
+    def __init__(self, message: str | None = None, ask_id: str | None = None) -> None:
+        """`ask_id`: the question that the frame was about, where that can be told."""
+        super().__init__(message)
+        self.ask_id = ask_id
 
-class TooLong(RequestError):
+
+class TooLong(BadFrame):
     """The question is too long: 4,000 characters are allowed."""
 
     code = "too_long"
@@ -55,9 +75,11 @@ class Ask(_ClientFrame):
 
     type: Literal["ask"]
     id: FrameId
-    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUESTION_CHARS)]
+    text: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUESTION_CHARS), Storable
+    ]
     conversation_id: Annotated[UUID | None, Field(strict=False)] = None
-    page_url: Annotated[str | None, StringConstraints(max_length=2_000)] = None
+    page_url: Annotated[str, AfterValidator(_cut), Storable] | None = None
 
 
 class Stop(_ClientFrame):
@@ -82,7 +104,7 @@ class Feedback(_ClientFrame):
     type: Literal["feedback"]
     message_id: Annotated[UUID, Field(strict=False)]
     value: Literal["up", "down"]
-    comment: Annotated[str | None, StringConstraints(max_length=2_000)] = None
+    comment: Annotated[str, StringConstraints(max_length=2_000), Storable] | None = None
 
 
 class Ping(_ClientFrame):
@@ -95,16 +117,26 @@ ClientFrame = Auth | Ask | Stop | Resume | Feedback | Ping
 _client_frame: TypeAdapter[ClientFrame] = TypeAdapter(Annotated[ClientFrame, Field(discriminator="type")])
 
 
-def parse_frame(text: str) -> ClientFrame:
-    """The frame in `text`. Raises TooLong for a long question, BadFrame for anything else that is not one."""
+def parse_frame(raw: str) -> ClientFrame:
+    """The frame in `raw`. Raises TooLong for a long question, BadFrame for anything else that is not one."""
     try:
-        return _client_frame.validate_json(text)
+        return _client_frame.validate_json(raw)
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        if problem["type"] == "string_too_long" and problem["loc"][-1:] == ("text",):
-            raise TooLong from None
-        where = ".".join(str(part) for part in problem["loc"])
-        raise BadFrame(f"{where}: {problem['msg']}" if where else problem["msg"]) from None
+    if problem["type"] == "string_too_long" and problem["loc"] == ("ask", "text"):
+        raise TooLong(ask_id=_id_in(raw))
+    where = ".".join(str(part) for part in problem["loc"])
+    raise BadFrame(f"{where}: {problem['msg']}" if where else problem["msg"], _id_in(raw))
+
+
+def _id_in(raw: str) -> str | None:
+    """The id in a bad frame, so that its sender knows which one it was."""
+    try:
+        parsed = from_json(raw)
+    except ValueError:
+        return None
+    found = parsed.get("id") if isinstance(parsed, dict) else None
+    return found if isinstance(found, str) and 0 < len(found) <= MAX_ID_CHARS else None
 
 
 def error_frame(code: str, message: str, ask_id: str | None = None, retry_after: float | None = None) -> Frame:

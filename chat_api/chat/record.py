@@ -43,34 +43,35 @@ class Conversation:
     answered: TurnRecord | None
 
 
-OWNER = text("""
-    SELECT visitor FROM conversations
+# One trip: whose the conversation is, the turn that this question may have had, and the last ones worth remembering.
+CONVERSATION = text("""
+    SELECT conversation.visitor, turn.*
+    FROM conversations AS conversation LEFT JOIN LATERAL (
+        SELECT message_id, ask_id, page_url, question, answer, finish_reason, sources, citations, model, prompt_tokens,
+               completion_tokens
+        FROM turns
+        WHERE org_id = :org_id AND bot_id = :bot_id AND conversation_id = :conversation_id
+          AND error_code IS NULL AND (ask_id = :ask_id OR (answer <> '' AND finish_reason <> 'no_answer'))
+        ORDER BY ask_id = :ask_id DESC, created_at DESC LIMIT :turns
+    ) AS turn ON true
     WHERE org_id = :org_id AND bot_id = :bot_id AND conversation_id = :conversation_id
-""")
-TURNS = text("""
-    SELECT message_id, ask_id, page_url, question, answer, finish_reason, sources, citations, model, prompt_tokens,
-           completion_tokens, error_code
-    FROM turns WHERE org_id = :org_id AND bot_id = :bot_id AND conversation_id = :conversation_id
-    ORDER BY ask_id = :ask_id DESC, created_at DESC LIMIT :turns
 """)
 
 
 async def load_conversation(
     connection: AsyncConnection, bot: Bot, visitor: str, conversation_id: UUID, ask_id: str
 ) -> Conversation:
-    """The conversation so far; empty when it is new. Raises UnknownResource when it is another visitor's."""
+    """The conversation so far; empty when it is new. Raises UnknownResource when it is another visitor's.
+
+    A turn that failed, or whose visitor was gone before its end, has no answer: it is neither history nor repeated.
+    """
     key = {"org_id": bot.org_id, "bot_id": bot.bot_id, "conversation_id": conversation_id}
-    owner = (await connection.execute(OWNER, key)).scalar_one_or_none()
-    if owner is None:
-        return Conversation((), None)
-    if owner != visitor:
-        raise UnknownResource("There is no conversation with this id.")
     values = {**key, "ask_id": ask_id, "turns": bot.config.history_length + 1}
-    rows = [row._asdict() for row in await connection.execute(TURNS, values)]
-    answered = None
-    if rows and rows[0]["ask_id"] == ask_id and rows[0]["error_code"] is None:
-        answered = TurnRecord(conversation_id, **rows[0])
-    earlier = [row for row in rows if row["ask_id"] != ask_id and row["answer"] and row["error_code"] is None]
+    rows = [row._asdict() for row in await connection.execute(CONVERSATION, values)]
+    if any(row.pop("visitor") != visitor for row in rows):
+        raise UnknownResource("There is no conversation with this id.")
+    answered = next((TurnRecord(conversation_id, **row) for row in rows if row["ask_id"] == ask_id), None)
+    earlier = [row for row in rows if row["ask_id"] not in {ask_id, None}]
     return Conversation([PastTurn(row["question"], row["answer"]) for row in reversed(earlier)], answered)
 
 

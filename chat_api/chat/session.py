@@ -57,6 +57,7 @@ class Session:
         self._conversation_id = uuid4()
         self._answer: asyncio.Task[None] | None = None
         self._ask_id: str | None = None
+        self._asked: set[str] = set()
         self._gone = False
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -91,6 +92,8 @@ class Session:
             await self._act(frame)
         except (Unauthenticated, MissingScope, ForbiddenBot):
             raise
+        except BadFrame as error:
+            await self._tell(error, error.ask_id or ask_id)
         except ServiceError as error:
             await self._tell(error, ask_id)
         except SQLAlchemyError as error:
@@ -118,14 +121,15 @@ class Session:
             case Ping():
                 await self._wire.send({"type": "pong"})
             case Auth():
-                self._renew(frame.token)
+                await self._renew(frame.token)
 
-    def _renew(self, token: str) -> None:
+    async def _renew(self, token: str) -> None:
         renewed = self._verify(token)
         require(renewed, "chat")
         if any(getattr(renewed, name) != getattr(self._principal, name) for name in SAME_PERSON):
             raise ForbiddenBot
         self._principal = renewed
+        await self.greet()
 
     async def _ask(self, ask: Ask) -> None:
         if self._answer and not self._answer.done():
@@ -134,7 +138,14 @@ class Session:
         if bot is None:
             raise ForbiddenBot
         self._bot = bot
-        turn = Turn(self._services, bot, self._principal.sub, ask, ask.conversation_id or self._conversation_id)
+        conversation_id = ask.conversation_id or self._conversation_id
+        # After a reconnect it is the first question that is sent again.
+        first_of_older = not self._asked and conversation_id != self._conversation_id
+        maybe_answered = first_of_older or ask.id in self._asked
+        turn = Turn(
+            self._services, bot, self._principal.sub, ask, conversation_id, maybe_answered=maybe_answered
+        )  # fmt: skip
+        self._asked.add(ask.id)
         self._ask_id = ask.id
         self._answer = asyncio.create_task(self._run(turn, AnswerStream(self._wire, ask.id)))
 

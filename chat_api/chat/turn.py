@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chat_api.chat.answer import Answerer, Ending, Question
 from chat_api.chat.bot import Bot, Bots
@@ -16,12 +19,14 @@ from chat_api.chat.citations import CitationFilter
 from chat_api.chat.messages import Ask
 from chat_api.chat.record import Conversation, TurnRecord, keep_turn, load_conversation
 from chat_api.chat.retrieve import Passage, search
+from chat_api.chat.retry import persist
 from chat_api.chat.stream import AnswerStream
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import Embedder
 from chat_api.metrics import FIRST_DELTA_SECONDS, TURN_SECONDS, TURNS
 
 RECORD_WITHIN_S = 10.0
+DISCONNECTED = "disconnected"
 log = structlog.get_logger(__name__)
 
 
@@ -33,13 +38,31 @@ class ChatServices:
     embedder: Embedder
     answerer: Answerer
     bots: Bots
+    patience_s: float = 60
+    """How long the embedding of a question is waited for."""
+
+    @property
+    def reading(self) -> AsyncEngine:
+        """The chat database for single statements, without the two trips of a transaction around each."""
+        return self.engines.chat.execution_options(isolation_level="AUTOCOMMIT")
 
 
 class Turn:
     """A question on its way to its answer. `run` may be cancelled at any point; `stopped` then ends it properly."""
 
-    def __init__(self, services: ChatServices, bot: Bot, visitor: str, ask: Ask, conversation_id: UUID) -> None:
+    def __init__(
+        self,
+        services: ChatServices,
+        bot: Bot,
+        visitor: str,
+        ask: Ask,
+        conversation_id: UUID,
+        *,
+        maybe_answered: bool = False,
+    ) -> None:
+        """`maybe_answered`: the question may have been sent before, so that its record is looked for first."""
         self._services, self._bot, self._visitor = services, bot, visitor
+        self._maybe_answered = maybe_answered
         self._began = time.perf_counter()
         self._citations = CitationFilter(0)
         self._recorded = False
@@ -67,33 +90,48 @@ class Turn:
                 await self._done(stream)
             return
         self.record.finish_reason = "stopped"
+        if stream is None:
+            # Nobody has this answer: the same question again gets a whole one.
+            self.record.error_code = DISCONNECTED
         await self._end(stream)
 
     async def failed(self, error_code: str) -> None:
         """Records a turn that ended with an error."""
-        self.record.error_code = error_code
+        self.record.finish_reason, self.record.error_code = "error", error_code
         await self._end(None)
 
     async def _prepare(self) -> tuple[Conversation, list[Passage]]:
-        embedding = asyncio.ensure_future(self._services.embedder.embed_query(self.record.question))
+        """The conversation so far, and the passages to answer from; none where there is an answer on record."""
+        conversation = await self._load() if self._maybe_answered else None
+        if conversation and conversation.answered:
+            return conversation, []
+        embedding = asyncio.create_task(self._embed())
         try:
-            async with self._services.engines.chat.connect() as connection:
-                with self._timed("load"):
-                    conversation = await load_conversation(
-                        connection, self._bot, self._visitor, self.record.conversation_id, self.record.ask_id
-                    )
-                if conversation.answered:
-                    return conversation, []
-                with self._timed("embed"):
-                    query = await embedding
-                with self._timed("search"):
-                    config, space = self._bot.config, self._services.embedder.space
-                    found = await search(
-                        connection, self._bot.org_id, self._bot.bot_id, space, query, config.retrieval_k
-                    )
+            conversation = conversation or await self._load()
+            if conversation.answered:
+                return conversation, []
+            return conversation, await self._search(await embedding)
         finally:
             embedding.cancel()
-        return conversation, [passage for passage in found if passage.score >= config.similarity_threshold]
+
+    async def _load(self) -> Conversation:
+        with self._timed("load"):
+            async with self._services.reading.connect() as connection:
+                return await load_conversation(
+                    connection, self._bot, self._visitor, self.record.conversation_id, self.record.ask_id
+                )
+
+    async def _embed(self) -> NDArray[np.float32]:
+        embedder, question = self._services.embedder, self.record.question
+        with self._timed("embed"):
+            return await persist(lambda: embedder.embed_query(question), self._services.patience_s)
+
+    async def _search(self, query: NDArray[np.float32]) -> list[Passage]:
+        bot, space = self._bot, self._services.embedder.space
+        with self._timed("search"):
+            async with self._services.reading.connect() as connection:
+                found = await search(connection, bot.org_id, bot.bot_id, space, query, bot.config.retrieval_k)
+        return [passage for passage in found if passage.score >= bot.config.similarity_threshold]
 
     async def _answer(self, stream: AnswerStream, conversation: Conversation, passages: list[Passage]) -> None:
         self._citations, ending = CitationFilter(len(passages)), Ending()
@@ -117,8 +155,8 @@ class Turn:
         if not text:
             return
         if not self.record.answer:
-            self.record.timings["first_delta"] = 1000 * (time.perf_counter() - self._began)
-            FIRST_DELTA_SECONDS.observe(self.record.timings["first_delta"] / 1000)
+            self.record.timings["first_token"] = 1000 * (time.perf_counter() - self._began)
+            FIRST_DELTA_SECONDS.observe(self.record.timings["first_token"] / 1000)
         self.record.answer += text
         await stream.send("delta", text=text)
 

@@ -104,6 +104,7 @@ def _formatter(redactor: _Redactor, renderer: Processor) -> logging.Formatter:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.StackInfoRenderer(),
+            # Before the renderer: on a terminal it would show the local variables, and that is where secrets live.
             structlog.processors.format_exc_info,
             redactor,
             renderer,
@@ -112,10 +113,7 @@ def _formatter(redactor: _Redactor, renderer: Processor) -> logging.Formatter:
 
 
 def _console(stream: TextIO, redactor: _Redactor) -> logging.Handler:
-    renderer: Processor = structlog.processors.JSONRenderer()
-    if stream.isatty():
-        # The default traceback of a terminal shows local variables, and those are where secrets live.
-        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_formatter(redactor, renderer))
     return handler

@@ -123,12 +123,10 @@ async def _serve(websocket: WebSocket, session: Session) -> None:
     """Takes frames until the token expires, the visitor leaves or does not read. Raises Closing, RequestError."""
     while True:
         receiving = asyncio.create_task(websocket.receive())
+        first: list[asyncio.Future[Any]] = [receiving, session.broken]
         try:
-            await asyncio.wait(
-                [receiving, session.broken],
-                timeout=max(0.0, session.seconds_left()),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            left = max(0.0, session.seconds_left())
+            await asyncio.wait(first, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if session.broken.done():
                 raise Closing(CloseCode.OVERLOADED)
             if not receiving.done():

@@ -158,7 +158,7 @@ class Chat:
         offered = [Subprotocol(protocol) for protocol in protocols]
         lines = {**(headers or {}), **({"Origin": origin} if origin else {})}
         return Visit(
-            connect(self.ws_url + query, subprotocols=offered, additional_headers=lines, proxy=None, compression=None, **options)
+            connect(self.ws_url + query, subprotocols=offered, additional_headers=lines, proxy=None, compression=None, legacy=True, **options)
         )
 
 

@@ -91,9 +91,18 @@ def test_any_other_request_id_is_replaced(client: TestClient, offered: str | Non
     assert len(answer.json()) == 32
 
 
-def test_request_ids_do_not_leak_into_the_next_request(client: TestClient) -> None:
-    client.get("/things/1", headers={"X-Request-ID": "the-first-one"})
-    assert client.get("/things/1").json() != "the-first-one"
+def test_nothing_bound_by_a_request_is_in_the_next_ones_lines() -> None:
+    async def both() -> None:
+        app = make_app()
+        await exchange(app, "GET", "/things/1")
+        await exchange(app, "GET", "/nothing")
+
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        asyncio.run(both())
+    first, second = access_lines(lines)
+    assert first["org_id"] == "org-1"
+    assert "org_id" not in second
+    assert first["request_id"] != second["request_id"]
 
 
 def test_access_line_has_the_route_and_never_the_query(client: TestClient) -> None:
@@ -173,13 +182,13 @@ def test_declared_body_over_the_limit_is_413_unread(client: TestClient, declared
 
 
 def test_chunked_body_over_the_limit_is_413_before_its_end() -> None:
-    sent = asyncio.run(_endless_body(make_app()))
+    sent = asyncio.run(exchange(make_app(), "POST", "/size"))
     assert sent[0]["status"] == 413
     assert b"too_large_request" in sent[1]["body"]
 
 
-async def _endless_body(app: FastAPI) -> list[Message]:
-    """What an application answers to a body that never ends."""
+async def exchange(app: FastAPI, method: str, path: str) -> list[Message]:
+    """What an application answers, in this very task, to a request whose body never ends."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -188,15 +197,9 @@ async def _endless_body(app: FastAPI) -> list[Message]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/size",
-        "headers": [],
-        "query_string": b"",
-        "server": ("api", 80),
-    }
-    await asyncio.wait_for(app(scope, receive, send), 10)
+    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b"", "server": ("api", 80)}
+    async with asyncio.timeout(10):
+        await app(scope, receive, send)
     return sent
 
 

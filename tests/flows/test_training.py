@@ -9,6 +9,7 @@ import pytest
 from fpdf import FPDF
 from pypdf import PdfReader, PdfWriter
 
+from chat_api.core.jobs import connect_redis
 from tests.flows.world import World
 from tests.workers.fetch.loopback import redirect, reply
 from workers.sweeper import Sweeper
@@ -249,11 +250,8 @@ def test_a_throttling_provider_costs_time_and_no_attempt(shop: World) -> None:
 
 
 def sweeper(shop: World) -> Sweeper:
-    redis = shop.worker.settings.redis_url.get_secret_value()
-    from workers.bootstrap import connect_redis
-
-    assert redis
-    return Sweeper(shop.worker.engines, connect_redis(shop.settings), shop.settings.queue_name, f"test-{uuid4()}")
+    redis = connect_redis(shop.settings, limit_s=2)
+    return Sweeper(shop.worker.engines, redis, shop.settings.queue_name, f"test-{uuid4()}")
 
 
 def test_vectors_are_unit_and_of_the_configured_space(shop: World, tmp_path: Path) -> None:

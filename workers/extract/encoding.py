@@ -28,6 +28,8 @@ _SUPERSETS = {
     "euc_kr": "cp949",
     "big5": "big5hkscs",
 }
+# What Python calls encodings and no page is written in; browsers refuse UTF-7.
+_NO_CHARSETS = frozenset({"punycode", "unicode-escape", "raw-unicode-escape", "utf-7"})
 _META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]{2,40})", re.IGNORECASE)
 # Letters and punctuation of Western European prose in Windows-1252.
 _WESTERN = frozenset("€‚„…‘’“”•–—™ŠšŒœŽžŸ¡£©«®°²³·»¼½¾¿§ ´ºª" + "".join(map(chr, range(0xC0, 0x100))))
@@ -84,10 +86,10 @@ def _wide(body: bytes) -> str | None:
 def _known(label: str | None) -> str | None:
     try:
         name = codecs.lookup((label or "").strip()).name
-        b"".decode(name)  # refuses codecs that are no text encodings
+        b"abcd".decode(name, "replace")  # refuses codecs that are no text encodings
     except (LookupError, ValueError):
         return None
-    return _SUPERSETS.get(name, name)
+    return None if name in _NO_CHARSETS else _SUPERSETS.get(name, name)
 
 
 def _guesses(body: bytes, labels: list[str]) -> Iterable[str]:

@@ -1,6 +1,7 @@
 """The one HTTP client for addresses that come from a tenant: guarded, bounded, without cookies, proxies or state."""
 
 import re
+import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from workers.documents import Fetched
 from workers.fetch.addresses import AddressGuard
 from workers.fetch.decoding import ACCEPT_ENCODING, decode, too_large
 from workers.fetch.limits import CURRENT, Exchange, FetchLimits
-from workers.fetch.network import GuardedBackend, Resolver, system_resolver
+from workers.fetch.network import Connect, GuardedBackend, Resolver, system_resolver
 from workers.fetch.urls import Url, join_url, parse_url
 
 USER_AGENT: Final = "chat_api/0.1 (+website chatbot training)"
@@ -57,6 +58,7 @@ class SafeClient:
         guard: AddressGuard,
         *,
         resolve: Resolver = system_resolver,
+        connect: Connect = socket.create_connection,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._limits = limits
@@ -64,7 +66,7 @@ class SafeClient:
             ssl_context=ssl_context or httpcore2.default_ssl_context(),
             max_connections=limits.max_connections,
             keepalive_expiry=_IDLE_S,
-            network_backend=GuardedBackend(guard, limits, resolve),
+            network_backend=GuardedBackend(guard, limits, resolve, connect),
         )
 
     def __enter__(self) -> Self:

@@ -19,6 +19,9 @@ from workers.fetch.limits import CURRENT, Exchange, FetchLimits
 Resolver = Callable[[str, int], Sequence[str]]
 """Name and port to addresses, every one of them; raises socket.gaierror."""
 
+Connect = Callable[[tuple[str, int], float], socket.socket]
+"""Address and port, and seconds, to a connected socket; raises OSError."""
+
 _DIALLED_AT_MOST: Final = 4
 _NO_SUCH_NAME: Final = {socket.EAI_NONAME, socket.EAI_NODATA}
 
@@ -32,10 +35,11 @@ def system_resolver(host: str, port: int) -> list[str]:
 class GuardedBackend(httpcore2.NetworkBackend):
     """Connects for httpcore, under the guard and within the current exchange; its own timeouts are not used."""
 
-    def __init__(self, guard: AddressGuard, limits: FetchLimits, resolve: Resolver) -> None:
+    def __init__(self, guard: AddressGuard, limits: FetchLimits, resolve: Resolver, connect: Connect) -> None:
         self._guard = guard
         self._limits = limits
         self._resolve = resolve
+        self._connect = connect
 
     def connect_tcp(
         self,
@@ -82,9 +86,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
         failure: OSError | None = None
         for address in addresses[:_DIALLED_AT_MOST]:
             try:
-                connected = socket.create_connection(
-                    (str(address), port), timeout=exchange.remaining(self._limits.connect_timeout_s)
-                )
+                connected = self._connect((str(address), port), exchange.remaining(self._limits.connect_timeout_s))
             except OSError as error:
                 failure = error
                 continue

@@ -113,6 +113,7 @@ class Generation(ChatBase):
             ["org_id", "bot_id", "source_id"], ["sources.org_id", "sources.bot_id", "sources.source_id"]
         ),
         CheckConstraint(_one_of("state", GENERATION_STATES), name="state"),
+        Index("generations_unreadable", "state", postgresql_where=text("state IN ('building', 'discarded')")),
     )
 
     org_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -228,7 +229,7 @@ class TrainingJob(ChatBase):
         Index(
             "training_jobs_one_running", "org_id", "source_id", unique=True, postgresql_where=text("status = 'running'")
         ),
-        Index("training_jobs_due", "run_after", postgresql_where=text("status = 'waiting'")),
+        Index("training_jobs_due", text("priority DESC"), "created_at", postgresql_where=text("status = 'waiting'")),
         Index("training_jobs_leases", "lease_expires_at", postgresql_where=text("status = 'running'")),
         Index("training_jobs_unprojected", "job_id", postgresql_where=text("projected_version < status_version")),
         Index("training_jobs_source", "org_id", "bot_id", "source_id", "created_at"),

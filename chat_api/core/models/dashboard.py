@@ -123,6 +123,7 @@ STATUS_OF_JOB = {
     "failed": "failed",
     "quarantined": "failed",
     "cancelled": "cancelled",
+    "deleted": "pending",
 }
 
 WRITE_STATUS = text("""

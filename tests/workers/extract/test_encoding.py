@@ -36,7 +36,7 @@ def test_declared_encodings_as_browsers_read_them(text: str, encoding: str, labe
     assert decode(text.encode(encoding), (label,)).text == text
 
 
-@pytest.mark.parametrize("lie", ["iso-8859-1", "ascii", "shift_jis", "no-such-charset", "", "base64"])
+@pytest.mark.parametrize("lie", ["iso-8859-1", "ascii", "shift_jis", "no-such-charset", "", "base64", "idna"])
 def test_valid_utf8_outweighs_a_false_declaration(lie: str) -> None:
     assert decode(GERMAN.encode(), (lie,)).text == GERMAN
 
@@ -47,6 +47,11 @@ def test_undeclared_legacy_text_is_guessed() -> None:
 
 def test_the_second_declaration_counts_when_the_first_does_not_fit() -> None:
     assert decode(RUSSIAN.encode("cp1251"), ("utf-8", "windows-1251")).text == RUSSIAN
+
+
+@pytest.mark.parametrize("label", ["idna", "unicode_escape", "utf-7", "rot13", "undefined"])
+def test_what_only_python_calls_a_charset_is_ignored(label: str) -> None:
+    assert decode(GERMAN.encode("cp1252"), (label,)).text == GERMAN
 
 
 def test_a_few_bad_bytes_are_replaced_and_told() -> None:

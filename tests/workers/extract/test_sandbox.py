@@ -3,7 +3,10 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +67,9 @@ GOOD = [
     Fetched(
         "https://a.example/x", 200, "送料は五百円です。返品は三十日以内に。".encode("shift_jis"), charset="shift_jis"
     ),
+    Fetched("https://a.example/x", 200, "送料は五百円です。".encode("iso2022_jp"), charset="iso-2022-jp"),
+    Fetched("https://a.example/x", 200, "繁體中文網頁".encode("big5"), charset="big5"),
+    Fetched("https://a.example/x", 200, "Un café, s'il vous plaît.".encode("cp1252"), charset="ibm866"),
     Fetched("https://a.example/x.md", 200, b"# Title\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```\ncode\n```\n"),
     Fetched("s3://bucket/manual", 200, manual(3)),
     Fetched("s3://bucket/locked", 200, encrypted(manual(1), "")),
@@ -75,7 +81,11 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("fetched", GOOD, ids=["html", "koi8", "cp1251", "sjis", "markdown", "pdf", "locked pdf"])
+@pytest.mark.parametrize(
+    "fetched",
+    GOOD,
+    ids=["html", "koi8", "cp1251", "sjis", "iso-2022", "big5", "cp866", "markdown", "pdf", "locked pdf"],
+)
 def test_reads_what_the_readers_read(readers: Sandbox, fetched: Fetched) -> None:
     assert readers.extract(fetched) == extract(fetched)
 
@@ -180,28 +190,58 @@ def test_the_child_is_nobody_with_nothing(killers: Sandbox) -> None:
 # --- the fork server --------------------------------------------------------------------------------------------------
 
 
-def server_pid(sandbox: Sandbox) -> int:
-    """The fork server's process id: this process's only child that runs it with the killers."""
+def server_pids() -> list[int]:
+    """This process's fork servers with the killers, the latest last."""
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
-    mine = [int(pid) for pid in children if KILLERS in Path(f"/proc/{pid}/cmdline").read_text()]
-    return mine[-1]
+    return [int(pid) for pid in children if KILLERS in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 def test_heals_when_the_fork_server_dies() -> None:
     with Sandbox(entry=KILLERS) as sandbox:
         assert lines(sandbox.extract(deed("echo one"))) == ["echo one"]
-        os.kill(server_pid(sandbox), signal.SIGKILL)
+        os.kill(server_pids()[-1], signal.SIGKILL)
         assert lines(sandbox.extract(deed("echo two"))) == ["echo two"]
 
 
 def test_heals_when_the_fork_server_dies_while_it_reads() -> None:
     with Sandbox(entry=KILLERS, timeout_s=3) as sandbox:
         sandbox.extract(deed("echo warm"))
-        timer = threading.Timer(0.3, os.kill, (server_pid(sandbox), signal.SIGKILL))
+        timer = threading.Timer(0.3, os.kill, (server_pids()[-1], signal.SIGKILL))
         timer.start()
         with pytest.raises(ParserTimeout):  # read again by the next server, and given up there
             sandbox.extract(deed("sleep"), timeout_s=1)
         assert lines(sandbox.extract(deed("echo two"))) == ["echo two"]
+
+
+def test_no_process_outlives_a_killed_worker() -> None:
+    worker = subprocess.Popen([sys.executable, "-c", _WORKER], cwd=Path(__file__).parents[3])
+    try:
+        deadline = time.monotonic() + 30
+        while len(family := descendants(worker.pid)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        worker.kill()
+        worker.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in family):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below this one."""
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+_WORKER = f"""
+from workers.documents import Fetched
+from workers.extract.sandbox import Sandbox
+Sandbox(entry={KILLERS!r}).extract(Fetched("https://a.example/", 200, b"sleep"))
+"""
 
 
 def test_a_reader_that_does_not_start_is_not_the_documents_fault() -> None:
@@ -214,7 +254,7 @@ def test_a_reader_that_does_not_start_is_not_the_documents_fault() -> None:
 def test_closing_leaves_no_process_and_use_starts_anew() -> None:
     sandbox = Sandbox(entry=KILLERS)
     sandbox.extract(deed("echo"))
-    pid = server_pid(sandbox)
+    pid = server_pids()[-1]
     sandbox.close()
     assert not Path(f"/proc/{pid}").exists()
     assert lines(sandbox.extract(deed("echo again"))) == ["echo again"]
@@ -238,7 +278,7 @@ def test_a_forked_process_gets_a_server_of_its_own(killers: Sandbox) -> None:
     killers.extract(deed("echo parent"))
     pid = os.fork()
     if pid == 0:
-        good = lines(killers.extract(deed("echo child"))) == ["echo child"]
+        good = lines(killers.extract(deed("echo child"))) == ["echo child"] and server_pids()
         killers.close()
         os._exit(0 if good else 1)
     _, status = os.waitpid(pid, 0)

@@ -12,7 +12,7 @@ from chat_api.core.errors import ServiceError
 from workers.fetch.addresses import AddressGuard
 from workers.fetch.client import SafeClient
 from workers.fetch.limits import FetchLimits
-from workers.fetch.network import Resolver, system_resolver
+from workers.fetch.network import Connect, Resolver, system_resolver
 
 Script = Callable[[socket.socket, Event], None]
 """Writes to a connection until done or until the event says that the test is over."""
@@ -118,11 +118,13 @@ def client_of(
     limits: FetchLimits = SHORT,
     allow: str = "",
     resolve: Resolver = system_resolver,
+    connect: Connect = socket.create_connection,
     trust: ssl.SSLContext | None = None,
 ) -> SafeClient:
     """A client that may reach these sites at 127.0.0.1, and what `allow` says."""
     entries = [f"127.0.0.1:{site.port}" for site in sites] + ([allow] if allow else [])
-    return SafeClient(limits, AddressGuard.parse(",".join(entries)), resolve=resolve, ssl_context=trust or _TRUST)
+    guard = AddressGuard.parse(",".join(entries))
+    return SafeClient(limits, guard, resolve=resolve, connect=connect, ssl_context=trust or _TRUST)
 
 
 def failure(answer: bytes | Script, error: type[ServiceError], limits: FetchLimits = SHORT) -> ServiceError:

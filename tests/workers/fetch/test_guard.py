@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from chat_api.core.errors import BlockedAddress, InvalidUrl
+from chat_api.core.errors import BlockedAddress, FetchFailed, InvalidUrl
 from tests.workers.fetch.loopback import Site, client_of, redirect, reply, serving
 
 EVERYTHING = "0.0.0.0/0,::/0"
@@ -134,6 +134,32 @@ def test_a_name_that_changes_its_mind_between_two_connections_is_blocked() -> No
         with pytest.raises(BlockedAddress):
             client.get(site.url(host="www.example.com"))
         assert (resolve.asked, site.connects) == (2, 1)
+
+
+def test_a_peer_that_is_not_the_address_that_was_dialled_is_blocked() -> None:
+    with serving({"/": reply(b"page")}) as site:
+
+        def astray(address: tuple[str, int], seconds: float) -> socket.socket:
+            return socket.create_connection(("127.0.0.1", site.port), seconds)
+
+        with client_of(connect=astray) as client, pytest.raises(BlockedAddress):
+            client.get("http://1.1.1.1/")
+        assert site.requests == []
+
+
+def test_public_names_and_addresses_are_dialled_at_the_address_they_resolve_to() -> None:
+    dialled: list[tuple[str, int]] = []
+
+    def record(address: tuple[str, int], seconds: float) -> socket.socket:
+        dialled.append(address)
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    answers = ["1.1.1.1", "2606:4700::1111"]
+    with client_of(connect=record, resolve=lambda host, port: answers) as client:
+        for url in ("http://www.example.com/", "https://8.8.8.8/", "http://[2001:4860:4860::8888]:8080/"):
+            with pytest.raises(FetchFailed):
+                client.get(url)
+    assert dialled == [("1.1.1.1", 80), ("2606:4700::1111", 80), ("8.8.8.8", 443), ("2001:4860:4860::8888", 8080)]
 
 
 def test_an_allowed_port_does_not_open_its_neighbours(sentinels: list[Site]) -> None:

@@ -140,6 +140,13 @@ def test_what_is_no_plain_web_address_is_refused_with_a_sentence(text: str) -> N
     assert refused.value.message.endswith(".")
 
 
+def test_credentials_are_named_as_the_problem() -> None:
+    with pytest.raises(InvalidUrl) as refused:
+        parse_url("https://user:password@example.com/")
+    assert "user name" in refused.value.message
+    assert "password@" not in refused.value.message
+
+
 @given(st.text(max_size=200) | st.text("/.%:@[]?#\\x0123456789abcf", max_size=60).map("http://".__add__))
 def test_any_text_is_an_address_in_its_one_spelling_or_refused(text: str) -> None:
     try:

@@ -1,0 +1,180 @@
+"""Search in a bot of 10,000 chunks, and how much of the wait for an answer's first piece is ours."""
+
+import asyncio
+import json
+import time
+from statistics import quantiles
+from typing import Any
+from uuid import UUID, uuid4
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from openai import AsyncOpenAI
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from chat_api.chat.retrieve import search
+from chat_api.core.embeddings import EmbeddingSpace
+from deploy.local.client import DashboardClient
+from tests.bench.stage import DIMENSIONS, provider, running_stack
+from workers.documents import Block, Chunk, Document, Reading
+from workers.rows import Build, stage_readings
+from workers.runs import Run
+
+CHUNKS, SEARCHES, TURNS, AT_ONCE = 10_000, 200, 100, 50
+SPACE = EmbeddingSpace("text-embedding-3-small", DIMENSIONS)
+BATCH = 1_000
+# The same rows as pgvector's documentation would have them: `vector`, cosine distance, compressed out of line.
+PEER = "CREATE TABLE peer (id bigint GENERATED ALWAYS AS IDENTITY, bot_id uuid, embedding vector(1536))"
+PEER_SEARCH = "SELECT id FROM peer WHERE bot_id = %s ORDER BY embedding <=> %s::vector LIMIT 6"
+
+
+def measure() -> dict[str, Any]:
+    """Milliseconds of a search (p50, p99) beside pgvector's defaults, and of the first piece of an answer."""
+    with provider(0) as base_url, running_stack(base_url) as (client, described):
+        bot_id = client.add_bot("Bench", {"similarity_threshold": 0})
+        vectors = _fill(client.org_id, bot_id, described["chat_db_dsn"])
+        ours = asyncio.run(_searches(client.org_id, bot_id, described["chat_db_dsn"], vectors))
+        peer = _peer(bot_id, described["chat_db_dsn"], vectors)
+        first = asyncio.run(_first_deltas(client, bot_id, base_url))
+    return {"chunks": CHUNKS, "dimensions": DIMENSIONS, "search_ms": ours, "peer_search_ms": peer, **first}
+
+
+def _fill(org_id: UUID, bot_id: UUID, dsn: str) -> NDArray[np.float32]:
+    """A source of 10,000 chunks with random unit vectors, written as a worker writes them; the vectors."""
+    dice = np.random.default_rng(7)
+    vectors = dice.standard_normal((CHUNKS, DIMENSIONS)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    run = Run(uuid4(), org_id, bot_id, uuid4(), 1, 1, False, None, None)  # type: ignore[arg-type]  # its age is not read
+    engine = create_engine(dsn.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        values = {"o": org_id, "b": bot_id, "s": run.source_id, "m": SPACE.model, "d": SPACE.dimensions}
+        for statement in (
+            "INSERT INTO embedding_spaces (model, dimensions) VALUES (:m, :d) ON CONFLICT DO NOTHING",
+            "INSERT INTO sources (org_id, bot_id, source_id, live_generation) VALUES (:o, :b, :s, 1)",
+            "INSERT INTO generations (org_id, bot_id, source_id, generation, state, space_id, job_id, source_version)"
+            " SELECT :o, :b, :s, 1, 'live', space_id, :s, '' FROM embedding_spaces WHERE model = :m AND dimensions = :d",
+        ):
+            connection.execute(text(statement), values)
+        space_id = connection.execute(text("SELECT space_id FROM embedding_spaces")).scalar_one()
+        build = Build(run, 1, space_id, SPACE)
+        for start in range(0, CHUNKS, BATCH):
+            for statement in stage_readings(connection, build, [_reading(start)], vectors[start : start + BATCH]):
+                connection.exec_driver_sql(statement)
+            connection.exec_driver_sql("DROP TABLE staged_pages, staged_documents, staged_chunks, staged_embeddings")
+    engine.dispose()
+    with psycopg.connect(dsn, autocommit=True) as connection_:
+        connection_.execute("VACUUM ANALYZE")
+    return vectors
+
+
+def _reading(start: int) -> Reading:
+    words = "The kettle boils a litre of water in three minutes and switches itself off. " * 12
+    chunks = tuple(
+        Chunk(n, f"{start + n}. {words}", embedded_text=f"{start + n}. {words}", tokens=220) for n in range(BATCH)
+    )
+    document = Document(f"Document {start}", (Block("paragraph", str(start)),), "text/plain")
+    return Reading(f"source:{start}", document=document, chunks=chunks)
+
+
+async def _searches(org_id: UUID, bot_id: UUID, dsn: str, vectors: NDArray[np.float32]) -> dict[str, float]:
+    engine = create_async_engine(
+        dsn.replace("postgresql://", "postgresql+psycopg://"), connect_args={"prepare_threshold": None}
+    )
+    took = []
+    async with engine.connect() as connection:
+        for number in range(SEARCHES + 10):
+            began = time.perf_counter()
+            found = await search(connection, org_id, bot_id, SPACE, vectors[number * 31 % CHUNKS], 6)
+            took.append(1000 * (time.perf_counter() - began))
+            if len(found) != 6 or found[0].score < 0.999:
+                raise RuntimeError("the search did not find the chunk that it was given")
+    await engine.dispose()
+    return _percentiles(took[10:])
+
+
+def _peer(bot_id: UUID, dsn: str, vectors: NDArray[np.float32]) -> dict[str, float]:
+    took = []
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+        connection.execute(PEER)
+        with connection.cursor().copy("COPY peer (bot_id, embedding) FROM STDIN") as copy:
+            for vector in vectors:
+                copy.write_row((bot_id, str(vector.tolist())))
+        connection.execute("VACUUM ANALYZE peer")
+        for number in range(SEARCHES // 4 + 5):
+            query = str(vectors[number * 31 % CHUNKS].tolist())
+            began = time.perf_counter()
+            connection.execute(PEER_SEARCH, (bot_id, query)).fetchall()
+            took.append(1000 * (time.perf_counter() - began))
+    return _percentiles(took[5:])
+
+
+async def _first_deltas(client: DashboardClient, bot_id: UUID, base_url: str) -> dict[str, Any]:
+    provider_alone = await _provider_alone(base_url)
+    token = client.sign_token("chat", bot_id=bot_id, subject="bench")
+    address = client.stack["api_url"].replace("http", "ws", 1) + "/api/chat/ws"
+
+    def socket() -> connect:
+        headers = {"Authorization": f"Bearer {token}"}
+        return connect(address, subprotocols=[Subprotocol("chat.v1")], additional_headers=headers, proxy=None)
+
+    async def talk(turns: int) -> list[float]:
+        async with socket() as open_socket:
+            return [await _ask(open_socket) for _ in range(turns)]
+
+    await talk(5)
+    alone = await talk(TURNS)
+    together = await asyncio.gather(*(talk(4) for _ in range(AT_ONCE)))
+    ours = _percentiles(alone)
+    return {
+        "first_delta_ms": ours,
+        "provider_alone_ms": provider_alone,
+        "first_delta_overhead_p50_ms": ours["p50"] - provider_alone["p50"],
+        f"first_delta_{AT_ONCE}_at_once_ms": _percentiles([took for turns in together for took in turns]),
+    }
+
+
+async def _ask(socket: ClientConnection) -> float:
+    """Milliseconds from the question to the first piece of its answer."""
+    began = time.perf_counter()
+    await socket.send(json.dumps({"type": "ask", "id": uuid4().hex, "text": "How long does the kettle take?"}))
+    first = 0.0
+    while True:
+        frame = json.loads(await socket.recv())
+        if frame["type"] == "delta" and not first:
+            first = 1000 * (time.perf_counter() - began)
+        if frame["type"] == "error":
+            raise RuntimeError(frame["message"])
+        if frame["type"] == "done":
+            return first
+
+
+async def _provider_alone(base_url: str) -> dict[str, float]:
+    """Milliseconds of what a turn asks of the provider: one embedding, then the first piece of a streamed answer."""
+    took = []
+    async with AsyncOpenAI(api_key="sk-bench", base_url=base_url, max_retries=0) as openai:
+        for _ in range(TURNS + 5):
+            began = time.perf_counter()
+            await openai.embeddings.create(
+                model=SPACE.model,
+                input=["How long does the kettle take?"],
+                dimensions=DIMENSIONS,
+                encoding_format="base64",
+            )
+            stream = await openai.chat.completions.create(
+                model="gpt-4o-mini", messages=[{"role": "user", "content": "How long?"}], stream=True
+            )
+            async for chunk in stream:
+                if chunk.choices and chunk.choices[0].delta.content:
+                    took.append(1000 * (time.perf_counter() - began))
+                    break
+            await stream.close()
+    return _percentiles(took[5:])
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    cuts = quantiles(values, n=100, method="inclusive")
+    return {"p50": cuts[49], "p99": cuts[98]}
