@@ -127,8 +127,9 @@ def _document_row(source_id: UUID, reading: Reading, document: Document) -> tupl
 
 
 def _chunk_rows(source_id: UUID, reading: Reading, space: EmbeddingSpace) -> list[tuple[Any, ...]]:
+    if not reading.document:
+        return []
     document = document_id(source_id, reading.url)
-    language = reading.document.language if reading.document else None
     return [
         (
             chunk_id,
@@ -138,7 +139,7 @@ def _chunk_rows(source_id: UUID, reading: Reading, space: EmbeddingSpace) -> lis
             chunk.page,
             chunk.text,
             chunk.tokens,
-            language,
+            reading.document.language,
             embedded_sha256(space, chunk),
         )
         for chunk_id, chunk in zip(chunk_ids_of(document, reading.chunks), reading.chunks, strict=True)

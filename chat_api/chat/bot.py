@@ -1,5 +1,6 @@
 """A bot's configuration: read from the dashboard, cached for 30 seconds, kept as a snapshot for when it is away."""
 
+import asyncio
 import json
 import time
 from dataclasses import dataclass, field, fields
@@ -14,9 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.core.database import AsyncEngines
+from chat_api.core.errors import DatabaseUnavailable
 
 CACHED_S = 30.0
 MAX_CACHED = 10_000
+DASHBOARD_WITHIN_S = 2.0
 log = structlog.get_logger(__name__)
 
 Sentence = Annotated[str, StringConstraints(max_length=4_000)]
@@ -97,7 +100,10 @@ class Bots:
         self._cached: dict[tuple[UUID, UUID], tuple[float, Bot | None]] = {}
 
     async def get(self, org_id: UUID, bot_id: UUID) -> Bot | None:
-        """The bot, or None when the org has no such bot (any more). Raises SQLAlchemyError when both databases are away."""
+        """The bot, or None when the org has no such bot (any more).
+
+        Raises DatabaseUnavailable when the dashboard is away and the bot unheard of, SQLAlchemyError when both are away.
+        """
         key = (org_id, bot_id)
         read_at, bot = self._cached.get(key, (0.0, None))
         if bot is None or time.monotonic() - read_at > CACHED_S:
@@ -110,12 +116,15 @@ class Bots:
     async def _read(self, org_id: UUID, bot_id: UUID) -> Bot | None:
         values = {"org_id": org_id, "bot_id": bot_id}
         try:
-            async with self._engines.dashboard.connect() as connection:
+            async with asyncio.timeout(DASHBOARD_WITHIN_S), self._engines.dashboard.connect() as connection:
                 row = (await connection.execute(FROM_DASHBOARD, values)).one_or_none()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, TimeoutError) as error:
             log.warning("dashboard_away", error=type(error).__name__)
             async with self._engines.chat.connect() as connection:
                 row = (await connection.execute(FROM_SNAPSHOT, values)).one_or_none()
+            if row is None:
+                # It may well exist; only nobody can say so now.
+                raise DatabaseUnavailable from error
         else:
             if row is not None:
                 async with self._engines.chat.begin() as connection:

@@ -70,13 +70,25 @@ def make_engines(settings: Settings) -> Engines:
 
 def _async_engine(url: URL, pool_size: int) -> AsyncEngine:
     return create_async_engine(
-        url, pool_size=pool_size, max_overflow=0, pool_timeout=5, pool_pre_ping=True, connect_args=CONNECT_ARGS
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args=CONNECT_ARGS,
     )
 
 
 def _engine(url: URL) -> Engine:
     engine = create_engine(
-        url, pool_size=2, max_overflow=2, pool_timeout=10, pool_pre_ping=True, connect_args=CONNECT_ARGS
+        url,
+        pool_size=2,
+        max_overflow=2,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args=CONNECT_ARGS,
     )
     event.listen(engine, "begin", _limit_time)
     return engine

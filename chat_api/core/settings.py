@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(30, gt=0, le=300, description="Seconds for one page, redirects included")
     fetch_max_bytes: int = Field(20 * 1024 * 1024, ge=1024, description="Largest page, in decompressed bytes")
     max_file_mb: int = Field(50, ge=1, le=1024, description="Largest file, where the org's limits name none")
-    parser_memory_mb: int = Field(1024, ge=128, description="Memory of one parsing child")
+    parser_memory_mb: int = Field(1024, ge=128, description="Memory of one parsing child, beyond the loaded parsers")
     parser_timeout_s: float = Field(120, gt=0, description="Seconds for parsing one document")
 
     workers: int = Field(2, ge=1, le=256, description="Worker processes of `python -m workers`")

@@ -1,9 +1,12 @@
 """Logs of both sides: readable on a terminal, JSON elsewhere, never a secret; and the request id that joins them."""
 
+import fcntl
 import logging
+import os
 import re
 import secrets
 import sys
+import time
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 from typing import TextIO
@@ -22,6 +25,7 @@ _CHATTY = (
     "botocore",
     "boto3",
     "httpcore",
+    "httpcore2",
     "httpx",
     "httpx2",
     "openai",
@@ -119,9 +123,30 @@ def _console(stream: TextIO, redactor: _Redactor) -> logging.Handler:
     return handler
 
 
+class SharedLogFile(TimedRotatingFileHandler):
+    """A file that several processes log to: the first one after midnight renames it, the others follow."""
+
+    def doRollover(self) -> None:  # noqa: N802  # the library's name
+        """Renames the file, unless another process has; under a lock, since a second renaming would lose a day."""
+        with Path(self.baseFilename).with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.stream and self._is_renamed(self.stream):
+                self.stream.close()
+                self.stream = self._open()
+                self.rolloverAt = self.computeRollover(int(time.time()))
+            else:
+                super().doRollover()
+
+    def _is_renamed(self, stream: TextIO) -> bool:
+        try:
+            return not os.path.samestat(os.fstat(stream.fileno()), os.stat(self.baseFilename))  # noqa: PTH116
+        except FileNotFoundError:
+            return True
+
+
 def _file(path: Path, redactor: _Redactor) -> logging.Handler:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = TimedRotatingFileHandler(path, when="midnight", backupCount=LOG_FILES_KEPT, encoding="utf-8")
+    handler = SharedLogFile(path, when="midnight", backupCount=LOG_FILES_KEPT, encoding="utf-8")
     handler.setFormatter(_formatter(redactor, structlog.processors.JSONRenderer()))
     return handler
 

@@ -85,10 +85,11 @@ def _problem(state: State, stack: Mapping[str, Any]) -> str | None:
     return http_problem(f"{stack['api_url']}/readyz")
 
 
-def down(root: Path, patience: float = STOP_SECONDS) -> None:
-    """End every process of the stack in `root`; nothing to end is fine."""
+def down(root: Path, patience: float = STOP_SECONDS) -> bool:
+    """End every process of the stack in `root`; whether there was one."""
     state = State(root.absolute())
-    for process in _living(state):
+    living = _living(state)
+    for process in living:
         if _supervises(process):
             process.terminate()
     deadline = time.monotonic() + patience
@@ -96,6 +97,7 @@ def down(root: Path, patience: float = STOP_SECONDS) -> None:
         time.sleep(0.05)
     processes.end(_living(state), patience=5)
     state.forget_stack()
+    return bool(living)
 
 
 def remove(root: Path) -> None:

@@ -3,6 +3,7 @@
 import codecs
 import re
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 from charset_normalizer import from_bytes
@@ -53,7 +54,7 @@ def decode(body: bytes, declared: Iterable[str | None] = ()) -> Decoded:
     labels = [name for label in declared if (name := _known(label))]
     # Bytes that are valid UTF-8 by chance are so rare that no declaration outweighs it; only ISO-2022 hides in ASCII.
     first = [name for name in labels if name.startswith("iso2022")]
-    for encoding in [*first, "utf-8", *labels, *_guesses(body, labels)]:
+    for encoding in chain(first, ["utf-8"], labels, _guesses(body, labels)):
         try:
             return Decoded(body.decode(encoding), encoding, False)
         except (UnicodeDecodeError, ValueError):

@@ -17,7 +17,14 @@ import structlog
 
 from chat_api.core.redaction import MASK
 from chat_api.core.settings import Settings
-from chat_api.core.telemetry import accept_request_id, bind_request_id, configure_logging, current_request_id
+from chat_api.core.telemetry import (
+    LOG_FILES_KEPT,
+    SharedLogFile,
+    accept_request_id,
+    bind_request_id,
+    configure_logging,
+    current_request_id,
+)
 from tests.chat_api.forge import Forge
 
 DB_PASSWORD = 'pa55/"quoted" wörd'
@@ -255,3 +262,17 @@ def test_importing_telemetry_configures_nothing() -> None:
     code = "import logging, chat_api.core.telemetry; print(logging.getLogger().handlers, logging.raiseExceptions)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[] True"
+
+
+def test_processes_that_share_a_log_file_lose_nothing_at_midnight(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    handlers = [SharedLogFile(path, when="midnight", backupCount=LOG_FILES_KEPT, encoding="utf-8") for _ in range(3)]
+    for handler in handlers:
+        handler.emit(logging.makeLogRecord({"msg": "before"}))
+        handler.rolloverAt = 0
+    for handler in handlers:
+        handler.emit(logging.makeLogRecord({"msg": "after"}))
+        handler.close()
+    [rotated] = [file for file in tmp_path.iterdir() if file.suffix not in {".log", ".lock"}]
+    assert rotated.read_text() == "before\n" * 3
+    assert path.read_text() == "after\n" * 3

@@ -19,7 +19,7 @@ Script = Callable[[socket.socket, Event], None]
 
 TLS_HANDSHAKE = 0x16
 SHORT = FetchLimits(timeout_s=5, connect_timeout_s=5, max_bytes=100_000)
-HASTY = FetchLimits(timeout_s=0.3, max_bytes=100_000)
+HASTY = FetchLimits(timeout_s=0.2, max_bytes=100_000)
 
 
 def reply(body: bytes = b"", status: str = "200 OK", **headers: str) -> bytes:

@@ -83,15 +83,18 @@ def test_a_slow_server_ends_at_the_deadline(behaviour: str) -> None:
 
 
 def test_the_deadline_covers_all_redirects_together() -> None:
-    def later(connection: socket.socket, over: Event) -> None:
-        over.wait(0.2)
-        connection.sendall(redirect("/b"))
+    def later(number: int) -> Script:
+        def write(connection: socket.socket, over: Event) -> None:
+            over.wait(0.1)
+            connection.sendall(redirect(f"/{number + 1}"))
 
-    pages: dict[str, bytes | Script] = {"/a": later, "/b": silent()}
-    with serving(pages) as site, client_of(site, limits=HASTY) as client:
-        with pytest.raises(FetchTimeout):
-            client.get(site.url("/a"))
-        assert len(site.requests) == 2
+        return write
+
+    pages: dict[str, bytes | Script] = {f"/{number}": later(number) for number in range(4)}
+    with serving({**pages, "/4": reply(b"page")}) as site, client_of(site) as patient:
+        assert patient.get(site.url("/0")).body == b"page"
+        with client_of(site, limits=HASTY) as client, pytest.raises(FetchTimeout):
+            client.get(site.url("/0"))
 
 
 def test_a_server_that_trickles_is_given_up_before_the_deadline() -> None:
