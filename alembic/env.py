@@ -6,7 +6,7 @@ import re
 from sqlalchemy import URL, create_engine, make_url, pool, text
 
 from alembic import context
-from chat_api.core.models.chat import ChatBase
+from chat_api.core.models import ChatBase
 from chat_api.core.settings import load_settings
 
 ONE_AT_A_TIME = 7_204_415_801_362_517  # an advisory lock's key: any number that only migrations use

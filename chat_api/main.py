@@ -87,7 +87,7 @@ async def _embedder(settings: Settings) -> AsyncIterator[Embedder]:
 @asynccontextmanager
 async def _chat(settings: Settings, engines: AsyncEngines, embedder: Embedder) -> AsyncIterator[ChatServices]:
     if settings.llm_provider == "extractive":
-        yield ChatServices(engines, embedder, ExtractiveAnswerer(embedder), Bots(engines))
+        yield ChatServices(engines, embedder, ExtractiveAnswerer(), Bots(engines))
         return
     answerer = ModelAnswerer(settings)
     try:

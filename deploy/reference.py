@@ -12,7 +12,8 @@ from pydantic_core import PydanticUndefined
 from sqlalchemy import Column, MetaData
 
 from chat_api.core.errors import training_errors
-from chat_api.core.models.chat import STAGES, ChatBase
+from chat_api.core.models import ChatBase
+from chat_api.core.models.chat import STAGES
 from chat_api.core.models.dashboard import DashboardBase
 from chat_api.core.settings import Settings
 from chat_api.routes import health, training, widget

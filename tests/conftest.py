@@ -106,6 +106,11 @@ def settings(servers: Servers, chat_db: str, dashboard_db: str, redis_url: str, 
 
     Change some by `settings.model_copy(update={…})`.
     """
+    return make_settings(servers, chat_db, dashboard_db, redis_url, bucket)
+
+
+def make_settings(servers: Servers, chat_db: str, dashboard_db: str, redis_url: str, bucket: str) -> Settings:
+    """Settings as the fixture gives them, for a fixture of another scope."""
     return Settings.model_validate(
         {
             "app_env": "test",

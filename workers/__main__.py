@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     sweeper = Sweeper(
         make_engines(settings), connect_redis(settings, limit_s=REDIS_LIMIT_S), settings.queue_name, holder_name()
     )
-    sweeping = threading.Thread(target=sweeper.run, args=(ended,), name="sweeper")
+    sweeping = threading.Thread(target=sweeper.run, args=(ended,), name="sweeper", daemon=True)
     sweeping.start()
     if options.sweeper_only:
         ended.wait()

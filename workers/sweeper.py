@@ -54,16 +54,12 @@ class Sweeper:
     def run(self, ended: threading.Event) -> None:
         """Sweeps until `ended` is set."""
         while not ended.is_set():
-            self.sweep()
+            self._attempt(self.sweep)
             ended.wait(EVERY_S)
 
     def sweep(self) -> bool:
-        """One round; False when another process holds the lease, or the chat database is away."""
-        try:
-            if not self._take_lease():
-                return False
-        except DATABASE_DOWN as error:
-            log.warning("sweep_skipped", error=type(error).__name__)
+        """One round; False when another process holds the lease."""
+        if not self._take_lease():
             return False
         duties: list[Callable[[], object]] = [
             self.expire, self.adopt, self.ring_due, self.project, self.collect, self.note_sweep
@@ -80,9 +76,9 @@ class Sweeper:
         try:
             duty()
         except DATABASE_DOWN as error:
-            log.warning("sweep_duty_failed", duty=duty.__name__, error=type(error).__name__)
+            log.warning("sweep_failed", duty=duty.__name__, error=type(error).__name__)
         except Exception:  # the edge of a duty: the others, and the next sweep, must go on
-            log.exception("sweep_duty_broke", duty=duty.__name__)
+            log.exception("sweep_broke", duty=duty.__name__)
 
     def expire(self) -> None:
         """Takes runs from workers that died."""

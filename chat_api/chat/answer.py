@@ -8,25 +8,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httpx2
-import numpy as np
 import structlog
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAIError
 
 from chat_api.chat.bot import Bot
 from chat_api.chat.prompt import PastTurn, build_messages
+from chat_api.chat.quotes import choose_quotes
 from chat_api.chat.retrieve import Passage
 from chat_api.chat.retry import persist
-from chat_api.core.embeddings import Embedder, retry_after
+from chat_api.core.embeddings import retry_after
 from chat_api.core.errors import ProviderRejected, ProviderUnavailable, ServiceError
 from chat_api.core.settings import Settings
 
 REASONING_MODEL = re.compile(r"(^|/)(o\d|gpt-5)")
 """These take no temperature, and count their thoughts among the tokens they may use."""
-QUOTED_PASSAGES, QUOTED_SENTENCES = 3, 3
-QUOTED_NEARNESS = 0.8
-"""Of the best sentence's nearness to the question: what is further away would only dilute the answer."""
-SENTENCES_COMPARED = 40
-SENTENCE = re.compile(r"(?<=[.!?…])\s+(?=\S)|\n+")
 log = structlog.get_logger(__name__)
 
 
@@ -160,36 +155,11 @@ def _translated(error: Exception) -> ServiceError:
 
 
 class ExtractiveAnswerer:
-    """Answers without a model: quotes the sentences of the best passages that are nearest to the question."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+    """Answers without a model: quotes the best passages, and says that it does."""
 
     async def stream(self, question: Question, ending: Ending) -> AsyncGenerator[str]:
-        """The quotations, each with its citation, and a line that says what they are."""
+        """A line that says what follows, then the quotations, each with its citation."""
         ending.model, ending.finish_reason = "extractive", "stop"
-        sentences = [
-            (number, sentence)
-            for number, passage in enumerate(question.passages[:QUOTED_PASSAGES], 1)
-            for sentence in sentences_of(passage.text)
-        ][:SENTENCES_COMPARED]
-        if not sentences:
-            sentences = [(1, question.passages[0].text.strip())]
-        texts = [question.text, *(sentence for _, sentence in sentences)]
-        vectors = await asyncio.to_thread(self._embedder.embed, texts)
-        nearness = vectors[1:] @ vectors[0]
-        best = np.argsort(-nearness, kind="stable")[:QUOTED_SENTENCES]
-        yield "From the pages themselves:"
-        for index in best[nearness[best] >= QUOTED_NEARNESS * nearness[best[0]]].tolist():
-            number, sentence = sentences[index]
-            yield f"\n\n“{sentence}” [{number}]"
-
-
-def sentences_of(passage: str) -> list[str]:
-    """A passage's sentences, table rows and list items, without Markdown's marks; headings and rulers left out."""
-    found = []
-    for raw in SENTENCE.split(passage):
-        sentence = " ".join(raw.strip().strip("|").replace("|", " · ").split()).lstrip("-*# ")
-        if len(sentence) > 20 and re.search(r"\w{3}", sentence):
-            found.append(sentence)
-    return found
+        yield "Quoted from the sources:"
+        for quote in choose_quotes(question.text, question.passages):
+            yield f"\n\n“{quote.text}” [{quote.number}]"

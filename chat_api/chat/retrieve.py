@@ -6,13 +6,20 @@ from urllib.parse import quote
 from uuid import UUID
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
+from pgvector import HalfVector
+from pgvector.psycopg.halfvec import HalfVectorBinaryDumper
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.messages import Frame
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.settings import LOCAL_MODEL
+
+# In binary a question's vector takes a fiftieth of the time that its text takes to write and to parse. Engines made from
+# here on know this.
+psycopg.adapters.register_dumper(HalfVector, HalfVectorBinaryDumper)
 
 SNIPPET_CHARS = 240
 FRAGMENT_WORDS = 8
@@ -103,7 +110,7 @@ async def search(
         "bot_id": bot_id,
         "model": space.model,
         "dimensions": space.dimensions,
-        "query": str(query.astype(np.float16).tolist()),
+        "query": HalfVector(query),
         "k": k,
     }
     rows = await connection.execute(SEARCH, values)

@@ -160,6 +160,7 @@ def _rein_in_libraries() -> None:
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)  # LOG_LEVEL decides
         logger.propagate = True
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()

@@ -23,7 +23,7 @@ from chat_api.errors import CloseCode, as_service_error, outcome_of
 from chat_api.metrics import WS_CONNECTIONS
 
 AUTH_WITHIN_S = 5.0
-CLOSE_WITHIN_S = 2.0
+CLOSE_WITHIN_S = 10.0
 BEARER = "bearer."
 
 router = APIRouter()

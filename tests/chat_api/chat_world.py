@@ -74,7 +74,9 @@ class Chat:
     dashboard_dsn: str
     provider: Provider
 
-    def add_bot(self, *passages: str, origins: Sequence[str] = (), org_id: UUID | None = None, **config: Any) -> TestBot:
+    def add_bot(
+        self, *passages: str, origins: Sequence[str] = (), org_id: UUID | None = None, **config: Any
+    ) -> TestBot:
         """A bot that lets every passage through, knowing these passages."""
         bot = TestBot(org_id or uuid4(), uuid4())
         settings = {"similarity_threshold": 0, **config}
@@ -95,8 +97,14 @@ class Chat:
         vectors = HashedEmbeddings().embed(passages, DIMENSIONS)
         with psycopg.connect(self.chat_dsn) as connection:
             run = connection.execute
-            run("INSERT INTO embedding_spaces (model, dimensions) VALUES (%s, %s) ON CONFLICT DO NOTHING", [MODEL, DIMENSIONS])
-            run("INSERT INTO sources (org_id, bot_id, source_id, live_generation, last_generation) VALUES (%s, %s, %s, 1, 1)", key)
+            run(
+                "INSERT INTO embedding_spaces (model, dimensions) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                [MODEL, DIMENSIONS],
+            )
+            run(
+                "INSERT INTO sources (org_id, bot_id, source_id, live_generation, last_generation) VALUES (%s, %s, %s, 1, 1)",
+                key,
+            )
             run(
                 "INSERT INTO generations (org_id, bot_id, source_id, generation, state, space_id, job_id, source_version)"
                 " SELECT %s, %s, %s, 1, 'live', space_id, %s, 'v' FROM embedding_spaces WHERE model = %s AND dimensions = %s",
@@ -158,7 +166,15 @@ class Chat:
         offered = [Subprotocol(protocol) for protocol in protocols]
         lines = {**(headers or {}), **({"Origin": origin} if origin else {})}
         return Visit(
-            connect(self.ws_url + query, subprotocols=offered, additional_headers=lines, proxy=None, compression=None, legacy=True, **options)
+            connect(
+                self.ws_url + query,
+                subprotocols=offered,
+                additional_headers=lines,
+                proxy=None,
+                compression=None,
+                legacy=True,
+                **options,
+            )
         )
 
 
@@ -206,6 +222,13 @@ class Visit:
         except ConnectionClosed as closed:
             return closed.rcvd.code if closed.rcvd else 1006
         raise AssertionError(f"not closed, but: {frame!r}")
+
+    def last_words(self) -> int:
+        """Reads whatever is still to come; the code with which the server closes then."""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                self.receive()
+        return self.close_code()
 
 
 def wait_until(condition: Any, seconds: float = WAIT_S) -> None:

@@ -7,7 +7,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from chat_api.core.errors import training_errors
-from chat_api.core.models.chat import STAGES, ChatBase
+from chat_api.core.models import ChatBase
+from chat_api.core.models.chat import STAGES
 from chat_api.core.models.dashboard import DashboardBase
 from chat_api.core.settings import Settings
 from deploy.reference import DOCUMENTS, REPOSITORY, ROUTERS, env_example, filled

@@ -175,7 +175,10 @@ def _ends_in(bot: TestBot, seconds: int, **claims: object) -> str:
 @pytest.mark.timeout(30)
 def test_an_expired_token_ends_the_socket_unless_it_is_renewed(chat: Chat) -> None:
     bot = chat.add_bot()
-    with chat.dial(headers=bearer(_ends_in(bot, 2))) as expiring, chat.dial(headers=bearer(_ends_in(bot, 2))) as renewed:
+    with (
+        chat.dial(headers=bearer(_ends_in(bot, 2))) as expiring,
+        chat.dial(headers=bearer(_ends_in(bot, 2))) as renewed,
+    ):
         assert expiring.receive()["type"] == renewed.receive()["type"] == "ready"
         renewed.send({"type": "auth", "token": _ends_in(bot, 60)})
         assert renewed.receive()["type"] == "ready"

@@ -1,0 +1,417 @@
+"""The sweeper on real servers: what was forgotten, lost or left behind comes right within a sweep."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
+from sqlalchemy import Engine, text
+
+from chat_api.core.database import Engines
+from chat_api.core.jobs import MAX_BELLS
+from tests.servers import free_port
+from tests.workers.chat_rows import ChatRows, engine_of
+from workers.dashboard import project_status
+from workers.runs import Run, claim, settle
+from workers.sweeper import Sweeper
+
+pytestmark = pytest.mark.stack
+AWAY = "postgresql://nobody@127.0.0.1:1/nowhere?connect_timeout=1"
+
+
+@dataclass
+class Deployment:
+    """A sweeper's world: both databases and Redis."""
+
+    rows: ChatRows
+    dashboard: Engine
+    redis: "Redis"
+    queue: Queue = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.queue = Queue("bells", connection=self.redis, serializer=JSONSerializer)
+
+    def sweeper(self, holder: str = "sweeper-1", **changes: Any) -> Sweeper:
+        """A sweeper of this deployment; `changes` are its redis or dashboard."""
+        engines = Engines(self.rows.engine, changes.get("dashboard", self.dashboard))
+        return Sweeper(engines, changes.get("redis", self.redis), "bells", holder)
+
+    def sql(self, query: str, **values: object) -> list[dict[str, Any]]:
+        """Rows of the dashboard database."""
+        with self.dashboard.begin() as connection:
+            result = connection.execute(text(query), values)
+            return [dict(row) for row in result.mappings()] if result.returns_rows else []
+
+    def add_source(self, *, age_s: int = 0, **columns: object) -> UUID:
+        """A row of the dashboard, this many seconds old."""
+        values = {"id": uuid4(), "bot_id": self.rows.bot_id, "org_id": self.rows.org_id, "type": "text", **columns}
+        names = ", ".join(values)
+        self.sql(
+            f"INSERT INTO training_sources ({names}, created_at, updated_at)"
+            f" SELECT {', '.join(':' + name for name in values)}, at, at FROM"
+            " (SELECT now() - make_interval(secs => :age_s) AS at) AS made",
+            **values,
+            age_s=age_s,
+        )
+        return UUID(str(values["id"]))
+
+    def source(self, source_id: UUID) -> dict[str, Any]:
+        """A row of the dashboard."""
+        return self.sql("SELECT * FROM training_sources WHERE id = :id", id=source_id)[0]
+
+    def bells(self) -> list[str]:
+        """The runs that were rung for."""
+        return [str(job.args[0]) for job in self.queue.jobs]
+
+
+@pytest.fixture(scope="module")
+def dashboard(module_dashboard_db: str) -> Iterator[Engine]:
+    engine = engine_of(module_dashboard_db)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def deployed(rows: ChatRows, dashboard: Engine, redis_url: str) -> Iterator[Deployment]:
+    with Redis.from_url(redis_url) as redis:
+        found = Deployment(rows, dashboard, redis)
+        for table in ("training_sources", "bots", "orgs"):
+            found.sql(f"DELETE FROM {table}")
+        found.sql("INSERT INTO orgs (id, name) VALUES (:id, 'Org')", id=rows.org_id)
+        found.sql("INSERT INTO bots (id, org_id, name) VALUES (:id, :org, 'Bot')", id=rows.bot_id, org=rows.org_id)
+        yield found
+
+
+def claimed(deployed: Deployment, source_id: UUID) -> Run:
+    return deployed.rows.claimed(source_id)
+
+
+def end(deployed: Deployment, run: Run, status: str, **options: Any) -> None:
+    with deployed.rows.engine.begin() as connection:
+        settle(connection, run, status, **options)
+
+
+# --- bells -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_forgotten_run_is_rung_once_and_again_later(deployed: Deployment) -> None:
+    job_id = deployed.rows.wait()
+    for _ in range(2):
+        deployed.sweeper().sweep()
+        assert deployed.bells() == [str(job_id)]
+    deployed.rows.change(job_id, rung_at="(now() - interval '31 seconds')")
+    deployed.redis.flushall()
+    deployed.sweeper().sweep()
+    assert deployed.bells() == [str(job_id)]
+
+
+def test_a_run_that_waits_for_its_time_is_rung_when_it_has_come(deployed: Deployment) -> None:
+    job_id = deployed.rows.wait(run_after="(now() + interval '1 minute')", rung_at="(now() - interval '1 second')")
+    deployed.sweeper().sweep()
+    assert deployed.bells() == []
+    deployed.rows.change(job_id, run_after="(now())")
+    deployed.sweeper().sweep()
+    assert deployed.bells() == [str(job_id)]
+
+
+def test_while_redis_is_away_runs_stay_due_and_free_to_claim(deployed: Deployment) -> None:
+    job_id = deployed.rows.wait()
+    with Redis.from_url(f"redis://127.0.0.1:{free_port()}") as away:
+        deployed.sweeper(redis=away).sweep()
+    assert deployed.rows.job(job_id)["rung_at"] is None
+    deployed.sweeper().sweep()
+    assert deployed.bells() == [str(job_id)]
+
+
+def test_a_run_can_be_claimed_while_its_bell_is_on_the_way(deployed: Deployment) -> None:
+    deployed.rows.wait()
+    taken: list[Run | None] = []
+
+    class Slow(Redis):
+        def pipeline(self, *arguments: Any, **options: Any) -> Any:
+            with deployed.rows.engine.begin() as connection:
+                taken.append(claim(connection, "worker"))
+            return super().pipeline(*arguments, **options)
+
+    with Slow(connection_pool=deployed.redis.connection_pool) as slow:
+        deployed.sweeper(redis=slow).sweep()
+    assert taken
+    assert taken[0] is not None
+
+
+def test_bells_that_nobody_hears_do_not_pile_up(deployed: Deployment) -> None:
+    for _ in range(3):
+        deployed.rows.sql(
+            "INSERT INTO training_jobs (job_id, org_id, bot_id, source_id)"
+            " SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid()"
+            " FROM generate_series(1, 300)"
+        )
+        deployed.sweeper().ring_due()
+    assert deployed.queue.count == MAX_BELLS
+
+
+# --- dead workers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_workers_run_is_taken_rung_and_after_three_deaths_set_aside_with_its_stage(deployed: Deployment) -> None:
+    source_id = deployed.add_source()
+    run = claimed(deployed, source_id)
+    for death in range(1, 4):
+        deployed.rows.change(run.job_id, lease_expires_at="(now() - interval '1 second')", stage="embed")
+        deployed.redis.flushall()
+        deployed.sweeper().sweep()
+        if death < 3:
+            assert deployed.source(source_id)["status"] == "queued"
+            deployed.rows.change(run.job_id, run_after="(now())")
+            with deployed.rows.engine.begin() as connection:
+                assert claim(connection, "worker-2")
+    row = deployed.source(source_id)
+    assert (row["status"], row["error_code"]) == ("failed", "crashed_repeatedly")
+    assert "embed" in row["error_message"]
+    assert deployed.bells() == []
+
+
+# --- adoption --------------------------------------------------------------------------------------------------------
+
+
+def waiting(deployed: Deployment) -> dict[UUID, str]:
+    found = deployed.rows.sql("SELECT source_id, priority FROM training_jobs WHERE status = 'waiting'")
+    return {row["source_id"]: row["priority"] for row in found}
+
+
+def test_a_pending_row_is_adopted_after_a_minute(deployed: Deployment) -> None:
+    old, young = deployed.add_source(age_s=61), deployed.add_source(age_s=50)
+    deployed.sweeper().sweep()
+    assert waiting(deployed) == {old: "bulk"}
+    assert (deployed.source(old)["status"], deployed.source(young)["status"]) == ("queued", "pending")
+    assert len(deployed.bells()) == 1
+
+
+def _bury(deployed: Deployment, source_id: UUID) -> None:
+    deployed.rows.wait(source_id)
+    deployed.rows.sql("DELETE FROM training_jobs")
+    deployed.rows.sql("UPDATE sources SET deleted_at = now()")
+
+
+def _train(deployed: Deployment, source_id: UUID) -> None:
+    end(deployed, claimed(deployed, source_id), "succeeded")
+    deployed.rows.sql("UPDATE training_jobs SET projected_version = status_version")
+
+
+NOT_ADOPTED: dict[str, Callable[[Deployment, UUID], object]] = {
+    "deleted there": lambda deployed, _: deployed.sql("UPDATE training_sources SET deleted_at = now()"),
+    "deleted here": _bury,
+    "its bot deleted": lambda deployed, _: deployed.sql("UPDATE bots SET deleted_at = now()"),
+    "failed": lambda deployed, _: deployed.sql("UPDATE training_sources SET status = 'failed'"),
+    "just trained, and the row not told": _train,
+    "in training": claimed,
+    "of a bot of another org": lambda deployed, _: deployed.sql(
+        "WITH other AS (INSERT INTO orgs (id, name) VALUES (gen_random_uuid(), 'Other') RETURNING id)"
+        " UPDATE bots SET org_id = other.id FROM other"
+    ),
+}
+
+
+@pytest.mark.parametrize("why", NOT_ADOPTED)
+def test_a_row_is_not_adopted_that_is(deployed: Deployment, why: str) -> None:
+    source_id = deployed.add_source(age_s=120)
+    NOT_ADOPTED[why](deployed, source_id)
+    deployed.sweeper().sweep()
+    assert waiting(deployed) == {}
+
+
+# --- telling the dashboard -------------------------------------------------------------------------------------------
+
+
+def test_the_dashboard_hears_later_what_it_missed(deployed: Deployment) -> None:
+    source_id = deployed.add_source()
+    end(deployed, claimed(deployed, source_id), "succeeded")
+    away = engine_of(AWAY)
+    deployed.sweeper(dashboard=away).sweep()
+    assert deployed.source(source_id)["status"] == "pending"
+    deployed.sweeper().sweep()
+    row = deployed.source(source_id)
+    assert (row["status"], row["progress"], row["error_code"]) == ("trained", 100, None)
+    assert row["trained_at"]
+
+
+def test_a_late_word_never_undoes_a_newer_one(deployed: Deployment) -> None:
+    source_id = deployed.add_source(status="trained", status_version=2**40)
+    end(deployed, claimed(deployed, source_id), "failed")
+    deployed.sweeper().sweep()
+    assert deployed.source(source_id)["status"] == "trained"
+    assert project_status(deployed.rows.engine, deployed.dashboard) == 0
+
+
+def test_a_row_that_the_dashboard_holds_locked_stops_no_other_and_is_told_later(deployed: Deployment) -> None:
+    locked, free = deployed.add_source(), deployed.add_source()
+    for source_id in (locked, free):
+        deployed.rows.wait(source_id)
+    with deployed.dashboard.connect() as connection:
+        connection.execute(text("SELECT 1 FROM training_sources WHERE id = :id FOR UPDATE"), {"id": locked})
+        hasty = deployed.dashboard.execution_options()
+        _with_lock_timeout(hasty, lambda: deployed.sweeper(dashboard=hasty).project())
+    assert [deployed.source(source_id)["status"] for source_id in (locked, free)] == ["pending", "queued"]
+    deployed.sweeper().project()
+    assert deployed.source(locked)["status"] == "queued"
+
+
+def _with_lock_timeout(engine: Engine, act: Callable[[], object]) -> None:
+    """Has locks waited for as briefly as tests need."""
+    name = engine.url.database
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET lock_timeout = 100')
+        try:
+            act()
+        finally:
+            connection.exec_driver_sql(f'ALTER DATABASE "{name}" RESET lock_timeout')
+
+
+def test_a_word_that_the_dashboard_refuses_stops_no_other(deployed: Deployment) -> None:
+    refused, taken = deployed.add_source(title="no"), deployed.add_source(title="yes")
+    for source_id in (refused, taken):
+        deployed.rows.wait(source_id)
+    deployed.sql("ALTER TABLE training_sources ADD CONSTRAINT picky CHECK (title <> 'no' OR status = 'pending')")
+    try:
+        deployed.sweeper().sweep()
+    finally:
+        deployed.sql("ALTER TABLE training_sources DROP CONSTRAINT picky")
+    assert [deployed.source(source_id)["status"] for source_id in (refused, taken)] == ["pending", "queued"]
+
+
+def test_of_a_deleted_source_the_owner_hears_that_it_is_pending(deployed: Deployment) -> None:
+    source_id = deployed.add_source(status="processing", progress=50)
+    run = claimed(deployed, source_id)
+    deployed.rows.sql("UPDATE sources SET deleted_at = now()")
+    end(deployed, run, "cancelled")
+    deployed.sweeper().sweep()
+    row = deployed.source(source_id)
+    assert (row["status"], row["progress"], row["job_id"], row["error_code"]) == ("pending", 0, None, None)
+
+
+def test_while_the_next_run_waits_the_end_of_the_last_is_not_the_last_word(deployed: Deployment) -> None:
+    source_id = deployed.add_source()
+    run = claimed(deployed, source_id)
+    following = deployed.rows.wait(source_id)
+    end(deployed, run, "failed")
+    deployed.sweeper().sweep()
+    row = deployed.source(source_id)
+    assert (row["status"], row["job_id"], row["error_code"]) == ("queued", following, None)
+
+
+def test_more_words_than_fit_a_batch_are_told_in_one_sweep(deployed: Deployment) -> None:
+    ids = [deployed.add_source() for _ in range(3)]
+    for source_id in ids:
+        deployed.rows.wait(source_id)
+    deployed.rows.sql(
+        "WITH made AS (INSERT INTO sources (org_id, bot_id, source_id)"
+        " SELECT :org, :bot, gen_random_uuid() FROM generate_series(1, 1100) RETURNING *)"
+        " INSERT INTO training_jobs (job_id, org_id, bot_id, source_id, status, status_version)"
+        " SELECT gen_random_uuid(), org_id, bot_id, source_id, 'failed', 0 + row_number() OVER () FROM made",
+        org=deployed.rows.org_id,
+        bot=deployed.rows.bot_id,
+    )
+    deployed.rows.sql("UPDATE training_jobs SET status_version = status_version + 10000 WHERE status = 'waiting'")
+    deployed.sweeper().project()
+    assert {deployed.source(source_id)["status"] for source_id in ids} == {"queued"}
+
+
+# --- collecting ------------------------------------------------------------------------------------------------------
+
+
+def add_generation(deployed: Deployment, state: str, number: int, pages: int = 3, job_id: UUID | None = None) -> None:
+    deployed.rows.sql(
+        "INSERT INTO embedding_spaces (space_id, model, dimensions) VALUES (1, 'm', 4) ON CONFLICT DO NOTHING"
+    )
+    values: dict[str, object] = {"org": deployed.rows.org_id, "bot": deployed.rows.bot_id, "n": number}
+    deployed.rows.sql(
+        "INSERT INTO sources (org_id, bot_id, source_id) VALUES (:org, :bot, :bot) ON CONFLICT DO NOTHING", **values
+    )
+    deployed.rows.sql(
+        "INSERT INTO generations (org_id, bot_id, source_id, generation, state, space_id, job_id, source_version)"
+        " VALUES (:org, :bot, :bot, :n, :state, 1, :job, 'v')",
+        **values,
+        state=state,
+        job=job_id or uuid4(),
+    )
+    deployed.rows.sql(
+        "INSERT INTO pages (org_id, bot_id, source_id, generation, url, outcome)"
+        " SELECT :org, :bot, :bot, :n, 'u' || i, 'indexed' FROM generate_series(1, :pages) AS i",
+        **values,
+        pages=pages,
+    )
+
+
+def generations(deployed: Deployment) -> dict[int, str]:
+    found = deployed.rows.sql("SELECT generation, state FROM generations WHERE source_id = bot_id")
+    return {row["generation"]: row["state"] for row in found}
+
+
+def test_what_no_reader_can_see_goes_and_the_rest_stays(deployed: Deployment) -> None:
+    for number, state in enumerate(("discarded", "kept", "live", "discarded", "parked"), 1):
+        add_generation(deployed, state, number)
+    deployed.sweeper().sweep()
+    assert generations(deployed) == {2: "kept", 3: "live", 5: "parked"}
+    assert deployed.rows.sql("SELECT DISTINCT generation FROM pages ORDER BY 1") == [
+        {"generation": number} for number in (2, 3, 5)
+    ]
+
+
+def test_builds_of_runs_that_are_over_go_and_those_under_way_stay(deployed: Deployment) -> None:
+    runs = {status: claimed(deployed, uuid4()) for status in ("failed", "quarantined", "running", "waiting")}
+    for number, (status, run) in enumerate(runs.items(), 1):
+        deployed.rows.change(run.job_id, status=status)
+        add_generation(deployed, "building", number, job_id=run.job_id)
+    deployed.sweeper().collect()
+    assert generations(deployed) == {3: "building", 4: "building"}
+
+
+def test_a_large_generation_is_removed_over_some_sweeps(deployed: Deployment) -> None:
+    add_generation(deployed, "discarded", 1, pages=25_000)
+    left = []
+    for _ in range(3):
+        deployed.sweeper().collect()
+        left.append(deployed.rows.sql("SELECT count(*) AS n FROM pages")[0]["n"])
+    assert left == [5_000, 0, 0]
+    assert generations(deployed) == {}
+
+
+# --- one at a time ---------------------------------------------------------------------------------------------------
+
+
+def test_one_sweeper_at_a_time_and_a_dead_ones_lease_passes_on(deployed: Deployment) -> None:
+    first, second = deployed.sweeper("one"), deployed.sweeper("two")
+    assert (first.sweep(), second.sweep(), first.sweep()) == (True, False, True)
+    deployed.rows.sql("UPDATE leases SET expires_at = now() - interval '1 second'")
+    assert (second.sweep(), first.sweep()) == (True, False)
+    [lease] = deployed.rows.sql("SELECT holder, swept_at IS NOT NULL AS swept FROM leases")
+    assert lease == {"holder": "two", "swept": True}
+
+
+def test_a_duty_that_breaks_stops_no_other_and_not_the_sweeper(deployed: Deployment) -> None:
+    job_id = deployed.rows.wait()
+    deployed.sql("ALTER TABLE training_sources RENAME COLUMN status TO stat")
+    try:
+        assert deployed.sweeper().sweep()
+    finally:
+        deployed.sql("ALTER TABLE training_sources RENAME COLUMN stat TO status")
+    assert deployed.bells() == [str(job_id)]
+    assert deployed.rows.sql("SELECT swept_at FROM leases")[0]["swept_at"]
+
+
+def test_a_chat_database_that_is_away_is_waited_for(deployed: Deployment) -> None:
+    away = engine_of(AWAY)
+    ended = threading.Event()
+    sweeper = Sweeper(Engines(away, deployed.dashboard), deployed.redis, "bells", "one")
+    thread = threading.Thread(target=sweeper.run, args=(ended,))
+    thread.start()
+    thread.join(0.5)
+    assert thread.is_alive()
+    ended.set()
+    thread.join(10)
+    assert not thread.is_alive()
