@@ -29,7 +29,7 @@ def main(environ: Mapping[str, str]) -> int:
         stack.up(root, lambda state: embedded(state, environ))
         client = DashboardClient(read_stack(root / "stack.json"))
         bot_id = client.ensure_org_and_bot(BOT, {"welcome_message": "Hello! Ask me anything about our shop."})
-        trained = train(client, [UUID(str(id_)) for id_ in sources(client, bot_id, root, environ)])
+        trained = train(client, bot_id, sources(client, bot_id, root, environ))
         if trained:
             ask(client, bot_id, question(environ))
     except (StackError, Refused, OSError, TimeoutError) as error:
@@ -54,38 +54,37 @@ def sources(client: DashboardClient, bot_id: UUID, root: Path, environ: Mapping[
     ]
 
 
-def train(client: DashboardClient, source_ids: list[UUID]) -> bool:
+def train(client: DashboardClient, bot_id: UUID, source_ids: list[UUID]) -> bool:
     """Queues the sources and shows how far they are; whether all of them were trained."""
+    names = {row["id"]: row["url"] or row["title"] for row in client.sources(bot_id)}
     jobs = [client.queue(source_id) for source_id in source_ids]
-    print(f"Queued {len(jobs)} source(s); the workers fetch, read, chunk, embed and store them.", flush=True)
-    finished = client.wait_until_done([job["job_id"] for job in jobs], Told())
+    print("Queued; the workers fetch, read, chunk, embed and store:", flush=True)
+    told = Told({job["job_id"]: names[UUID(job["source_id"])] for job in jobs})
+    finished = client.wait_until_done([job["job_id"] for job in jobs], told)
     return all(job["status"] == "succeeded" for job in finished)
 
 
 class Told:
     """Prints a line about a job whenever its status or stage has changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
         self._lines: dict[str, str] = {}
 
     def __call__(self, job: Row) -> None:
-        line = _line(job)
+        line = f"  {self._names[job['job_id']]}: {_state(job)}"
         if self._lines.get(job["job_id"]) != line:
             self._lines[job["job_id"]] = line
             print(line, flush=True)
 
 
-def _line(job: Row) -> str:
-    name = f"  {job['source_id'][:8]}"
+def _state(job: Row) -> str:
     if job["status"] == "succeeded":
-        receipt = job["receipt"]
-        seconds = receipt["seconds"]["total"]
-        return (
-            f"{name} trained: {receipt['pages']['changed']} page(s), {receipt['chunks']['total']} chunks, {seconds} s"
-        )
+        pages, chunks = job["receipt"]["pages"]["changed"], job["receipt"]["chunks"]["total"]
+        return f"trained, {pages} page(s), {chunks} chunks, {job['receipt']['seconds']['total']:.1f} s"
     if job["error"]:
-        return f"{name} {job['status']}: {job['error']['message']}"
-    return f"{name} {job['status']}" + (f": {job['stage']}" if job["status"] == "running" else "")
+        return f"{job['status']}: {job['error']['message']}"
+    return str(job["stage"] if job["status"] == "running" else job["status"])
 
 
 def question(environ: Mapping[str, str]) -> str:
