@@ -16,7 +16,7 @@ from chat_api.core.database import DATABASE_DOWN
 from workers.runs import LEASE_S, LeaseLostError, Run, RunCancelledError, renew, settle
 
 TICK_S = 2.0
-GRACE_TICKS = 3
+GRACE_TICKS = 2
 """How often the lease is still renewed after the worker was told to stop."""
 log = structlog.get_logger(__name__)
 

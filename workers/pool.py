@@ -1,6 +1,7 @@
 """The pool: RQ worker processes, kept alive, ended together."""
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import threading
@@ -20,7 +21,7 @@ from workers.bootstrap import REDIS_LIMIT_S
 from workers.extract.confine import die_with_parent
 from workers.jobs import collaborators, stopping
 
-STOP_WITHIN_S = 10.0
+STOP_WITHIN_S = 8.0
 RESTART_AFTER_S = 1.0
 WORKER_TTL_S = 30
 """A worker asks Redis anew at half of it, and so finds out when that has gone without a word."""
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 class PoolWorker(SimpleWorker):
     """An RQ worker that trains in its own process: parsing has its own child, so a fork per bell buys nothing."""
 
-    max_connection_wait_time = 5.0
+    max_connection_wait_time = 2.0
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Has the run under way handed back, then stops as RQ does."""
@@ -56,6 +57,8 @@ def work_for_ever(queue_name: str, parent: int) -> None:
     queue = Queue(queue_name, connection=redis, serializer=JSONSerializer)
     worker = PoolWorker([queue], connection=redis, serializer=JSONSerializer, worker_ttl=WORKER_TTL_S)
     worker.work(with_scheduler=False, logging_level="WARNING")
+    logging.shutdown()
+    os._exit(0)  # a request that hangs has a thread, which the interpreter would wait for
 
 
 def _wait_for(redis: "Redis") -> None:

@@ -126,21 +126,22 @@ def _grown(sentence: _Sentence, group: Sequence[_Sentence], used: set[tuple[int,
     """The sentence with as many of its neighbours as fit, since few sentences are understood alone. Marks them used."""
     first = last = sentence.place
     room = QUOTE_CHARS - len(sentence.text)
-
-    def fits(place: int) -> bool:
-        if not 0 <= place < len(group) or sentence.is_row or group[place].is_row:
-            return False
-        return len(group[place].text) < room and (sentence.number, place) not in used
-
-    while fits(last + 1) or fits(first - 1):
-        if fits(last + 1):
-            last += 1
-            room -= len(group[last].text) + 1
-        if fits(first - 1):
-            first -= 1
-            room -= len(group[first].text) + 1
+    grows = not sentence.is_row
+    while grows:
+        grows = False
+        for place in (last + 1, first - 1):
+            if 0 <= place < len(group) and _fits(group[place], room, used):
+                first, last, grows = min(first, place), max(last, place), True
+                room -= len(group[place].text) + 1
     used.update((sentence.number, place) for place in range(first, last + 1))
-    whole = [one.text for one in group[first : last + 1]]
+    return Quote(sentence.number, _joined([one.text for one in group[first : last + 1]]))
+
+
+def _fits(sentence: _Sentence, room: int, used: set[tuple[int, int]]) -> bool:
+    return not sentence.is_row and len(sentence.text) < room and (sentence.number, sentence.place) not in used
+
+
+def _joined(texts: Sequence[str]) -> str:
     # List items have no full stop to part them.
-    parts = [text if text[-1] in ".!?…:;,。！？" else f"{text} ·" for text in whole[:-1]]
-    return Quote(sentence.number, " ".join([*parts, whole[-1]]))
+    parts = [text if text[-1] in ".!?…:;,。！？" else f"{text} ·" for text in texts[:-1]]
+    return " ".join([*parts, texts[-1]])
