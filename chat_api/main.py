@@ -23,7 +23,6 @@ from chat_api.keyring import KeyFileError, KeyRing
 from chat_api.middleware import BodyLimit, CorsByPath, LastResort, RequestContext
 from chat_api.routes import chat, health, training, widget
 
-REDIS_LIMIT_S = 2
 log = structlog.get_logger(__name__)
 
 
@@ -45,7 +44,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             app.state.engines = engines or await stack.enter_async_context(async_engines(settings))
-            app.state.redis = redis or stack.enter_context(connect_redis(settings, limit_s=REDIS_LIMIT_S))
+            app.state.redis = redis or stack.enter_context(connect_redis(settings))
             app.state.embedder = embedder or await stack.enter_async_context(_embedder(settings))
             app.state.chat = await stack.enter_async_context(_chat(settings, app.state.engines, app.state.embedder))
             if settings.metrics_port:

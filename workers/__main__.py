@@ -12,9 +12,9 @@ from chat_api.core.database import make_engines
 from chat_api.core.jobs import connect_redis
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
-from workers.bootstrap import REDIS_LIMIT_S, holder_name
 from workers.fetch.addresses import AddressGuard
 from workers.pool import STOP_WITHIN_S, Pool
+from workers.runs import holder_name
 from workers.sweeper import Sweeper
 
 log = structlog.get_logger(__name__)
@@ -31,9 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: ended.set())
-    sweeper = Sweeper(
-        make_engines(settings), connect_redis(settings, limit_s=REDIS_LIMIT_S), settings.queue_name, holder_name()
-    )
+    sweeper = Sweeper(make_engines(settings), connect_redis(settings), settings.queue_name, holder_name())
     sweeping = threading.Thread(target=sweeper.run, args=(ended,), name="sweeper", daemon=True)
     sweeping.start()
     if options.sweeper_only:

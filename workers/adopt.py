@@ -16,10 +16,8 @@ PENDING = text("""
 """)
 # A row that is still pending after a run has not been told of it: to train it again and again would not tell it either.
 LEFT_ALONE = text("""
-    SELECT source_id FROM sources
-    WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND deleted_at IS NOT NULL
-    UNION SELECT source_id FROM training_jobs WHERE org_id = :org_id AND source_id = ANY (:source_ids)
-          AND (status IN ('waiting', 'running') OR created_at > now() - interval '1 hour')
+    SELECT source_id FROM training_jobs WHERE org_id = :org_id AND source_id = ANY (:source_ids)
+    AND (status IN ('waiting', 'running') OR created_at > now() - interval '1 hour')
 """)
 
 

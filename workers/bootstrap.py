@@ -1,7 +1,5 @@
 """Wires the worker's real collaborators, after the fork; a test hands over its own by keyword."""
 
-import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +22,11 @@ from workers.fetch.client import SafeClient
 from workers.fetch.limits import FetchLimits
 from workers.pipeline import Stages
 from workers.reading import ChunkSizes, Extractor, Reader
+from workers.runs import holder_name
 
 EMBED_AT_MOST_S = 900
 REQUESTS_IN_FLIGHT = 4
 BYTES_PER_TOKEN = 4
-REDIS_LIMIT_S = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +37,6 @@ class Collaborators:
     engines: Engines
     stages: Stages
     holder: str
-
-
-def holder_name() -> str:
-    """This process, as leases and logs name it."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def bootstrap(
@@ -58,7 +51,7 @@ def bootstrap(
     """The collaborators that the settings ask for."""
     engines = engines or make_engines(settings)
     embedder = embedder or make_embedder(settings)
-    backoff = Backoff(settings.embedding_server, redis or connect_redis(settings, limit_s=REDIS_LIMIT_S))
+    backoff = Backoff(settings.embedding_server, redis or connect_redis(settings))
     reader = Reader(
         client=client or _client(settings),
         read_object=partial(read_object, make_s3_client(settings), settings.r2_bucket),

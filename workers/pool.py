@@ -1,75 +1,18 @@
-"""The pool: RQ worker processes, kept alive, ended together."""
+"""The pool: worker processes, kept alive, ended together."""
 
-import contextlib
-import logging
 import multiprocessing
 import os
 import threading
 import time
 from multiprocessing.process import BaseProcess
-from types import FrameType
 
 import structlog
-from redis import Redis
-from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
-from rq.serializers import JSONSerializer
 
-from chat_api.core.jobs import connect_redis
-from chat_api.core.settings import Settings, load_settings
-from workers.bootstrap import REDIS_LIMIT_S
-from workers.extract.confine import die_with_parent
-from workers.jobs import collaborators, stopping
+from chat_api.core.settings import Settings
 
 STOP_WITHIN_S = 8.0
 RESTART_AFTER_S = 1.0
-WORKER_TTL_S = 30
-"""A worker asks Redis anew at half of it, and so finds out when that has gone without a word."""
 log = structlog.get_logger(__name__)
-
-
-class PoolWorker(SimpleWorker):
-    """An RQ worker that trains in its own process: parsing has its own child, so a fork per bell buys nothing."""
-
-    max_connection_wait_time = 2.0
-
-    def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Has the run under way handed back, then stops as RQ does."""
-        stopping.set()
-        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]  # RQ leaves it unannotated
-
-    def set_shutdown_requested_date(self) -> None:
-        """Notes it in Redis, for RQ's own views; called by a signal in the middle of a run, which it must not break."""
-        with contextlib.suppress(RedisError, OSError):
-            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]  # RQ leaves it unannotated
-
-    def run_maintenance_tasks(self) -> None:
-        """Nothing: RQ's registries put jobs back in the queue by themselves, and the runs' rows are the truth."""
-
-
-def work_for_ever(queue_name: str, parent: int) -> None:
-    """One worker process: connects, then answers bells until it is told to stop; Redis away is waited for."""
-    die_with_parent(parent)
-    settings = load_settings()
-    collaborators()
-    redis = connect_redis(settings, limit_s=REDIS_LIMIT_S)
-    _wait_for(redis)
-    queue = Queue(queue_name, connection=redis, serializer=JSONSerializer)
-    worker = PoolWorker([queue], connection=redis, serializer=JSONSerializer, worker_ttl=WORKER_TTL_S)
-    worker.work(with_scheduler=False, logging_level="WARNING")
-    logging.shutdown()
-    os._exit(0)  # a request that hangs has a thread, which the interpreter would wait for
-
-
-def _wait_for(redis: "Redis") -> None:
-    while not stopping.is_set():
-        try:
-            redis.ping()
-        except (RedisError, OSError) as error:
-            log.warning("redis_away", error=type(error).__name__)
-            stopping.wait(RESTART_AFTER_S)
-        else:
-            return
 
 
 class Pool:
@@ -92,9 +35,7 @@ class Pool:
         self._stop()
 
     def _start(self) -> BaseProcess:
-        process = self._context.Process(
-            target=work_for_ever, args=(self._settings.queue_name, os.getpid()), name="worker"
-        )
+        process = self._context.Process(target=_work, args=(self._settings.queue_name, os.getpid()), name="worker")
         process.start()
         return process
 
@@ -105,3 +46,10 @@ class Pool:
         for process in self._processes:
             process.join(max(0.1, until - time.monotonic()))
             process.kill()
+
+
+def _work(queue_name: str, parent: int) -> None:
+    # Here, because only the worker processes need what training stands on.
+    from workers.worker import work_for_ever
+
+    work_for_ever(queue_name, parent)

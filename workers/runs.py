@@ -4,7 +4,9 @@ Times are the database's own, so that no worker's clock matters. Every write of 
 was stopped past its lease finds the fence gone and writes nothing.
 """
 
+import os
 import random
+import socket
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -46,6 +48,11 @@ class Run:
     age_s: float
     """Seconds from its first claim to this one."""
     request_id: str | None
+
+
+def holder_name() -> str:
+    """This process, as leases and logs name it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 CLAIM = text("""

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from chat_api.core.settings import Settings
 
 TRAIN = "workers.jobs.train_due"
+REDIS_LIMIT_S = 2.0
 MAX_BELLS = 500
 """Waiting bells beyond which no more are rung: each has a worker train whatever is due, so more would only be heard late."""
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ INSERT_RUNS = text("""
 """A waiting run for each source that has no tombstone: a new one, or the one it has, which then also serves this call."""
 
 
-def connect_redis(settings: Settings, *, limit_s: float) -> "Redis":
+def connect_redis(settings: Settings, *, limit_s: float = REDIS_LIMIT_S) -> "Redis":
     """A client whose every answer is waited for `limit_s` seconds at most, twice; nothing connects yet."""
     return Redis.from_url(
         settings.redis_url.get_secret_value(),
