@@ -109,21 +109,25 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        problems = []
-        if self.llm_provider == "openai" and not self.openai_api_key:
-            problems.append("OPENAI_API_KEY is missing (or set LLM_PROVIDER=extractive)")
-        if self.embedding_provider == "openai":
-            if not self.openai_api_key:
-                problems.append("OPENAI_API_KEY is missing (or set EMBEDDING_PROVIDER=local)")
-            if self.embedding_dimensions is None and self.embedding_model not in KNOWN_DIMENSIONS:
-                problems.append(f"EMBEDDING_DIMENSIONS is missing (needed for {self.embedding_model})")
-        elif self.embedding_dimensions not in {None, LOCAL_DIMENSIONS}:
-            problems.append(f"EMBEDDING_DIMENSIONS must be {LOCAL_DIMENSIONS} or unset with EMBEDDING_PROVIDER=local")
+        problems = self._provider_problems()
         if not (self.r2_endpoint_url or self.r2_account_id):
             problems.append("R2_ACCOUNT_ID is missing (or set R2_ENDPOINT_URL)")
         if problems:
-            raise ValueError("\n".join(dict.fromkeys(problems)))
+            raise ValueError("\n".join(problems))
         return self
+
+    def _provider_problems(self) -> list[str]:
+        problems = []
+        if not self.openai_api_key and self.llm_provider == "openai":
+            problems.append("OPENAI_API_KEY is missing (or set LLM_PROVIDER=extractive)")
+        if not self.openai_api_key and self.embedding_provider == "openai":
+            problems.append("OPENAI_API_KEY is missing (or set EMBEDDING_PROVIDER=local)")
+        known = LOCAL_DIMENSIONS if self.embedding_provider == "local" else KNOWN_DIMENSIONS.get(self.embedding_model)
+        if known is None and self.embedding_dimensions is None:
+            problems.append(f"EMBEDDING_DIMENSIONS is missing (needed for {self.embedding_model})")
+        if self.embedding_provider == "local" and self.embedding_dimensions not in {None, LOCAL_DIMENSIONS}:
+            problems.append(f"EMBEDDING_DIMENSIONS must be {LOCAL_DIMENSIONS} or unset with EMBEDDING_PROVIDER=local")
+        return problems
 
     @property
     def s3_endpoint(self) -> str:

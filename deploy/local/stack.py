@@ -126,19 +126,21 @@ def status(root: Path) -> tuple[bool, str]:
         return False, f"the stack in {state.root} is down"
     if stack.get("state") == "failed":
         return False, f"the stack in {state.root} is down: {stack['reason']}"
+    living = {process.pid: process for process in _living(state)}
+    ages = {name: _age(living.get(pid)) for name, pid in stack["pids"].items()}
+    problem = _problem(state, stack)
+    told = f"not ready: {problem}" if problem else "ready"
+    return problem is None and all(ages.values()), f"{_table(stack, ages)}\n{told}"
+
+
+def _table(stack: Mapping[str, Any], ages: Mapping[str, str | None]) -> str:
     addresses = _addresses(stack)
     rows = [("NAME", "PID", "UP", "ADDRESS", "LOG")]
-    living = {process.pid: process for process in _living(state)}
-    lost = 0
     for name, pid in stack["pids"].items():
-        age = _age(living.get(pid))
-        lost += age is None
-        rows.append((name, str(pid), age or "gone", addresses.get(name, "-"), f"{stack['log_dir']}/{name}.log"))
-    problem = _problem(state, stack)
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.append(f"not ready: {problem}" if problem else "ready")
-    return problem is None and not lost, "\n".join(lines)
+        log = f"{stack['log_dir']}/{name}.log"
+        rows.append((name, str(pid), ages[name] or "gone", addresses.get(name, "-"), log))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _addresses(stack: Mapping[str, Any]) -> dict[str, str]:
