@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
 from redis import Redis
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import State
@@ -21,7 +22,11 @@ def principal_of(state: State, token: str) -> Principal:
     return principal
 
 
-async def current_principal(request: Request) -> Principal:
+# Shown in the API's description; the header itself is read more strictly below.
+_bearer = HTTPBearer(auto_error=False)
+
+
+async def current_principal(request: Request, _shown: Annotated[object, Security(_bearer)]) -> Principal:
     """Who is asking, by the Authorization header alone. Raises TokenRefused (401)."""
     token = bearer_token(request.headers.getlist("authorization"))
     if token is None:

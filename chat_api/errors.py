@@ -11,6 +11,7 @@ import psycopg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from sqlalchemy import exc as sql
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -83,6 +84,29 @@ _REFUSALS: dict[int, tuple[str, str]] = {
     405: ("method_not_allowed", "This address does not take this method."),
     413: ("too_large_request", "The request's body is larger than allowed."),
 }
+
+
+class Problem(BaseModel):
+    """An RFC 9457 answer, as the API's description shows it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    int(status): {"description": status.phrase, "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}}}
+    for status in (
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    )
+}
+"""What every route that needs a token may answer beside its own."""
 
 
 def as_service_error(error: Exception) -> ServiceError:

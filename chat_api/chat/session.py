@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from chat_api.auth import Principal, require
+from chat_api.auth import LEEWAY_S, Principal, require
 from chat_api.chat.bot import Bot
 from chat_api.chat.messages import (
     Ask,
@@ -52,7 +52,8 @@ class Session:
     def __init__(
         self, services: ChatServices, bot: Bot, principal: Principal, wire: Wire, verify: Callable[[str], Principal]
     ) -> None:
-        self._services, self._bot, self._principal = services, bot, principal
+        self._services, self._bot = services, bot
+        self._hold(principal)
         self._wire, self._verify = wire, verify
         self._conversation_id = uuid4()
         self._answer: asyncio.Task[None] | None = None
@@ -62,8 +63,13 @@ class Session:
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def seconds_left(self) -> float:
-        """Until the token expires."""
-        return (self._principal.expires_at - datetime.now(UTC)).total_seconds()
+        """Until the token expires; one that was taken in its leeway lasts to that one's end."""
+        return (self._ends_at - datetime.now(UTC)).total_seconds()
+
+    def _hold(self, principal: Principal) -> None:
+        self._principal = principal
+        in_leeway = principal.expires_at <= datetime.now(UTC)
+        self._ends_at = principal.expires_at + timedelta(seconds=LEEWAY_S if in_leeway else 0)
 
     async def greet(self) -> None:
         """Sends `ready`."""
@@ -128,7 +134,7 @@ class Session:
         require(renewed, "chat")
         if any(getattr(renewed, name) != getattr(self._principal, name) for name in SAME_PERSON):
             raise ForbiddenBot
-        self._principal = renewed
+        self._hold(renewed)
         await self.greet()
 
     async def _ask(self, ask: Ask) -> None:

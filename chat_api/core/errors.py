@@ -71,6 +71,18 @@ class UnknownSource(UnknownResource):
     code = "unknown_source"
 
 
+class UnknownBot(UnknownResource):
+    """There is no bot with this id."""
+
+    code = "unknown_bot"
+
+
+class UnknownJob(UnknownResource):
+    """There is no job with this id."""
+
+    code = "unknown_job"
+
+
 class InvalidRequest(RequestError):
     """The request's body or parameters are not valid."""
 

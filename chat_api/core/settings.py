@@ -1,13 +1,16 @@
 """All settings in one class, read from the environment, `.env.local`, then `.env`; every problem is one line at start."""
 
 import sys
+from collections.abc import Container
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL
 
+WEB = ("http", "https")
 KNOWN_DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
 LOCAL_MODEL, LOCAL_DIMENSIONS = "all-MiniLM-L6-v2", 384
 
@@ -28,12 +31,12 @@ class Settings(BaseSettings):
     log_file: str | None = Field(None, description="A file that gets the log too, rotated at midnight, 14 kept")
 
     dashboard_db_host: str = Field(description="Dashboard database: host")
-    dashboard_db_port: int = Field(5432, description="Dashboard database: port")
+    dashboard_db_port: int = Field(5432, ge=1, le=65535, description="Dashboard database: port")
     dashboard_db_username: str = Field(description="Dashboard database: user")
     dashboard_db_password: SecretStr = Field(SecretStr(""), description="Dashboard database: password")
     dashboard_db_name: str = Field(description="Dashboard database: name")
     python_chat_db_host: str = Field(description="Chat database: host")
-    python_chat_db_port: int = Field(5432, description="Chat database: port")
+    python_chat_db_port: int = Field(5432, ge=1, le=65535, description="Chat database: port")
     python_chat_db_username: str = Field(description="Chat database: user")
     python_chat_db_password: SecretStr = Field(SecretStr(""), description="Chat database: password")
     python_chat_db_name: str = Field(description="Chat database: name")
@@ -112,6 +115,7 @@ class Settings(BaseSettings):
         problems = self._provider_problems()
         if not (self.r2_endpoint_url or self.r2_account_id):
             problems.append("R2_ACCOUNT_ID is missing (or set R2_ENDPOINT_URL)")
+        problems += self._bad_addresses()
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -128,6 +132,21 @@ class Settings(BaseSettings):
         if self.embedding_provider == "local" and self.embedding_dimensions not in {None, LOCAL_DIMENSIONS}:
             problems.append(f"EMBEDDING_DIMENSIONS must be {LOCAL_DIMENSIONS} or unset with EMBEDDING_PROVIDER=local")
         return problems
+
+    def _bad_addresses(self) -> list[str]:
+        checked: dict[str, tuple[str | None, tuple[str, ...]]] = {
+            "REDIS_URL": (self.redis_url.get_secret_value(), ("redis", "rediss", "unix")),
+            "OPENAI_BASE_URL": (self.openai_base_url, WEB),
+            "EMBEDDING_BASE_URL": (self.embedding_base_url, WEB),
+            "R2_ENDPOINT_URL": (self.r2_endpoint_url, WEB),
+            "CLOUDFLARE_R2_BASE_URL": (self.cloudflare_r2_base_url, WEB),
+            **{f"CORS_ORIGINS (entry {n})": (origin, WEB) for n, origin in enumerate(self.cors_origin_list, 1)},
+        }
+        return [
+            f"{name} is not an address that begins with {':// or '.join(schemes)}://"
+            for name, (value, schemes) in checked.items()
+            if value and value != "*" and not is_address(value, schemes)
+        ]
 
     @property
     def s3_endpoint(self) -> str:
@@ -176,13 +195,26 @@ class Settings(BaseSettings):
         )
 
 
+def is_address(text: str, schemes: Container[str]) -> bool:
+    """Whether the text is a URL with one of the schemes, a host (or a socket's path) and a possible port."""
+    try:
+        parts = urlsplit(text)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return parts.scheme in schemes and (usable or parts.scheme == "unix")
+
+
 def problems_of(error: ValidationError) -> list[str]:
     """One line per problem, naming the variable and never its value."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         name = "_".join(str(part) for part in problem["loc"]).upper()
         text = "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
-        lines += [f"{name} {line}".strip() if name else line for line in text.splitlines()]
+        lines += [
+            f"{name}: {line}" if name and line != "is missing" else f"{name} {line}".strip()
+            for line in text.splitlines()
+        ]
     return lines
 
 
@@ -191,5 +223,20 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = "\n".join(f"settings: {line}" for line in problems_of(error))
-        sys.exit(lines)
+        lines = [*problems_of(error), *_further_problems(error)]
+        sys.exit("\n".join(f"settings: {line}" for line in dict.fromkeys(lines)))
+
+
+def _further_problems(error: ValidationError) -> list[str]:
+    """What is wrong between settings, which is looked at only when each of them is right by itself."""
+    bad = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
+    stand_ins: dict[str, Any] = {
+        name: "unknown" if field.is_required() else field.default
+        for name, field in Settings.model_fields.items()
+        if name in bad
+    }
+    try:
+        Settings(**stand_ins)
+    except ValidationError as further:
+        return problems_of(further)
+    return []

@@ -11,6 +11,7 @@ from chat_api.auth import Principal
 from chat_api.core.errors import RequestError
 from chat_api.core.jobs import ring
 from chat_api.deps import ChatSession, DashboardSession, RedisDep, SettingsDep, require_scope
+from chat_api.errors import PROBLEMS
 from chat_api.training.accept import (
     Accepted,
     FoundSource,
@@ -23,7 +24,7 @@ from chat_api.training.accept import (
 from chat_api.training.delete import delete_source
 from chat_api.training.jobs import Job, find_job
 
-router = APIRouter(prefix="/api/training", tags=["training"])
+router = APIRouter(prefix="/api/training", tags=["training"], responses=PROBLEMS)
 MAX_SOURCES = 500
 
 Writer = Annotated[Principal, Depends(require_scope("training:write"))]

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
 from chat_api.core.database import TIME_LIMITS
-from chat_api.core.errors import ForbiddenBot, RequestError, UnknownResource, UnknownSource
+from chat_api.core.errors import ForbiddenBot, RequestError, UnknownBot, UnknownSource
 from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES
 from chat_api.core.models.dashboard import DashboardBot, File, TrainingSource, row_version
 from chat_api.core.telemetry import current_request_id
@@ -93,12 +93,12 @@ async def find_sources(
 async def find_bot_sources(
     dashboard: AsyncSession, principal: Principal, bot_id: UUID, after: UUID | None
 ) -> list[FoundSource]:
-    """All sources of a bot by id, or those after one. Raises UnknownResource for a bot of another org, ForbiddenBot."""
+    """All sources of a bot by id, or those after one. Raises UnknownBot for a bot of another org, ForbiddenBot."""
     known = select(DashboardBot.id).where(
         DashboardBot.id == bot_id, DashboardBot.org_id == principal.org_id, DashboardBot.deleted_at.is_(None)
     )
     if (await dashboard.execute(known)).scalar_one_or_none() is None:
-        raise UnknownResource("There is no bot with this id.")
+        raise UnknownBot
     require_bot(principal, bot_id)
     sources = _sources(principal).where(TrainingSource.bot_id == bot_id).order_by(TrainingSource.id)
     return await _found(dashboard, sources.where(TrainingSource.id > after) if after else sources)

@@ -9,7 +9,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
-from chat_api.core.errors import UnknownResource
+from chat_api.core.errors import UnknownJob
 
 JobStatus = Literal["waiting", "running", "succeeded", "failed", "cancelled", "quarantined"]
 
@@ -62,10 +62,10 @@ JOB = text("""
 
 
 async def find_job(chat: AsyncSession, principal: Principal, job_id: UUID) -> Job:
-    """One of the org's jobs. Raises UnknownResource, ForbiddenBot."""
+    """One of the org's jobs. Raises UnknownJob, ForbiddenBot."""
     row = (await chat.execute(JOB, {"job_id": job_id, "org_id": principal.org_id})).one_or_none()
     if row is None:
-        raise UnknownResource("There is no job with this id.")
+        raise UnknownJob
     require_bot(principal, row.bot_id)
     return _job(row)
 

@@ -1,5 +1,6 @@
 """The queue, job and delete routes: one job per wish, the same refusal for all that is not yours, and delete wins."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from chat_api.core.models.dashboard import DashboardBot
 from tests.flows.world import Row, World, api
 from tests.servers import free_port
 from tests.workers.chat_rows import engine_of
+from tests.workers.fetch.loopback import reply
 from workers.jobs import process
 from workers.runs import Run, claim
 from workers.store import switch
@@ -117,16 +119,16 @@ def test_a_list_answers_in_its_order_and_names_what_it_can_not_train(shop: World
 
 
 def test_an_edit_during_training_gets_one_more_job(shop: World, chat: Engine) -> None:
-    source_id = add(shop, "The old words are here.")
+    source_id, other = add_page(shop, "The old words are here."), add_page(shop, "The new words are here.")
     first = queue_one(shop, source_id)
-    run = take(chat)
-    worker = _paused_after_reading(shop, run)
-    with worker as go_on:
-        edit(shop, source_id, "The new words are here.")
+    with paused_after_reading(shop, take(chat)):
+        shop.dashboard(
+            "UPDATE training_sources SET url = (SELECT url FROM training_sources WHERE id = %s) WHERE id = %s",
+            *(other, source_id),
+        )
         second, third = queue_one(shop, source_id), queue_one(shop, source_id)
         assert (second["created"], third["created"]) == (True, False)
         assert first["job_id"] != second["job_id"] == third["job_id"]
-        go_on()
     assert answering(shop) == ["The old words are here."]
     sweep(shop)
     assert (shop.source_row(source_id)["status"], str(shop.source_row(source_id)["job_id"])) == (
@@ -138,10 +140,22 @@ def test_an_edit_during_training_gets_one_more_job(shop: World, chat: Engine) ->
     assert (row["status"], str(row["job_id"])) == ("trained", second["job_id"])
 
 
+def add_page(shop: World, words: str) -> UUID:
+    path = f"/{uuid4()}.txt"
+    shop.site.pages[path] = reply(words.encode(), Content_Type="text/plain")
+    return shop.client.add_url_source(shop.bot_id, shop.site.url(path))
+
+
 @contextmanager
-def _paused_after_reading(shop: World, run: Run) -> Iterator[Callable[[], None]]:
-    """Trains the run in a thread that waits at its first embedding call; calling what is given lets it go on."""
-    shop.provider.controls.latency_ms = 500
+def paused_after_reading(shop: World, run: Run) -> Iterator[None]:
+    """Trains the run, whose source is a page, in a thread that waits for the website as long as this lasts."""
+    gate = threading.Event()
+
+    def wait(stream: socket.socket, _over: threading.Event) -> None:
+        gate.wait(10)
+        stream.sendall(reply(b"", "404 Not Found"))
+
+    shop.site.pages["/robots.txt"] = wait
     thread = threading.Thread(target=train, args=(shop, run))
     thread.start()
     deadline = time.monotonic() + 10
@@ -149,9 +163,9 @@ def _paused_after_reading(shop: World, run: Run) -> Iterator[Callable[[], None]]
         assert time.monotonic() < deadline
         time.sleep(0.01)
     try:
-        yield lambda: thread.join(20)
+        yield
     finally:
-        shop.provider.controls.latency_ms = 0
+        gate.set()
         thread.join(20)
 
 
@@ -187,7 +201,7 @@ def test_many_calls_at_once_make_one_job_for_each_source(shop: World) -> None:
 
 
 def test_calls_at_the_moment_of_the_claim_get_the_job_that_is_there(shop: World, chat: Engine) -> None:
-    ids, over = [add(shop) for _ in range(15)], threading.Event()
+    ids, over = [add(shop) for _ in range(8)], threading.Event()
 
     def claim_all() -> None:
         while not over.is_set():
@@ -196,12 +210,12 @@ def test_calls_at_the_moment_of_the_claim_get_the_job_that_is_there(shop: World,
 
     with ThreadPoolExecutor(10) as threads:
         claiming = [threads.submit(claim_all) for _ in range(2)]
-        answers = list(threads.map(lambda number: queue_one(shop, ids[number // 6]), range(90)))
+        answers = list(threads.map(lambda number: queue_one(shop, ids[number // 5]), range(40)))
         over.set()
         for claimer in claiming:
             claimer.result(10)
-    assert sum(answer["created"] for answer in answers) == len({answer["job_id"] for answer in answers}) == 15
-    assert len(shop.chat("SELECT 1 FROM training_jobs")) == 15
+    assert sum(answer["created"] for answer in answers) == len({answer["job_id"] for answer in answers}) == 8
+    assert len(shop.chat("SELECT 1 FROM training_jobs")) == 8
 
 
 def test_the_callers_request_id_is_the_runs(shop: World) -> None:
@@ -292,9 +306,9 @@ def test_another_orgs_bot_job_and_source_are_unknown(shop: World, chat: Engine) 
         )
     for id_ in (theirs, uuid4()):
         job = shop.call("GET", f"/api/training/jobs/{id_}", scope=READ)
-        assert (job.status_code, job.json()["code"]) == (404, "unknown")
+        assert (job.status_code, job.json()["code"]) == (404, "unknown_job")
     for bot_id in (row["bot_id"], uuid4()):
-        assert queue(shop, {"bot_id": str(bot_id)}).status_code == 404
+        assert queue(shop, {"bot_id": str(bot_id)}).json()["code"] == "unknown_bot"
         assert queue(shop, {"bot_id": str(bot_id)}, bot_id=shop.bot_id).status_code == 404
     assert delete(shop, theirs).content == delete(shop, uuid4()).content
     assert delete(shop, theirs).status_code == 404
@@ -353,10 +367,12 @@ def test_a_bots_sources_are_all_queued_and_listed_page_by_page(shop: World) -> N
 
 
 def test_of_a_bots_sources_those_are_queued_that_need_it(shop: World) -> None:
-    same, edited, failed, new = add(shop), add(shop), add(shop, "  "), None
-    for source_id in (same, edited, failed):
-        queue_one(shop, source_id)
-    shop.work()
+    same, edited, failed = add(shop), add(shop), add_page(shop, TEXT)
+    for _ in range(2):
+        for source_id in (same, edited, failed):
+            queue_one(shop, source_id)
+        shop.work()
+        shop.site.pages.clear()
     edit(shop, edited, "Something else.")
     new = add(shop)
     answer = queue(shop, {"bot_id": str(shop.bot_id)}).json()
@@ -464,11 +480,10 @@ def test_a_waiting_job_is_cancelled_by_the_delete(shop: World) -> None:
 
 
 def test_delete_wins_over_a_training_in_flight(shop: World, chat: Engine) -> None:
-    source_id = add(shop)
+    source_id = add_page(shop, TEXT)
     job = queue_one(shop, source_id)
-    with _paused_after_reading(shop, take(chat)) as go_on:
+    with paused_after_reading(shop, take(chat)):
         assert delete(shop, source_id).status_code == 200
-        go_on()
     assert shop.client.job(job["job_id"])["status"] == "cancelled"
     sweep(shop)
     assert answering(shop) == []
@@ -477,14 +492,13 @@ def test_delete_wins_over_a_training_in_flight(shop: World, chat: Engine) -> Non
 
 
 def test_a_call_right_after_the_delete_is_not_answered_with_the_dying_job(shop: World, chat: Engine) -> None:
-    source_id = add(shop)
+    source_id = add_page(shop, TEXT)
     dying = queue_one(shop, source_id)
-    with _paused_after_reading(shop, take(chat)) as go_on:
+    with paused_after_reading(shop, take(chat)):
         delete(shop, source_id)
         job = queue_one(shop, source_id)
         assert job["created"]
         assert job["job_id"] != dying["job_id"]
-        go_on()
     shop.work()
     assert [shop.client.job(id_["job_id"])["status"] for id_ in (dying, job)] == ["cancelled", "succeeded"]
     assert answering(shop) == [TEXT]

@@ -31,7 +31,7 @@ def extract(fetched: Fetched, *, filename: str | None = None) -> Document:
     document = clean_document(_read(kind, fetched))
     if not any(char.isalnum() for block in document.blocks for char in block.text):
         raise NoText
-    title = document.title or _first_heading(document) or _stem(name) or urlsplit(fetched.url).hostname or fetched.url
+    title = document.title or _first_heading(document) or _stem(name) or urlsplit(fetched.url).hostname or ""
     return replace(document, title=title[:_MAX_TITLE].strip())
 
 
@@ -46,10 +46,12 @@ def _read(kind: Kind, fetched: Fetched) -> Document:
 
 
 def _last_part(url: str) -> str:
+    """Empty for what has no address, such as a text that the owner typed."""
     try:
-        return unquote(PurePosixPath(urlsplit(url).path).name)
+        parts = urlsplit(url)
     except ValueError:
         return ""
+    return unquote(PurePosixPath(parts.path).name) if parts.netloc else ""
 
 
 def _first_heading(document: Document) -> str:

@@ -93,9 +93,9 @@ def test_a_key_and_two_databases_are_all_that_is_needed() -> None:
 
 BAD: dict[str, tuple[dict[str, str], list[str]]] = {
     "missing": (without("DASHBOARD_DB_HOST"), ["DASHBOARD_DB_HOST is missing"]),
-    "no number": (without(PYTHON_CHAT_DB_PORT="x"), ["PYTHON_CHAT_DB_PORT Input should be a valid integer"]),
-    "not a choice": (without(EMBEDDING_PROVIDER="magic"), ["EMBEDDING_PROVIDER Input should be 'openai' or 'local'"]),
-    "out of range": (without(JWT_MAX_LIFETIME_S="1"), ["JWT_MAX_LIFETIME_S Input should be greater than"]),
+    "no number": (without(PYTHON_CHAT_DB_PORT="x"), ["PYTHON_CHAT_DB_PORT: Input should be a valid integer"]),
+    "not a choice": (without(EMBEDDING_PROVIDER="magic"), ["EMBEDDING_PROVIDER: Input should be 'openai' or 'local'"]),
+    "out of range": (without(JWT_MAX_LIFETIME_S="1"), ["JWT_MAX_LIFETIME_S: Input should be greater than"]),
     "no key": (
         without("OPENAI_API_KEY"),
         ["OPENAI_API_KEY is missing (or set LLM_PROVIDER", "OPENAI_API_KEY is missing (or set EMBEDDING_PROVIDER"],
@@ -106,9 +106,17 @@ BAD: dict[str, tuple[dict[str, str], list[str]]] = {
         [f"EMBEDDING_DIMENSIONS must be {LOCAL_DIMENSIONS}"],
     ),
     "no bucket": (without("R2_ACCOUNT_ID"), ["R2_ACCOUNT_ID is missing (or set R2_ENDPOINT_URL)"]),
+    "no port": (without(DASHBOARD_DB_PORT="99999"), ["DASHBOARD_DB_PORT: Input should be less than"]),
+    "no address of Redis": (
+        without(REDIS_URL="http://u:p@x"),
+        ["REDIS_URL is not an address that begins with redis://"],
+    ),
+    "no address of a bucket": (without(R2_ENDPOINT_URL="zzz"), ["R2_ENDPOINT_URL is not an address"]),
+    "no address of a model": (without(OPENAI_BASE_URL="ftp://x"), ["OPENAI_BASE_URL is not an address"]),
+    "no origin": (without(CORS_ORIGINS="https://a.example,b"), ["CORS_ORIGINS (entry 2) is not an address"]),
     "two at once": (
         without("DASHBOARD_DB_NAME", LOG_LEVEL="LOUD"),
-        ["LOG_LEVEL Input should be 'DEBUG'", "DASHBOARD_DB_NAME is missing"],
+        ["LOG_LEVEL: Input should be 'DEBUG'", "DASHBOARD_DB_NAME is missing"],
     ),
 }
 
@@ -133,7 +141,7 @@ def test_a_bad_start_ends_with_a_line_for_each_problem(tmp_path: Path) -> None:
     assert found.returncode == 1
     assert found.stdout == ""
     lines = found.stderr.splitlines()
-    assert len(lines) == 2
+    assert [line.split()[1].rstrip(":") for line in lines] == ["LOG_LEVEL", "DASHBOARD_DB_HOST", "R2_ACCOUNT_ID"]
     assert all(line.startswith("settings: ") for line in lines)
 
 
@@ -162,7 +170,7 @@ SHOWN: dict[str, Callable[[Settings], object]] = {
 
 @pytest.mark.parametrize("how", SHOWN)
 def test_no_secret_is_shown(how: str) -> None:
-    secrets = {name.upper(): f"{CANARY}-{name}" for name in SECRETS}
+    secrets = {name.upper(): f"{CANARY}-{name}" for name in SECRETS} | {"REDIS_URL": f"redis://:{CANARY}@host/0"}
     found = settings_of({**NEEDED, **secrets, "CHAT_DB_MIGRATOR_USERNAME": "migrator"})
     assert CANARY not in str(SHOWN[how](found))
 
@@ -173,8 +181,14 @@ def test_no_secret_is_in_a_problem(tmp_path: Path) -> None:
         ("LOG_LEVEL", "DB_POOL_SIZE", "EMBEDDING_PROVIDER", "WS_QUERY_TOKEN", "JWT_MAX_LIFETIME_S"), CANARY
     )
     found = load(tmp_path, {**NEEDED, **secrets, **wrong})
-    assert len(found.stderr.splitlines()) == 5
+    assert len(found.stderr.splitlines()) == 6
     assert CANARY not in found.stderr + found.stdout
+
+
+def test_no_value_is_in_the_errors_own_words() -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings_of({**NEEDED, "LOG_LEVEL": CANARY})
+    assert CANARY not in str(caught.value)
 
 
 def test_the_migrator_is_the_process_unless_named() -> None:
