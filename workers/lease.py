@@ -17,7 +17,7 @@ from workers.runs import LEASE_S, LeaseLostError, Run, RunCancelledError, renew,
 
 TICK_S = 2.0
 GRACE_TICKS = 2
-"""How often the lease is still renewed after the worker was told to stop."""
+"""How long the training thread has to hand the run back itself after the worker was told to stop."""
 log = structlog.get_logger(__name__)
 
 
@@ -85,9 +85,9 @@ class Lease:
         while not self._ended.wait(TICK_S) and self._stop is None:
             self._grace -= self._stopping()
             try:
-                if self._grace > 0:
+                if self._grace == GRACE_TICKS:
                     self._renew()
-                else:
+                elif self._grace <= 0:
                     self._hand_back()
             except (LeaseLostError, RunCancelledError) as stop:
                 self._stop = stop

@@ -10,7 +10,7 @@ import structlog
 
 from chat_api.core.settings import Settings
 
-STOP_WITHIN_S = 8.0
+STOP_WITHIN_S = 6.0
 RESTART_AFTER_S = 1.0
 log = structlog.get_logger(__name__)
 

@@ -50,7 +50,10 @@ def work_for_ever(queue_name: str, parent: int) -> None:
     _wait_for(redis)
     queue = Queue(queue_name, connection=redis, serializer=JSONSerializer)
     worker = PoolWorker([queue], connection=redis, serializer=JSONSerializer, worker_ttl=WORKER_TTL_S)
-    worker.work(with_scheduler=False, logging_level="WARNING")
+    try:
+        worker.work(with_scheduler=False, logging_level="WARNING")
+    except (RedisError, OSError) as error:  # RQ takes its leave of Redis, which may be away
+        log.warning("redis_away", error=type(error).__name__)
     logging.shutdown()
     os._exit(0)  # a request that hangs has a thread, which the interpreter would wait for
 

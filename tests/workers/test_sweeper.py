@@ -104,7 +104,7 @@ def test_a_forgotten_run_is_rung_once_and_again_later(deployed: Deployment) -> N
     for _ in range(2):
         deployed.sweeper().sweep()
         assert deployed.bells() == [str(job_id)]
-    deployed.rows.change(job_id, rung_at="(now() - interval '31 seconds')")
+    deployed.rows.change(job_id, rung_at="(now() - interval '31 seconds')", run_after="(now() - interval '1 hour')")
     deployed.redis.flushall()
     deployed.sweeper().sweep()
     assert deployed.bells() == [str(job_id)]
