@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
 import structlog
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Request, Response, Security
 from fastapi.security import HTTPBearer
 from redis import Redis
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -45,6 +45,11 @@ def require_scope(scope: str) -> Callable[[Principal], Awaitable[Principal]]:
         return principal
 
     return allowed
+
+
+async def no_store(response: Response) -> None:
+    """A dependency of routes whose answers no cache may keep."""
+    response.headers["Cache-Control"] = "no-store"
 
 
 async def _settings(request: Request) -> Settings:

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from chat_api.core.errors import (
+    Conflict,
     DatabaseUnavailable,
     DependencyError,
     ForbiddenBot,
@@ -26,6 +27,7 @@ from chat_api.core.errors import (
     ProviderRejected,
     RequestError,
     ServiceError,
+    TooManyRequests,
     TrainingError,
     Unauthenticated,
     UnknownResource,
@@ -72,6 +74,8 @@ _OUTCOMES: dict[type[ServiceError], Outcome] = {
     ForbiddenBot: Outcome(HTTPStatus.FORBIDDEN, CloseCode.FORBIDDEN),
     ForbiddenOrigin: Outcome(HTTPStatus.FORBIDDEN, CloseCode.FORBIDDEN),
     UnknownResource: Outcome(HTTPStatus.NOT_FOUND, CloseCode.FORBIDDEN),
+    Conflict: Outcome(HTTPStatus.CONFLICT, CloseCode.FORBIDDEN),
+    TooManyRequests: Outcome(HTTPStatus.TOO_MANY_REQUESTS, CloseCode.TOO_MANY),
     DependencyError: Outcome(HTTPStatus.SERVICE_UNAVAILABLE, CloseCode.OVERLOADED),
     ProviderRejected: Outcome(HTTPStatus.BAD_GATEWAY, CloseCode.INTERNAL),
     TrainingError: Outcome(HTTPStatus.UNPROCESSABLE_ENTITY, CloseCode.INTERNAL),
@@ -96,16 +100,19 @@ class Problem(BaseModel):
     code: str
 
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    int(status): {"description": status.phrase, "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}}}
-    for status in (
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.FORBIDDEN,
-        HTTPStatus.NOT_FOUND,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-    )
-}
+def problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """Problems of these statuses, as a route's `responses` show them."""
+    content = {PROBLEM_JSON: {"schema": Problem.model_json_schema()}}
+    return {int(status): {"description": status.phrase, "content": content} for status in statuses}
+
+
+PROBLEMS = problems(
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
 """What every route that needs a token may answer beside its own."""
 
 

@@ -10,18 +10,22 @@ from prometheus_client import start_http_server
 from redis import Redis
 from starlette.middleware import Middleware
 
-from chat_api.chat.answer import ExtractiveAnswerer, ModelAnswerer
+from chat_api.chat.answer import Answerer, ExtractiveAnswerer, ModelAnswerer
 from chat_api.chat.bot import Bots
+from chat_api.chat.budget import Budgets
+from chat_api.chat.cache import AnswerCache
+from chat_api.chat.limits import MessageRates, Rates
 from chat_api.chat.turn import ChatServices
 from chat_api.core.database import AsyncEngines, async_engines
-from chat_api.core.embeddings import Embedder, OpenAIEmbedder, make_embedder
+from chat_api.core.embeddings import Embedder, Embedders
 from chat_api.core.jobs import connect_redis
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
 from chat_api.errors import install_error_handlers
 from chat_api.keyring import KeyFileError, KeyRing
 from chat_api.middleware import BodyLimit, CorsByPath, LastResort, RequestContext
-from chat_api.routes import chat, health, training, widget
+from chat_api.routes import chat, events, health, sources, training, widget
+from chat_api.training.events import Feeds
 
 log = structlog.get_logger(__name__)
 
@@ -45,8 +49,10 @@ def create_app(
         async with AsyncExitStack() as stack:
             app.state.engines = engines or await stack.enter_async_context(async_engines(settings))
             app.state.redis = redis or stack.enter_context(connect_redis(settings))
-            app.state.embedder = embedder or await stack.enter_async_context(_embedder(settings))
-            app.state.chat = await stack.enter_async_context(_chat(settings, app.state.engines, app.state.embedder))
+            embedders = await stack.enter_async_context(_embedders(settings, embedder))
+            app.state.chat = await stack.enter_async_context(_chat(settings, app.state.engines, embedders))
+            app.state.feeds = Feeds(app.state.engines.chat, cap=settings.org_running_tasks)
+            stack.callback(app.state.feeds.close)
             if settings.metrics_port:
                 _serve_metrics(settings.metrics_port, stack)
             await _report(app)
@@ -66,7 +72,7 @@ def create_app(
     app.state.settings = settings
     app.state.keys = keys or KeyRing(settings.jwt_public_key_path)
     install_error_handlers(app)
-    for module in (training, chat, health, widget):
+    for module in (training, sources, events, chat, health, widget):
         app.include_router(module.router)
     if not settings.metrics_port:
         app.add_api_route("/metrics", health.metrics, include_in_schema=False)
@@ -74,25 +80,34 @@ def create_app(
 
 
 @asynccontextmanager
-async def _embedder(settings: Settings) -> AsyncIterator[Embedder]:
-    embedder = make_embedder(settings)
+async def _embedders(settings: Settings, given: Embedder | None) -> AsyncIterator[Embedders]:
+    embedders = Embedders(settings, given)
+    embedders.of(embedders.space)  # what is missing is said at the start
     try:
-        yield embedder
+        yield embedders
     finally:
-        if isinstance(embedder, OpenAIEmbedder):
-            await embedder.aclose()
+        await embedders.aclose()
 
 
 @asynccontextmanager
-async def _chat(settings: Settings, engines: AsyncEngines, embedder: Embedder) -> AsyncIterator[ChatServices]:
-    if settings.llm_provider == "extractive":
-        yield ChatServices(engines, embedder, ExtractiveAnswerer(), Bots(engines))
-        return
-    answerer = ModelAnswerer(settings)
-    try:
-        yield ChatServices(engines, embedder, answerer, Bots(engines))
-    finally:
-        await answerer.aclose()
+async def _chat(settings: Settings, engines: AsyncEngines, embedders: Embedders) -> AsyncIterator[ChatServices]:
+    redis_url = settings.redis_url.get_secret_value()
+    rates = Rates(
+        visitor=settings.visitor_messages_per_minute,
+        address=settings.address_messages_per_minute,
+        bot=settings.bot_messages_per_minute,
+        org=settings.org_messages_per_minute,
+    )
+    async with AsyncExitStack() as stack:
+        answerer: Answerer = ExtractiveAnswerer()
+        if settings.llm_provider == "openai":
+            answerer = model = ModelAnswerer(settings)
+            stack.push_async_callback(model.aclose)
+        cache, counted = AnswerCache(redis_url), MessageRates(rates, redis_url)
+        stack.push_async_callback(cache.aclose)
+        stack.push_async_callback(counted.aclose)
+        budgets = Budgets(engines.chat, settings.prices)
+        yield ChatServices(engines, embedders, answerer, Bots(engines), budgets, cache, counted)
 
 
 def _serve_metrics(port: int, stack: AsyncExitStack) -> None:

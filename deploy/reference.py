@@ -1,5 +1,7 @@
 """Writes the reference parts of the documentation from the code itself: `python -m deploy.reference` (make docs)."""
 
+import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -13,15 +15,16 @@ from sqlalchemy import Column, MetaData
 
 from chat_api.core.errors import training_errors
 from chat_api.core.models import ChatBase
-from chat_api.core.models.chat import STAGES
 from chat_api.core.models.dashboard import DashboardBase
+from chat_api.core.models.training import STAGES
 from chat_api.core.settings import Settings
-from chat_api.routes import health, training, widget
+from chat_api.routes import chat, events, health, sources, training, widget
+from workers import cli
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "training_flow.md")
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-ROUTERS = (training.router, health.router, widget.router)
+ROUTERS = (training.router, sources.router, events.router, chat.router, health.router, widget.router)
 EXAMPLE_VALUES = {
     "app_env": "development",
     "dashboard_db_host": "127.0.0.1",
@@ -67,8 +70,10 @@ def env_example() -> str:
 
 
 def _plain(default: Any) -> str:
-    if default in {None, PydanticUndefined}:
+    if default is None or default is PydanticUndefined:
         return ""
+    if isinstance(default, dict):
+        return json.dumps(default)
     if isinstance(default, SecretStr):
         return default.get_secret_value()
     return str(default).lower() if isinstance(default, bool) else str(default)
@@ -96,15 +101,35 @@ def routes() -> str:
     """Every HTTP route and what it does."""
     found = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     rows = [
-        (route.path, f"`{' '.join(sorted(route.methods or ()))} {route.path}`", _first_line(route.endpoint))
+        (route.path, f"`{' '.join(sorted(route.methods or ()))} {route.path}`", _first_paragraph(route.endpoint))
         for route in found
         if route.include_in_schema
     ]
     return table(("route", "what it does"), [row[1:] for row in sorted(rows)])
 
 
-def _first_line(endpoint: Callable[..., Any]) -> str:
-    return (endpoint.__doc__ or "").strip().partition("\n")[0]
+def _first_paragraph(endpoint: Callable[..., Any]) -> str:
+    return _sentence(" ".join((endpoint.__doc__ or "").partition("\n\n")[0].split()))
+
+
+def commands() -> str:
+    """The operator's commands with their options."""
+    rows = []
+    for action in cli.make_parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                rows.append((f"`{name}`", _sentence(command.description)))
+                rows += [(f"`{name} {_option(option)}`", _sentence(option.help)) for option in _options(command)]
+    return table(("`python -m workers.cli …`", "what it does"), rows)
+
+
+def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in parser._actions if action.dest != "help"]
+
+
+def _option(action: argparse.Action) -> str:
+    value = action.metavar if isinstance(action.metavar, str) else ""
+    return f"{action.option_strings[-1]} {value}{' …' if action.nargs == '+' else ''}".strip()
 
 
 def schema(metadata: MetaData) -> str:
@@ -134,6 +159,7 @@ def generators() -> dict[str, Callable[[], str]]:
         "errors": errors,
         "stages": stages,
         "routes": routes,
+        "commands": commands,
         "chat_schema": lambda: schema(ChatBase.metadata),
         "dashboard_schema": lambda: schema(DashboardBase.metadata),
     }

@@ -20,7 +20,7 @@ import uvicorn
 from numpy.typing import NDArray
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
-from tests.provider_model import HashedEmbeddings, count_tokens, derive_answer
+from tests.provider_model import USUAL_MODEL, HashedEmbeddings, count_tokens, derive_answer
 from tests.provider_state import Act, BadControl, Controls, Counts, Fault, Kind
 from tests.provider_wire import ClientGone, Exchange, Refusal
 
@@ -29,7 +29,7 @@ KINDS: dict[tuple[str, str], Kind] = {
     ("POST", "/v1/chat/completions"): "chat",
     ("GET", "/v1/models"): "models",
 }
-MODELS = ["text-embedding-3-small", "gpt-4o-mini"]
+MODELS = [USUAL_MODEL, "gpt-4o-mini"]
 """What GET /v1/models lists; any other name is served as well."""
 DEFAULT_DIMENSIONS = 1536
 EVENT_STREAM = "text/event-stream; charset=utf-8"
@@ -153,10 +153,11 @@ class Provider:
         encode = _base64_item if as_base64 else _float_item
         items: list[bytes] = []
         for start in range(0, len(texts), SLICE):
-            vectors = self._embeddings.embed(texts[start : start + SLICE], dimensions)
+            vectors = self._embeddings.embed(texts[start : start + SLICE], dimensions, body["model"])
             items += [encode(start + row, vector) for row, vector in enumerate(vectors)]
             await exchange.pause(0)
         counts.inputs += len(texts)
+        counts.models[body["model"]] += len(texts)
         counts.tokens["embeddings"] += tokens
         counts.seen.update(map(hash, texts))
         end = json.dumps({"model": body["model"], "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})

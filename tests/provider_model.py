@@ -8,6 +8,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+USUAL_MODEL = "text-embedding-3-small"
 FEATURES = 12
 """Places that one word marks in a vector: two of its own, the rest for its first trigrams."""
 TRIGRAM_WEIGHT = 0.6
@@ -30,14 +31,18 @@ class HashedEmbeddings:
         self._hashes = np.zeros((1024, FEATURES), np.uint32)
         self._weights = np.zeros((1024, FEATURES), np.float32)
 
-    def embed(self, texts: Sequence[str], dimensions: int) -> NDArray[np.float32]:
-        """Unit vectors of shape (len(texts), dimensions); a text without words gets the first axis."""
+    def embed(self, texts: Sequence[str], dimensions: int, model: str = USUAL_MODEL) -> NDArray[np.float32]:
+        """Unit vectors of shape (len(texts), dimensions); a text without words gets the first axis.
+
+        Vectors of different models have nothing to do with each other.
+        """
         if len(self._ids) > VOCABULARY_LIMIT:
             self._ids.clear()
         words = [self._ids_of(text) for text in texts]
         ids = np.fromiter(chain.from_iterable(words), np.int64)
         rows = np.repeat(np.arange(len(texts)), [len(found) for found in words])
-        places = rows[:, None] * dimensions + self._hashes[ids] % np.uint32(dimensions)
+        turned = self._hashes[ids] ^ np.uint32(zlib.crc32(model.encode()) ^ zlib.crc32(USUAL_MODEL.encode()))
+        places = rows[:, None] * dimensions + turned % np.uint32(dimensions)
         flat: NDArray[np.float64] = np.bincount(
             places.ravel(), self._weights[ids].ravel(), len(texts) * dimensions
         ).astype(np.float64, copy=False)

@@ -79,6 +79,8 @@ class Counts:
     """By status, as a string."""
     inputs: int = 0
     """Texts embedded; refused requests add none."""
+    models: Counter[str] = field(default_factory=Counter)
+    """Texts embedded, by the model that was asked for."""
     tokens: Counter[str] = field(default_factory=Counter)
     """`embeddings`, `prompt`, `completion`."""
     client_closed: int = 0

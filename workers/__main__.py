@@ -6,16 +6,17 @@ import sys
 import threading
 
 import structlog
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, start_http_server
 
 from chat_api.core.database import make_engines
 from chat_api.core.jobs import connect_redis
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
 from workers.fetch.addresses import AddressGuard
+from workers.metrics import Queue
 from workers.pool import STOP_WITHIN_S, Pool
-from workers.runs import holder_name
 from workers.sweeper import Sweeper
+from workers.tasks.life import holder_name
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +32,18 @@ def main(arguments: list[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: ended.set())
-    sweeper = Sweeper(make_engines(settings), connect_redis(settings), settings.queue_name, holder_name())
+    engines = make_engines(settings)
+    REGISTRY.register(Queue(engines.chat))
+    sweeper = Sweeper(
+        engines, connect_redis(settings), settings.queue_name, holder_name(),
+        job_retention_days=settings.job_retention_days, refresh_runs_per_org=settings.refresh_runs_per_org,
+    )  # fmt: skip
     sweeping = threading.Thread(target=sweeper.run, args=(ended,), name="sweeper", daemon=True)
     sweeping.start()
     if options.sweeper_only:
         ended.wait()
     else:
-        Pool(settings, options.workers or settings.workers).run(ended)
+        Pool(settings, options.workers or settings.workers, died=sweeper.note_death).run(ended)
     sweeping.join(STOP_WITHIN_S)
     return 0
 

@@ -1,28 +1,29 @@
 """Wires the worker's real collaborators, after the fork; a test hands over its own by keyword."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
 from redis import Redis
 
 from chat_api.core.database import Engines, make_engines
-from chat_api.core.embeddings import Embedder, make_embedder
+from chat_api.core.embeddings import LOCAL_SPACE, Embedder, Embedders, EmbeddingSpace
+from chat_api.core.errors import EmbeddingRejected
 from chat_api.core.jobs import connect_redis
+from chat_api.core.prices import cost_microusd
 from chat_api.core.settings import Settings
 from chat_api.core.storage import make_s3_client
-from workers.embed import Backoff, embed_texts
+from workers.embed import Backoff, Vectors, embed_texts
 from workers.extract.sandbox import Sandbox
 from workers.fetch.addresses import AddressGuard
 from workers.fetch.bucket import read_object
 from workers.fetch.client import SafeClient
 from workers.fetch.limits import FetchLimits
-from workers.pipeline import Stages
+from workers.fetch.render import Renderer, find_browser
+from workers.learn import Embed, Stages
 from workers.reading import ChunkSizes, Extractor, Reader
-from workers.runs import holder_name
+from workers.tasks.life import holder_name
 
 EMBED_AT_MOST_S = 900
 REQUESTS_IN_FLIGHT = 4
@@ -50,18 +51,24 @@ def bootstrap(
 ) -> Collaborators:
     """The collaborators that the settings ask for."""
     engines = engines or make_engines(settings)
-    embedder = embedder or make_embedder(settings)
+    embedders = Embedders(settings, embedder)
     backoff = Backoff(settings.embedding_server, redis or connect_redis(settings))
     reader = Reader(
         client=client or _client(settings),
         read_object=partial(read_object, make_s3_client(settings), settings.r2_bucket),
         extractor=extractor or Sandbox(memory_mb=settings.parser_memory_mb, timeout_s=settings.parser_timeout_s),
-        sizes=chunk_sizes(settings, embedder),
+        sizes=chunk_sizes(settings, embedders.of(embedders.space)),
         max_file_mb=settings.max_file_mb,
         public_base_url=settings.cloudflare_r2_base_url,
+        renderer=_renderer(settings),
     )
-    in_flight = 1 if settings.embedding_provider == "local" else REQUESTS_IN_FLIGHT
-    stages = Stages(reader, embedder, _embed(embedder, backoff, in_flight), engines.chat)
+    stages = Stages(
+        reader,
+        _embed(embedders, backoff),
+        engines.chat,
+        embedders.space,
+        lambda space, tokens: cost_microusd(settings.prices, space.model, tokens),
+    )
     return Collaborators(settings, engines, stages, holder_name())
 
 
@@ -77,18 +84,31 @@ def _client(settings: Settings) -> SafeClient:
     return SafeClient(limits, AddressGuard.parse(settings.fetch_allow))
 
 
-def _embed(
-    embedder: Embedder, backoff: Backoff, in_flight: int
-) -> Callable[[list[str], Callable[[], None], Callable[[int], None]], NDArray[np.float32]]:
-    def embed(texts: list[str], check: Callable[[], None], embedded: Callable[[int], None]) -> NDArray[np.float32]:
+def _renderer(settings: Settings) -> Renderer | None:
+    browser = settings.browser_path or find_browser()
+    limits = FetchLimits(timeout_s=settings.render_timeout_s, max_bytes=settings.fetch_max_bytes)
+    guard = AddressGuard.parse(settings.fetch_allow)
+    return Renderer(guard, limits, browser, sandbox=settings.browser_sandbox) if browser else None
+
+
+def _embed(embedders: Embedders, backoff: Backoff) -> Embed:
+    def embed(
+        space: EmbeddingSpace,
+        texts: Sequence[str],
+        check: Callable[[], None],
+        *,
+        on_batch: Callable[[range, Vectors], None] | None = None,
+        refused: Callable[[int, EmbeddingRejected], Collection[int]] | None = None,
+    ) -> Vectors:
         return embed_texts(
-            embedder,
+            embedders.of(space),
             texts,
             backoff=backoff,
             deadline=time.monotonic() + EMBED_AT_MOST_S,
             check=check,
-            in_flight=in_flight,
-            on_batch=lambda batch, _: embedded(len(batch)),
+            in_flight=1 if space == LOCAL_SPACE else REQUESTS_IN_FLIGHT,
+            on_batch=on_batch,
+            refused=refused,
         )
 
     return embed

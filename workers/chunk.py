@@ -1,5 +1,7 @@
 """Owns how a document is cut into chunks: by its structure, within a budget of tokens, at places that stay put."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -40,7 +42,28 @@ def chunk(document: Document, *, count: Count, target: int = 300, maximum: int =
         for index, group in enumerate(groups):
             overlap = _overlap(groups[index - 1], group, budget) if index else ""
             chunks.extend(_chunks(group, _SEPARATOR.join(section.path), prefix, overlap, budget))
-    return [replace(made, ordinal=ordinal) for ordinal, made in enumerate(chunks)]
+    return numbered(chunks)
+
+
+def numbered(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The chunks as a document's: each with its place, and with how often its text was there before."""
+    met: Counter[str] = Counter()
+    found = []
+    for ordinal, one in enumerate(chunks):
+        found.append(replace(one, ordinal=ordinal, repeat=met[one.embedded_text]))
+        met[one.embedded_text] += 1
+    return found
+
+
+def embedded_text(title: str, heading: str, text: str, sha256: bytes) -> str:
+    """The `embedded_text` of a chunk that is stored: the one with this checksum, or the fullest where none has it."""
+    # Which of them is the path's last is not said: a heading may have the separator in itself.
+    starts = [at + len(_SEPARATOR) for at in range(len(heading)) if heading.startswith(_SEPARATOR, at)]
+    for start in [*reversed(starts), 0]:
+        for prefix in _prefixes(title, heading, heading[start:]):
+            if hashlib.sha256((prefix + text).encode()).digest() == sha256:
+                return prefix + text
+    return next(_prefixes(title, heading, heading)) + text
 
 
 # --- sections ---------------------------------------------------------------------------------------------------------
@@ -205,15 +228,19 @@ def _best_cut(pieces: Sequence[Piece], start: int, end: int, target: int) -> int
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _prefix(title: str, path: Sequence[str], budget: Budget) -> str:
-    """Title and heading path as they are embedded, shortened where they would take more than their share."""
-    heading = _SEPARATOR.join(path)
-    last = path[-1] if path else ""
+def _prefixes(title: str, heading: str, last: str) -> Iterator[str]:
+    """What may stand before a text when it is embedded: title and heading path, then less, such as the path's `last`."""
     for lines in ((title, heading), (title, last), ("", heading), ("", last), (title, "")):
         prefix = "".join(f"{line}\n" for line in lines if line)
-        if prefix and budget.count(prefix) <= budget.prefix:
-            return prefix + "\n"
-    return ""
+        if prefix:
+            yield prefix + "\n"
+    yield ""
+
+
+def _prefix(title: str, path: Sequence[str], budget: Budget) -> str:
+    """Title and heading path as they are embedded, shortened where they would take more than their share."""
+    possible = _prefixes(title, _SEPARATOR.join(path), path[-1] if path else "")
+    return next(prefix for prefix in possible if not prefix or budget.count(prefix[:-1]) <= budget.prefix)
 
 
 def _overlap(before: Sequence[Piece], group: Sequence[Piece], budget: Budget) -> str:

@@ -12,17 +12,19 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from chat_api.core.database import DATABASE_DOWN
-from chat_api.core.errors import DatabaseUnavailable, SourceDeleted
+from chat_api.core.errors import DatabaseUnavailable, ServiceError, SourceDeleted
 from chat_api.core.models.dashboard import (
     WRITE_STATUS,
     DashboardBot,
     File,
     Org,
+    Told,
     TrainingSource,
     owner_status,
     percent,
+    told_values,
 )
-from workers.runs import Run
+from workers.tasks.life import Task
 
 TOLD_AT_ONCE = 500
 log = structlog.get_logger(__name__)
@@ -38,25 +40,24 @@ class SourceToTrain:
     org: Org
 
 
-def load_source(engine: Engine, run: Run) -> SourceToTrain:
-    """The run's source. Raises SourceDeleted when it, or its bot, is gone from this org; DatabaseUnavailable."""
+def load_sources(engine: Engine, tasks: Sequence[Task]) -> dict[int, SourceToTrain | ServiceError]:
+    """By task id its source, or SourceDeleted when that, or its bot, is gone from this org. Raises DatabaseUnavailable."""
     found = (
         select(TrainingSource, File, DashboardBot, Org)
         .join(DashboardBot, TrainingSource.bot_id == DashboardBot.id)
         .join(Org, TrainingSource.org_id == Org.id)
         .outerjoin(File, (TrainingSource.file_id == File.id) & (File.org_id == TrainingSource.org_id))
-        .where(TrainingSource.id == run.source_id, TrainingSource.org_id == run.org_id)
-        .where(TrainingSource.bot_id == run.bot_id, DashboardBot.org_id == run.org_id)
+        .where(TrainingSource.id.in_({task.source_id for task in tasks}))
+        .where(TrainingSource.org_id.in_({task.org_id for task in tasks}), DashboardBot.org_id == TrainingSource.org_id)
         .where(TrainingSource.deleted_at.is_(None), DashboardBot.deleted_at.is_(None))
     )
     try:
         with Session(engine, expire_on_commit=False) as session:
-            row = session.execute(found).one_or_none()
+            rows = [SourceToTrain(*row) for row in session.execute(found)]
     except DATABASE_DOWN as error:
         raise DatabaseUnavailable from error
-    if row is None:
-        raise SourceDeleted
-    return SourceToTrain(*row)
+    by_key = {(row.source.org_id, row.source.bot_id, row.source.id): row for row in rows}
+    return {task.task_id: by_key.get((task.org_id, task.bot_id, task.source_id)) or SourceDeleted() for task in tasks}
 
 
 # What the owner is told: of a source under a tombstone, that it is pending; of one whose run is over while the next one
@@ -74,22 +75,32 @@ UNPROJECTED = text("""
     JOIN sources AS source USING (org_id, bot_id, source_id)
     LEFT JOIN training_jobs AS next ON next.org_id = job.org_id AND next.source_id = job.source_id
                                     AND next.status = 'waiting' AND job.finished_at IS NOT NULL
-    WHERE job.projected_version < job.status_version AND (CAST(:job_id AS uuid) IS NULL OR job.job_id = :job_id)
+    WHERE job.projected_version < job.status_version
+      AND (CAST(:job_ids AS uuid[]) IS NULL OR job.job_id = ANY (CAST(:job_ids AS uuid[])))
     ORDER BY job.status_version LIMIT :at_once
 """)
+# One that is changed in this moment is told again, and not waited for: whoever changes it may wait for another of these.
 PROJECTED = text("""
-    UPDATE training_jobs SET projected_version = :version WHERE job_id = :job_id AND projected_version < :version
+    WITH told AS (
+        SELECT job_id, version
+        FROM unnest(CAST(:job_ids AS uuid[]), CAST(:versions AS bigint[])) AS told (job_id, version)
+        JOIN training_jobs USING (job_id)
+        WHERE projected_version < version FOR NO KEY UPDATE OF training_jobs SKIP LOCKED
+    )
+    UPDATE training_jobs AS job SET projected_version = told.version FROM told WHERE job.job_id = told.job_id
 """)
 
 
-def project_status(chat: Engine, dashboard: Engine, job_id: UUID | None = None) -> int:
-    """Tells the dashboard's rows what became of one job, or of 500 whose word is behind; how many were told."""
+def project_status(chat: Engine, dashboard: Engine, job_ids: Sequence[UUID] | None = None) -> int:
+    """Tells the dashboard's rows what became of these jobs, or of 500 whose word is behind; how many were told."""
     with chat.connect() as connection:
-        behind = connection.execute(UNPROJECTED, {"job_id": job_id, "at_once": TOLD_AT_ONCE}).all()
+        values = {"job_ids": None if job_ids is None else list(job_ids), "at_once": TOLD_AT_ONCE}
+        behind = connection.execute(UNPROJECTED, values).all()
     told = _write_statuses(dashboard, behind) if behind else []
     if told:
+        values = {"job_ids": [row.job_id for row in told], "versions": [row.status_version for row in told]}
         with chat.begin() as connection:
-            connection.execute(PROJECTED, [{"job_id": row.job_id, "version": row.status_version} for row in told])
+            connection.execute(PROJECTED, values)
     return len(told)
 
 
@@ -97,7 +108,7 @@ def _write_statuses(dashboard: Engine, behind: Sequence[Row[Any]]) -> Sequence[R
     """Those of the rows that need not be told again; one that the dashboard refuses or holds locked stops no other."""
     try:
         with dashboard.begin() as connection:
-            connection.execute(WRITE_STATUS, [_status(row) for row in behind])
+            connection.execute(WRITE_STATUS, told_values([_told(row) for row in behind]))
     except DBAPIError as error:
         locked = isinstance(error.orig, LockNotAvailable)
         if isinstance(error, DATABASE_DOWN) and not locked:
@@ -109,15 +120,15 @@ def _write_statuses(dashboard: Engine, behind: Sequence[Row[Any]]) -> Sequence[R
     return behind
 
 
-def _status(row: Row[Any]) -> dict[str, Any]:
-    return {
-        "status": owner_status(row.status, still_answers=row.still_answers),
-        "version": row.status_version,
-        "progress": percent(row.status, row.progress_done, row.progress_total),
-        "error_code": row.error_code,
-        "error_message": row.error_message,
-        "job_id": row.told_job_id,
-        "trained_at": row.trained_at,
-        "source_id": row.source_id,
-        "org_id": row.org_id,
-    }
+def _told(row: Row[Any]) -> Told:
+    return Told(
+        row.source_id,
+        row.org_id,
+        row.status_version,
+        owner_status(row.status, still_answers=row.still_answers),
+        percent(row.status, row.progress_done, row.progress_total),
+        row.error_code,
+        row.error_message,
+        row.told_job_id,
+        row.trained_at,
+    )

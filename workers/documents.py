@@ -6,6 +6,9 @@ from typing import Literal
 
 from chat_api.core.errors import ServiceError
 
+READER_VERSION = 1
+"""Raised whenever extraction or chunking gives other chunks for the same bytes: what was read before is read again."""
+
 BlockKind = Literal["heading", "paragraph", "list", "table", "code"]
 
 
@@ -69,6 +72,8 @@ class Chunk:
     """Title, heading path and text: what the embedding model reads."""
     tokens: int = 0
     """Size of `embedded_text` by the counter that `chunk()` was given."""
+    repeat: int = 0
+    """How many chunks before it in its document have the same `embedded_text`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +90,17 @@ class Reading:
     error: ServiceError | None = None
     skipped: str | None = None
     """Why a crawl did not read it, where that is no error."""
+    unchanged: bool = False
+    """Whether it is as the live generation has it: nothing was extracted, and its rows are copied from there."""
+    position: int | None = None
+    """Its place in the order of a crawl."""
+    depth: int | None = None
+    links: tuple[str, ...] | None = None
+    """What a crawled page links to within the crawl."""
+    chunks_in_all: int | None = None
+    """The document's chunks, where `chunks` are only the first of them."""
 
     @property
     def outcome(self) -> str:
-        """`indexed`, the error's code, or why it was skipped."""
-        return self.error.code if self.error else self.skipped or "indexed"
+        """`indexed`, `unchanged`, the error's code, or why it was skipped."""
+        return self.error.code if self.error else self.skipped or ("unchanged" if self.unchanged else "indexed")

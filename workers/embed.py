@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Self
 
@@ -104,6 +104,7 @@ def embed_texts(
     check: Callable[[], None],
     in_flight: int = 1,
     on_batch: Callable[[range, Vectors], None] | None = None,
+    refused: Callable[[int, EmbeddingRejected], Collection[int]] | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Vectors:
@@ -111,14 +112,16 @@ def embed_texts(
 
     Up to `in_flight` requests at once (1 for a model in process). `deadline` is on `clock`. In the calling thread:
     `check` between requests and at least every second, which may raise to stop; `on_batch` with each range that is
-    done and its vectors, as they come. Raises EmbeddingThrottled (with `retry_after`) when the provider wants us to
-    wait beyond the deadline, EmbeddingUnavailable after repeated failures or at the deadline, EmbeddingRejected with
-    the one text that is refused, EmbeddingMisconfigured, QuotaExceeded, and what `check` raises.
+    done and its vectors, as they come; `refused` with the index of a text that the provider refuses, which answers with
+    the indexes that nobody needs any more: their rows mean nothing, and the others go on. Raises EmbeddingThrottled
+    (with `retry_after`) when the provider wants us to wait beyond the deadline, EmbeddingUnavailable after repeated
+    failures or at the deadline, EmbeddingRejected (where there is no `refused`) with the one text, EmbeddingMisconfigured,
+    QuotaExceeded, and what `check` raises.
     """
     sizes = [embedder.count_tokens(text) for text in texts]
     batches = plan_batches(sizes, max_inputs=embedder.max_inputs, max_tokens=embedder.max_batch_tokens)
     vectors = np.empty((len(texts), embedder.space.dimensions), np.float32)
-    with _Calls(embedder, texts, backoff, in_flight) as calls:
+    with _Calls(embedder, texts, backoff, in_flight, refused) as calls:
         calls.waiting.extend(batches)
         while calls.waiting or calls.flying:
             check()
@@ -126,7 +129,7 @@ def embed_texts(
             _still_time(clock(), deadline, pause)
             if not pause:
                 calls.launch()
-            if not calls.flying:
+            if calls.waiting and not calls.flying:
                 sleep(min(TICK_S, pause + random.uniform(0, SPREAD_S)))  # noqa: S311  # jitter, not a secret
             for batch, found in calls.land(min(TICK_S, deadline - clock())):
                 vectors[batch.start : batch.stop] = found
@@ -145,13 +148,22 @@ def _still_time(now: float, deadline: float, pause: float) -> None:
 class _Calls:
     """The requests of one `embed_texts`: those that wait, those under way, and what becomes of their failures."""
 
-    def __init__(self, embedder: Embedder, texts: Sequence[str], backoff: Backoff, in_flight: int) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        texts: Sequence[str],
+        backoff: Backoff,
+        in_flight: int,
+        refused: Callable[[int, EmbeddingRejected], Collection[int]] | None,
+    ) -> None:
         self.waiting: deque[range] = deque()
         self.flying: dict[Future[Vectors], range] = {}
         self._embedder = embedder
         self._texts = texts
         self._backoff = backoff
         self._in_flight = in_flight
+        self._refused = refused
+        self._dropped: set[int] = set()
         self._failures: Counter[range] = Counter()
         self._throttled = 0
         self._pool = ThreadPoolExecutor(in_flight, "embed")
@@ -167,6 +179,8 @@ class _Calls:
         """Send waiting batches, as many as may be under way at once."""
         while self.waiting and len(self.flying) < self._in_flight:
             batch = self.waiting.popleft()
+            if self._dropped.issuperset(batch):
+                continue
             self.flying[self._pool.submit(self._embedder.embed, self._texts[batch.start : batch.stop])] = batch
 
     def land(self, timeout: float) -> Iterator[tuple[range, Vectors]]:
@@ -204,9 +218,11 @@ class _Calls:
     def _halve(self, batch: range, error: EmbeddingRejected) -> None:
         if len(batch) == 1:
             start = " ".join(self._texts[batch.start][:80].split())
-            raise EmbeddingRejected(
-                f"Text {batch.start + 1} of {len(self._texts)} (“{start}”) was refused: {error.message}"
-            ) from error
+            named = EmbeddingRejected(f"The text “{start}” was refused: {error.message}")
+            if self._refused is None:
+                raise named from error
+            self._dropped |= {batch.start, *self._refused(batch.start, named)}
+            return
         middle = batch.start + len(batch) // 2
         self.waiting.extendleft([range(middle, batch.stop), range(batch.start, middle)])
 

@@ -1,44 +1,54 @@
-"""What a bell sets off: claim a due run, train its source, settle it; then the next, until none is due."""
+"""What a bell sets off: claim due tasks, do them, settle what did not come off; then the next, until none is due."""
 
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from uuid import uuid4
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from chat_api.core.database import DATABASE_DOWN
 from chat_api.core.errors import DatabaseUnavailable, ServiceError, SourceDeleted
+from chat_api.core.jobs import connect_redis, ring
 from chat_api.core.models.dashboard import row_version
 from chat_api.core.settings import load_settings
 from chat_api.core.telemetry import bind_request_id, configure_logging
 from workers.bootstrap import Collaborators, bootstrap
-from workers.dashboard import load_source, project_status
-from workers.lease import Lease, Progress
-from workers.pipeline import train
-from workers.runs import (
+from workers.crawl import tasks as crawl
+from workers.dashboard import load_sources, project_status
+from workers.dry_run import measure
+from workers.pipeline import Training, train
+from workers.reembed import embed_again
+from workers.tasks.expiry import set_aside
+from workers.tasks.lease import Lease, Progress
+from workers.tasks.life import (
     LEASE_S,
     HandBackError,
     LeaseLostError,
-    Run,
-    RunCancelledError,
+    Task,
     claim,
-    costs_attempt,
-    note_version,
-    retry_in,
+    conclude,
+    hand_back,
+    note_versions,
+    put_back,
     settle,
+    storable,
 )
+from workers.tasks.retries import costs_attempt, retry_in
 
 SHIFT_S = 60
+CRAWLED = frozenset({"site", "sitemap"})
 log = structlog.get_logger(__name__)
 stopping = threading.Event()
-"""Set when this process is told to stop: the run under way is handed back, and no other is claimed."""
+"""Set when this process is told to stop: the tasks in hand are handed back, and no others are claimed."""
 _wired: dict[int, Collaborators] = {}
 
 
-def train_due(_job_id: str) -> None:
-    """The RQ job: claims what is due for a minute at most; the id only says why the bell was rung."""
+def train_due(_name: str) -> None:
+    """The RQ job: claims what is due for a minute at most; its argument only says why the bell was rung."""
     parent = os.getppid()  # once it is gone nobody could tell this process to stop
     work(
         collaborators(),
@@ -58,94 +68,172 @@ def collaborators() -> Collaborators:
 
 
 def work(worker: Collaborators, *, until: float, stop: Callable[[], bool] = stopping.is_set) -> int:
-    """Trains due runs until there are none, or `until` on the monotonic clock, or `stop`; how many."""
-    done = 0
+    """Does due tasks until there are none, or `until` on the monotonic clock, or `stop`; how many."""
+    done, served = 0, uuid4()  # anywhere: so workers that begin together begin with different orgs
     while time.monotonic() < until and not stop():
         try:
             with worker.engines.chat.begin() as connection:
-                run = claim(connection, worker.holder)
-        except DATABASE_DOWN as error:
+                tasks = claim(connection, worker.holder, cap=worker.settings.org_running_tasks, after=served)
+        except (*DATABASE_DOWN, IntegrityError) as error:
             log.warning("nothing_claimed", error=type(error).__name__)  # the sweeper rings again
             break
-        if run is None:
+        if not tasks:
             break
-        process(worker, run, stop)
-        done += 1
+        process(worker, tasks, stop)
+        done, served = done + len(tasks), tasks[0].org_id
     return done
 
 
-def process(worker: Collaborators, run: Run, stop: Callable[[], bool]) -> None:
-    """Trains one claimed run and settles it, whatever happens."""
-    bind_request_id(run.request_id)
-    with structlog.contextvars.bound_contextvars(job_id=str(run.job_id), source_id=str(run.source_id), fence=run.fence):
-        log.info("run_started", attempt=run.attempt)
-        began = time.perf_counter()
-        outcome = _train(worker, run, stop)
-        log.info("run_ended", outcome=outcome, seconds=round(time.perf_counter() - began, 3))
-        _tell(worker, run)
+def process(worker: Collaborators, tasks: Sequence[Task], stop: Callable[[], bool]) -> None:
+    """Does what one claim has given, and settles what did not come off, whatever happens."""
+    began = time.perf_counter()
+    alone = len(tasks) == 1
+    bind_request_id(tasks[0].request_id if alone else None)
+    with structlog.contextvars.bound_contextvars(**(tasks[0].names if alone else {"org_id": str(tasks[0].org_id)})):
+        for task in tasks:
+            log.info("run_started", kind=task.kind, attempt=task.attempt, **task.names)
+        outcomes = _do(worker, tasks, stop)
+        seconds = round(time.perf_counter() - began, 3)
+        for task in tasks:
+            log.info(
+                "run_ended", kind=task.kind, outcome=outcomes.get(task.task_id, "done"), seconds=seconds, **task.names
+            )
+        _tell(worker, tasks)
 
 
-def _train(worker: Collaborators, run: Run, stop: Callable[[], bool]) -> str:
-    progress, chat = Progress(), worker.engines.chat
+def _do(worker: Collaborators, tasks: Sequence[Task], stop: Callable[[], bool]) -> dict[int, str]:
+    """Task id → what became of it, as far as it needed settling here."""
+    progress = {task.task_id: Progress() for task in tasks}
+    lease = Lease(worker.engines.chat, tasks, progress, told=lambda: _tell(worker, tasks), stopping=stop)
+    errors: dict[int, ServiceError] = {}
+    failed: ServiceError | None = None
     try:
-        with Lease(chat, run, progress, told=lambda: _tell(worker, run), stopping=stop) as lease:
-            found = load_source(worker.engines.dashboard, run)
-            with chat.begin() as connection:
-                note_version(connection, run, row_version(found.source, found.file.object_key if found.file else None))
-            _tell(worker, run)
-            train(run, found, worker.stages, progress, _checks(lease, stop))
+        with lease:
+            errors = _try(worker, tasks, progress, lease)
     except LeaseLostError:
-        return "lease_lost"
+        return dict.fromkeys(_ids(tasks), "lease_lost")
     except HandBackError:
-        return _give_up(worker, run, "waiting", None, refund=True)
-    except (RunCancelledError, SourceDeleted) as end:
-        return _give_up(worker, run, "cancelled", end if isinstance(end, SourceDeleted) else None)
+        return _hand_back(worker, _left(tasks, lease))
     except ServiceError as error:
-        return _fail(worker, run, error)
+        failed = error
     except DATABASE_DOWN as error:
         log.warning("database_away", error=type(error).__name__)
-        return _fail(worker, run, DatabaseUnavailable())
-    except Exception:  # the edge of a run: whatever it is, the run must be settled and the worker live on
+        failed = DatabaseUnavailable()
+    except Exception:  # the edge of a task: whatever it is, the task must be settled and the worker live on
         log.exception("run_broke")
-        return _fail(worker, run, ServiceError())
-    return "succeeded"
+        failed = ServiceError()
+    left = _left(tasks, lease)
+    if failed and len(tasks) > 1 and costs_attempt(failed):  # nobody knows whose it is: each is tried alone
+        return _hand_back(worker, left, suspect=True)
+    errors |= dict.fromkeys(_ids(left), failed) if failed else {}
+    return {task.task_id: _fail(worker, task, errors[task.task_id]) for task in tasks if task.task_id in errors}
 
 
-def _checks(lease: Lease, stop: Callable[[], bool]) -> Callable[[], None]:
-    def check() -> None:
-        lease.check()
-        if stop():
-            raise HandBackError
-
-    return check
+def _ids(tasks: Iterable[Task]) -> list[int]:
+    return [task.task_id for task in tasks]
 
 
-def _fail(worker: Collaborators, run: Run, error: ServiceError) -> str:
-    wait_s = retry_in(run, error)
-    log.warning("run_failed", code=error.code, message=error.message, retry_in_s=wait_s)
-    if wait_s is None:
-        return _give_up(worker, run, "failed", error)
-    return _give_up(worker, run, "waiting", error, wait_s=wait_s, refund=not costs_attempt(error))
+def _left(tasks: Sequence[Task], lease: Lease) -> list[Task]:
+    return [task for task in tasks if task.task_id not in lease.lost]
 
 
-def _give_up(
-    worker: Collaborators, run: Run, status: str, error: ServiceError | None, *, wait_s: float = 0, refund: bool = False
-) -> str:
-    """Settles the run, trying again until the lease is over; then the sweeper takes it. What became of it."""
+def _try(
+    worker: Collaborators, tasks: Sequence[Task], progress: Mapping[int, Progress], lease: Lease
+) -> dict[int, ServiceError]:
+    """Does the tasks; by task id, the error of each that failed by itself."""
+    if tasks[0].kind == "reembed":
+        embed_again(tasks[0], worker.stages, progress[tasks[0].task_id], lease.check)
+        return {}
+    loaded = load_sources(worker.engines.dashboard, tasks)
+    errors = {task_id: found for task_id, found in loaded.items() if isinstance(found, ServiceError)}
+    group: list[Training] = []
+    for task in tasks:
+        found = loaded[task.task_id]
+        if not isinstance(found, ServiceError):
+            group.append(Training(task, found, progress[task.task_id]))
+    if tasks[0].kind != "read":
+        return errors or _do_part(worker, group[0], lease)
+    _note_versions(worker, group)
+    _tell(worker, tasks)
+    for one in [one for one in group if one.found.source.type in CRAWLED]:
+        group.remove(one)
+        try:
+            _ring(worker, one.task, crawl.begin(one.task, one.found, worker.stages, one.progress, lease.check))
+        except ServiceError as error:
+            errors[one.task.task_id] = error
+    return errors | (train(group, worker.stages, lease.check, lambda: lease.lost) if group else {})
+
+
+def _do_part(worker: Collaborators, part: Training, lease: Lease) -> dict[int, ServiceError]:
+    """Does what is not a run's beginning."""
+    task, given = part.task, (part.found, worker.stages, part.progress, lease.check)
+    if task.kind == "pages":
+        _ring(worker, task, crawl.read_pages(task, *given))
+    elif task.kind == "finish":
+        crawl.finish(task, *given)
+    else:
+        result = measure(task, *given)
+        _persist(worker, lambda connection: conclude(connection, task, result))
+    return {}
+
+
+def _note_versions(worker: Collaborators, group: Sequence[Training]) -> None:
+    versions = [
+        (one.task, row_version(one.found.source, one.found.file.object_key if one.found.file else None))
+        for one in group
+    ]
+    with worker.engines.chat.begin() as connection:
+        note_versions(connection, versions)
+
+
+def _ring(worker: Collaborators, task: Task, made: int) -> None:
+    """Wakes as many workers as the run has new tasks for, and its org may keep busy."""
+    if made:
+        with connect_redis(worker.settings) as redis:
+            bells = min(made, worker.settings.org_running_tasks)
+            ring(redis, worker.settings.queue_name, [str(task.job_id)] * bells)
+
+
+def _fail(worker: Collaborators, task: Task, error: ServiceError) -> str:
+    wait_s = None if task.kind == "dry_run" else retry_in(task, error)
+    log.warning("run_failed", code=error.code, message=error.message, retry_in_s=wait_s, **task.names)
+
+    def act(connection: Connection) -> str | None:
+        if wait_s is not None:
+            return put_back(connection, task, error, wait_s, refund=not costs_attempt(error))
+        if task.job_id:
+            return settle(connection, task, "cancelled" if isinstance(error, SourceDeleted) else "failed", error=error)
+        if task.kind == "reembed" and costs_attempt(error):
+            set_aside(connection, [task.task_id], error, fence=task.fence)
+        else:
+            conclude(connection, task, {"error": {"code": error.code, "message": storable(error.message)}})
+        return "failed"
+
+    return _persist(worker, act) or "lease_lost"
+
+
+def _hand_back(worker: Collaborators, tasks: Sequence[Task], *, suspect: bool = False) -> dict[int, str]:
+    outcome = _persist(worker, lambda connection: hand_back(connection, tasks, suspect=suspect)) or "waiting"
+    return dict.fromkeys(_ids(tasks), outcome)
+
+
+def _persist(worker: Collaborators, act: Callable[[Connection], str | None]) -> str | None:
+    """Does it, trying again until the lease is over; then the sweeper takes the task. What it gives."""
     until = time.monotonic() + LEASE_S
     while time.monotonic() < until:
         try:
             with worker.engines.chat.begin() as connection:
-                settled = settle(connection, run, status, error=error, wait_s=wait_s, refund=refund)
+                return act(connection)
         except (*DATABASE_DOWN, IntegrityError):
             time.sleep(1)
-        else:
-            return settled or "lease_lost"
     return "left_to_sweeper"
 
 
-def _tell(worker: Collaborators, run: Run) -> None:
+def _tell(worker: Collaborators, tasks: Sequence[Task]) -> None:
+    job_ids = [task.job_id for task in tasks if task.job_id]
+    if not job_ids:
+        return
     try:
-        project_status(worker.engines.chat, worker.engines.dashboard, run.job_id)
+        project_status(worker.engines.chat, worker.engines.dashboard, job_ids)
     except SQLAlchemyError as error:
         log.warning("dashboard_not_told", error=type(error).__name__)

@@ -1,145 +1,271 @@
-"""One run: fetch → extract → chunk → embed → store, then the switch."""
+"""Small runs, several at once, each with its own outcome: fetch → extract → chunk → embed → store, then the switch."""
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import Engine
-
-from chat_api.core.embeddings import Embedder
-from chat_api.core.errors import NoText, ServiceError
-from chat_api.core.models.dashboard import source_version
+from chat_api.core.errors import EmbeddingUnavailable, ServiceError
+from chat_api.core.models.dashboard import row_version, source_version
 from workers.dashboard import SourceToTrain
 from workers.documents import Reading
-from workers.lease import Progress
-from workers.reading import Reader
-from workers.rows import Build
-from workers.runs import Run, settle, storable
-from workers.store import open_generation, remember_bot, switch, write_readings
+from workers.learn import Stages, embed_readings
+from workers.reading import Fresh
+from workers.receipt import Receipt
+from workers.store.generation import copy_pages, open_generations, remember_bot, write_readings
+from workers.store.known import LivePage, live_pages
+from workers.store.rows import Build, Part
+from workers.store.switch import switch, why_not
+from workers.tasks.lease import Progress
+from workers.tasks.life import LeaseLostError, Task
 
 BATCH_CHUNKS = 512
-BATCH_PAGES = 200
-BATCH_BYTES = 32 * 2**20
-NAMED_FAILURES = 20
+"""Chunks that are embedded and written together."""
+FETCHES_AT_ONCE = 8
+LATE_S = 0.5
+"""How long what is there waits for what is still being fetched."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
-    """What the stages stand on."""
+class Training(NamedTuple):
+    """A claimed `read` task, its source as read from the dashboard, and where its progress is told."""
 
-    reader: Reader
-    embedder: Embedder
-    embed: Callable[[list[str], Callable[[], None], Callable[[int], None]], NDArray[np.float32]]
-    """(texts, check, told how many more are done) → unit vectors, one row per text."""
-    chat: Engine
+    task: Task
+    found: SourceToTrain
+    progress: Progress
 
 
 @dataclass(slots=True)
-class Receipt:
-    """What a run did, for the owner."""
+class _Run:
+    """A training on its way, with what came of it so far."""
 
-    pages: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("found", "fetched", "unchanged", "changed", "removed", "failed"), 0)
-    )
-    chunks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("total", "embedded", "reused"), 0))
-    tokens: int = 0
-    warnings: list[str] = field(default_factory=list)
-    failures: list[dict[str, str]] = field(default_factory=list)
+    training: Training
+    fresh: Fresh = field(init=False)
+    reading: Reading = field(init=False)
+    build: Build = field(init=False)
+    live: LivePage | None = None
+    error: ServiceError | None = None
+    lost: bool = False
+    receipt: Receipt = field(default_factory=Receipt)
+    began: float = field(default_factory=time.perf_counter)
 
-    def count(self, reading: Reading) -> None:
-        """Adds one page or file."""
-        self.pages["found"] += 1
-        self.pages["fetched"] += reading.fetched is not None
-        if reading.error:
-            self.pages["failed"] += 1
-            if len(self.failures) < NAMED_FAILURES:
-                named = {"url": reading.url, "code": reading.error.code, "message": reading.error.message}
-                self.failures.append({name: storable(value) for name, value in named.items()})
-        if reading.document:
-            self.pages["changed"] += 1
-            room = NAMED_FAILURES - len(self.warnings)
-            self.warnings += [storable(f"{reading.url}: {warning}") for warning in reading.document.warnings[:room]]
-        self.chunks["total"] += len(reading.chunks)
-        self.chunks["embedded"] += len(reading.chunks)
-        self.tokens += sum(chunk.tokens for chunk in reading.chunks)
+    @property
+    def task(self) -> Task:
+        return self.training.task
 
-    def as_json(self, progress: Progress, seconds: float) -> str:
-        """The receipt as it is stored and shown."""
-        stages = {stage: round(took, 3) for stage, took in progress.seconds.items()}
-        whole: dict[str, Any] = {
-            "pages": self.pages,
-            "chunks": self.chunks,
-            "tokens": self.tokens,
-            "cost": None,
-            "seconds": {**stages, "total": round(seconds, 3)},
-            "warnings": self.warnings,
-            "failures": self.failures,
-        }
-        return json.dumps(whole)
+    @property
+    def goes_on(self) -> bool:
+        return self.error is None and not self.lost
 
 
-def train(run: Run, found: SourceToTrain, stages: Stages, progress: Progress, check: Callable[[], None]) -> None:
-    """Builds the source's next generation beside the live one and switches to it; nothing changes before that.
+def train(
+    group: Sequence[Training], stages: Stages, check: Callable[[], None], lost: Callable[[], frozenset[int]]
+) -> dict[int, ServiceError]:
+    """Builds each source's next generation beside the live one and switches to it; nothing changes before that.
 
-    Raises the ServiceError that says why not, and whatever `check` raises when the run must stop.
+    By task id, why those did not that failed; a run whose lease is `lost` is left alone. Raises what `check` raises when
+    all must stop, and what a database raises that is away.
     """
-    began, receipt = time.perf_counter(), Receipt()
-    build: Build | None = None
-    first_error: ServiceError | None = None
-    for readings in batches(stages.reader.read(found, progress, check)):
-        for reading in readings:
-            receipt.count(reading)
-            first_error = first_error or reading.error
-        build = build or _open(run, found, stages, readings)
-        vectors = _embed(readings, stages, progress, check)
-        with progress.at("store"), stages.chat.begin() as connection:
-            write_readings(connection, build, readings, vectors)
-    if build is None or not receipt.chunks["total"]:
-        raise first_error or NoText
-    with progress.at("store"), stages.chat.begin() as connection:
-        finished = receipt.as_json(progress, time.perf_counter() - began)
-        switch(connection, build, finished)
-        settle(connection, run, "succeeded", receipt=finished, progress=progress.snapshot())
+    runs = [_Run(training) for training in group]
+    _find_live(runs, stages)
+    for fetched in _fetched(runs, stages, check):
+        for pack in packs(_read(fetched, stages, check)):
+            for run in pack:
+                run.lost = run.lost or run.task.task_id in lost()
+            _build(pack, stages, check)
+    return {run.task.task_id: run.error for run in runs if run.error}
 
 
-def batches(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
-    """Readings in groups that are embedded and written together: about 512 chunks, at most 200 pages or 32 MiB."""
-    group: list[Reading] = []
-    chunks = size = 0
-    for reading in readings:
-        group.append(reading)
-        chunks += len(reading.chunks)
-        size += len(reading.fetched.body) if reading.fetched else 0
-        if chunks >= BATCH_CHUNKS or len(group) >= BATCH_PAGES or size >= BATCH_BYTES:
-            yield group
-            group, chunks, size = [], 0, 0
-    if group:
-        yield group
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _open(run: Run, found: SourceToTrain, stages: Stages, readings: list[Reading]) -> Build:
-    is_file = found.file is not None and readings[0].fetched is not None
-    etag = readings[0].fetched.etag if is_file and readings[0].fetched else None
-    version = source_version(found.source, found.file.object_key if found.file else None, etag)
+def _find_live(runs: Sequence[_Run], stages: Stages) -> None:
+    """Finds what the runs' pages can be compared with: nothing where everything is to be read again, or was edited."""
+    wanted = {run.task.task_id: run for run in runs if not run.task.force}
+    if not wanted:
+        return
     with stages.chat.begin() as connection:
-        remember_bot(connection, found.bot)
-        return open_generation(connection, run, stages.embedder.space, version)
+        urls = [(run.task, _page_url(run.training.found)) for run in wanted.values()]
+        found = live_pages(connection, urls)
+    for task_id, live in found.items():
+        run = wanted[task_id]
+        by_address = run.training.found.source.type == "url"
+        if by_address or live.source_version.partition(":")[0] == _version(run.training.found):
+            run.live = live
 
 
-def _embed(
-    readings: list[Reading], stages: Stages, progress: Progress, check: Callable[[], None]
-) -> NDArray[np.float32]:
-    texts = [chunk.embedded_text for reading in readings for chunk in reading.chunks]
-    if progress.total is None:  # a source of one page or file is measured in its chunks
-        progress.total, progress.unit = len(texts), "chunks"
+def _page_url(found: SourceToTrain) -> str | None:
+    return found.source.url if found.source.type == "url" else None
 
-    def embedded(count: int) -> None:
-        if progress.unit == "chunks":
-            progress.done += count
 
-    with progress.at("embed"):
-        return stages.embed(texts, check, embedded)
+def _version(found: SourceToTrain) -> str:
+    return row_version(found.source, found.file.object_key if found.file else None)
+
+
+def _fetched(runs: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> Iterator[list[_Run]]:
+    """The runs as they are fetched: those together that are there together, and the late ones later."""
+    threads = ThreadPoolExecutor(min(len(runs), FETCHES_AT_ONCE), thread_name_prefix="fetch")
+    flying = {threads.submit(_fetch, run, stages): run for run in runs}
+    try:
+        while flying:
+            check()
+            done, _ = wait(flying, LATE_S)
+            ready = {future: run for future, run in flying.items() if future in done}
+            for future, run in ready.items():
+                del flying[future]
+                try:
+                    run.fresh = future.result()
+                except ServiceError as error:
+                    run.error = error
+            yield [run for run in ready.values() if run.goes_on]
+    finally:  # whoever stops does not wait for servers that are slow
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _fetch(run: _Run, stages: Stages) -> Fresh:
+    with run.training.progress.at("fetch"):
+        return stages.reader.fetch(run.training.found, run.live)
+
+
+def _read(runs: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> list[_Run]:
+    """Extracts what was fetched and cuts it into chunks; the runs that have something to store."""
+    with _at(runs, "extract"):
+        readings = stages.reader.extract([run.fresh for run in runs], check)
+    for run, reading in zip(runs, readings, strict=True):
+        check()
+        with run.training.progress.at("chunk"):
+            run.reading = stages.reader.chunk(reading)
+        run.error = run.reading.error
+        run.receipt.count(run.reading)
+        run.training.progress.total, run.training.progress.unit = len(run.reading.chunks), "chunks"
+    return [run for run in runs if run.goes_on]
+
+
+def packs(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
+    """Runs that are embedded, written and switched to together: 512 chunks at most, or one run that has more."""
+    pack: list[_Run] = []
+    chunks = 0
+    for run in runs:
+        if pack and chunks + len(run.reading.chunks) > BATCH_CHUNKS:
+            yield pack
+            pack, chunks = [], 0
+        pack.append(run)
+        chunks += len(run.reading.chunks)
+    if pack:
+        yield pack
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+def _build(pack: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> None:
+    _open(_going_on(pack), stages)
+    for number, batch in enumerate(_batches(_going_on(pack))):
+        check()
+        _embed_and_write(batch, stages, check, ledger=number == 0)
+    _switch(_going_on(pack), stages)
+
+
+def _open(runs: Sequence[_Run], stages: Stages) -> None:
+    wanted = [(run.task, _full_version(run)) for run in runs]
+    bots = {run.task.bot_id: run.training.found.bot for run in runs}
+    with _at(runs, "store"), stages.chat.begin() as connection:
+        for bot_id in sorted(bots):
+            remember_bot(connection, bots[bot_id])
+        builds = open_generations(connection, wanted, stages.space) if wanted else {}
+    for run in runs:
+        if run.task.task_id in builds:
+            run.build = builds[run.task.task_id]
+        else:
+            _leave(run, stages)
+
+
+def _full_version(run: _Run) -> str:
+    found, fetched = run.training.found, run.reading.fetched
+    return source_version(
+        found.source, found.file.object_key if found.file else None, fetched.etag if found.file and fetched else None
+    )
+
+
+def _batches(pack: Sequence[_Run]) -> Iterator[list[tuple[_Run, Reading]]]:
+    """What is embedded and written together: the whole pack, or a long document's chunks, some at a time."""
+    if len(pack) != 1 or len(pack[0].reading.chunks) <= BATCH_CHUNKS:
+        yield [(run, run.reading) for run in pack]
+        return
+    chunks = pack[0].reading.chunks
+    for start in range(0, len(chunks), BATCH_CHUNKS):
+        some = chunks[start : start + BATCH_CHUNKS]
+        yield [(pack[0], replace(pack[0].reading, chunks=some, chunks_in_all=len(chunks)))]
+
+
+def _embed_and_write(
+    batch: Sequence[tuple[_Run, Reading]], stages: Stages, check: Callable[[], None], *, ledger: bool
+) -> None:
+    batch = [(run, reading) for run, reading in batch if run.goes_on]
+    with _at([run for run, _ in batch], "embed"):
+        outcomes = embed_readings(stages, [(run.build, [reading]) for run, reading in batch], check)
+    parts: list[Part] = []
+    unchanged: list[tuple[Build, int, str]] = []
+    for (run, reading), outcome in zip(batch, outcomes, strict=True):
+        if isinstance(outcome, ServiceError):
+            run.error = outcome
+            continue
+        run.receipt.embedded(
+            chunks=outcome.chunks,
+            reused=outcome.reused,
+            tokens=outcome.tokens,
+            cost_microusd=outcome.cost_microusd,
+        )
+        parts.append((run.build, [reading], outcome.vectors))
+        if reading.unchanged and run.live:
+            run.receipt.copied(run.live.chunks)
+            unchanged.append((run.build, run.live.generation, run.live.url))
+    runs = [run for run, _ in batch if run.goes_on]
+    if not runs:
+        return
+    with _at(runs, "store"), stages.chat.begin() as connection:
+        held = write_readings(connection, parts, ledger=ledger)
+        copy_pages(connection, [page for page in unchanged if page[0].task.task_id in held], "unchanged")
+    for run, reading in batch:
+        run.lost = run.lost or run.task.task_id not in held
+        run.training.progress.done += len(reading.chunks)
+
+
+def _switch(runs: Sequence[_Run], stages: Stages) -> None:
+    if not runs:
+        return
+    for run in runs:
+        run.receipt.spent(run.training.progress.seconds, time.perf_counter() - run.began)
+    try:
+        with stages.chat.begin() as connection:
+            switched = switch(connection, [(run.build, run.receipt) for run in runs])
+    except EmbeddingUnavailable as error:
+        for run in runs:
+            run.error = error
+        return
+    for run in runs:
+        if run.task.task_id not in switched:
+            _leave(run, stages)
+
+
+def _leave(run: _Run, stages: Stages) -> None:
+    """Finds out why a run could not go on."""
+    try:
+        with stages.chat.begin() as connection:
+            run.error = why_not(connection, run.task)
+    except LeaseLostError:
+        run.lost = True
+
+
+def _going_on(runs: Sequence[_Run]) -> list[_Run]:
+    return [run for run in runs if run.goes_on]
+
+
+@contextmanager
+def _at(runs: Sequence[_Run], stage: str) -> Iterator[None]:
+    """Within it all the runs are at `stage`, and the time counts for each."""
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(run.training.progress.at(stage))
+        yield

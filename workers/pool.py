@@ -2,13 +2,16 @@
 
 import multiprocessing
 import os
+import secrets
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 
 import structlog
 
 from chat_api.core.settings import Settings
+from workers.tasks.life import WORKER, holder_name
 
 STOP_WITHIN_S = 6.0
 RESTART_AFTER_S = 1.0
@@ -16,10 +19,10 @@ log = structlog.get_logger(__name__)
 
 
 class Pool:
-    """Keeps `count` worker processes alive until it is told to stop."""
+    """Keeps `count` worker processes alive until it is told to stop; `died` is told the holder name of each that dies."""
 
-    def __init__(self, settings: Settings, count: int) -> None:
-        self._settings, self._count = settings, count
+    def __init__(self, settings: Settings, count: int, *, died: Callable[[str], object]) -> None:
+        self._settings, self._count, self._died = settings, count, died
         self._context = multiprocessing.get_context("spawn")
         self._processes: list[BaseProcess] = []
 
@@ -29,13 +32,16 @@ class Pool:
             for dead in [process for process in self._processes if not process.is_alive()]:
                 log.warning("worker_died", pid=dead.pid, exit_code=dead.exitcode)
                 self._processes.remove(dead)
+                self._died(holder_name(dead.pid, dead.name))
             while len(self._processes) < self._count:
                 self._processes.append(self._start())
             ended.wait(RESTART_AFTER_S)
         self._stop()
 
     def _start(self) -> BaseProcess:
-        process = self._context.Process(target=_work, args=(self._settings.queue_name, os.getpid()), name="worker")
+        # Its name is a part of its holder name, since another process may get its pid one day.
+        name = f"{WORKER}{secrets.token_hex(4)}"
+        process = self._context.Process(target=_work, args=(self._settings.queue_name, os.getpid()), name=name)
         process.start()
         return process
 

@@ -1,30 +1,39 @@
-"""Reads a source, whatever its type, as one stream of readings: fetched, extracted, and cut into chunks."""
+"""Reads sources of one page or file: fetched, compared with what is live, extracted, and cut into chunks."""
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import hashlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from chat_api.core.errors import InvalidUrl, NoText, NotFound, TooLarge, TrainingError, UnsupportedType
-from workers.chunk import chunk
+from chat_api.core.errors import (
+    InvalidUrl,
+    NeedsRendering,
+    NoText,
+    NotFound,
+    TooLarge,
+    TrainingError,
+    UnsupportedType,
+)
+from workers.chunk import chunk, numbered
 from workers.dashboard import SourceToTrain
 from workers.documents import Block, Chunk, Document, Fetched, Reading
 from workers.fetch.client import SafeClient
-from workers.fetch.crawl import Frontier, Scope, Visit, site_frontier, sitemap_frontier
+from workers.fetch.render import Renderer
 from workers.fetch.robots import Robots
-from workers.lease import Progress
-
-FETCHES_AT_ONCE = 4
+from workers.store.known import LivePage
+from workers.store.rows import text_sha256
+from workers.tasks.life import storable
 
 
 class Extractor(Protocol):
     """Who turns bytes into documents: the sandbox."""
 
-    def extract(self, fetched: Fetched, *, filename: str | None = None) -> Document:
-        """The document in the bytes. Raises the TrainingError that says why there is none."""
+    def extract_many(
+        self, items: Sequence[tuple[Fetched, str | None]], *, check: Callable[[], None] | None = None
+    ) -> list[Document | TrainingError]:
+        """The document in each (bytes, filename), or why there is none. Raises what `check` raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,20 @@ class ChunkSizes:
     count: Callable[[str], int]
     target: int
     maximum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A page or file as it was fetched, before it is extracted, with what its owner calls it."""
+
+    reading: Reading
+    filename: str | None = None
+    title: str | None = None
+    """The owner's; it wins over the document's own."""
+    live: LivePage | None = None
+    """What it is compared with."""
+    render: bool = False
+    """Whether its JavaScript may be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,178 +71,195 @@ class Reader:
     max_file_mb: int
     """Where the org's limits name none."""
     public_base_url: str | None = None
+    renderer: Renderer | None = None
+    """None where no browser is installed."""
 
-    def read(self, found: SourceToTrain, progress: Progress, check: Callable[[], None]) -> Iterator[Reading]:
-        """Every page or file of the source, with its chunks or its error; a source of one raises its error instead.
+    def fetch(self, found: SourceToTrain, live: LivePage | None = None) -> Fresh:
+        """The source's one page or file, `unchanged` where it is as `live` has it. Safe to call from several threads.
 
-        `check` raises when the run must stop; it is asked before each page.
+        Raises the TrainingError that says why there is none, and StorageUnavailable.
         """
         match found.source.type:
             case "url":
-                yield self._url(found, progress)
+                return self._url(found, live)
             case "file":
-                yield self._file(found, progress)
+                return self._file(found, live)
             case "text":
-                yield self._text(found, progress)
+                return self._text(found, live)
             case "qa":
-                yield self._pairs(found, progress)
-            case "site" | "sitemap":
-                yield from self._crawl(found, progress, check)
+                return self._pairs(found, live)
             case other:
                 raise UnsupportedType(
                     f"Sources of type {other!r} are not known: use url, site, sitemap, file, text or qa."
                 )
 
-    def _url(self, found: SourceToTrain, progress: Progress) -> Reading:
-        url = _address(found)
-        with progress.at("fetch"):
-            Robots(self.client).check(url)
-            fetched = self.client.get(url)
-        return self._cut(Reading(url, cited_url=fetched.url, fetched=fetched), progress)
+    def extract(self, fresh: Sequence[Fresh], check: Callable[[], None]) -> list[Reading]:
+        """The readings with their documents, or why there is none as their error; raises what `check` raises.
 
-    def _file(self, found: SourceToTrain, progress: Progress) -> Reading:
+        Of what turns out to be as its `live` has it, there is no document: it is `unchanged`.
+        """
+        items = {
+            place: (one.reading.fetched, one.filename)
+            for place, one in enumerate(fresh)
+            if one.reading.fetched and not one.reading.unchanged
+        }
+        to_render = {fetched.url for place, (fetched, _) in items.items() if fresh[place].render}
+        outcomes = self.documents(list(items.values()), check, to_render)
+        readings = [one.reading for one in fresh]
+        for place, outcome in zip(items, outcomes, strict=True):
+            readings[place] = _extracted(fresh[place], outcome)
+        return readings
+
+    def documents(
+        self, items: Sequence[tuple[Fetched, str | None]], check: Callable[[], None], to_render: Collection[str] = ()
+    ) -> list[Document | TrainingError]:
+        """The document in each (bytes, filename), or why there is none; raises what `check` raises.
+
+        Of the addresses `to_render`, pages that are empty without their JavaScript are read again after it has run.
+        """
+        outcomes = self.extractor.extract_many(items, check=check) if items else []
+        for place, ((fetched, _), outcome) in enumerate(zip(items, outcomes, strict=True)):
+            if isinstance(outcome, NeedsRendering) and fetched.url in to_render:
+                outcomes[place] = self._rendered(fetched, check)
+        return outcomes
+
+    def _rendered(self, fetched: Fetched, check: Callable[[], None]) -> Document | TrainingError:
+        if self.renderer is None:
+            return NeedsRendering("The page is empty until its JavaScript runs, and no browser is installed for that.")
+        try:
+            rendered = self.renderer.render(fetched.url, check=check)
+        except TrainingError as error:
+            return error
+        return self.extractor.extract_many([(rendered, None)], check=check)[0]
+
+    def chunk(self, reading: Reading) -> Reading:
+        """The reading with its document's chunks, or with the error NoText where it gives none."""
+        if reading.document is None or reading.chunks:
+            return reading
+        chunks = self._chunks(reading.document)
+        return replace(reading, chunks=chunks) if chunks else replace(reading, document=None, error=NoText())
+
+    def _url(self, found: SourceToTrain, live: LivePage | None) -> Fresh:
+        url = address_of(found)
+        Robots(self.client).check(url)
+        if render := renders(found):  # what scripts bring may change though their page does not
+            reading = Reading(url, fetched=(fetched := self.client.get(url)), cited_url=fetched.url)
+            return Fresh(reading, live=live, render=render)
+        fetched = (
+            self.client.get(url, etag=live.etag, last_modified=live.last_modified) if live else self.client.get(url)
+        )
+        if fetched.status == 304 and live and fetched.url != live.cited_url:
+            fetched = self.client.get(url)  # it leads elsewhere now, and of that page we have nothing
+        reading = Reading(url, cited_url=fetched.url, fetched=fetched)
+        return Fresh(replace(reading, unchanged=same_bytes(reading, live)), live=live)
+
+    def _file(self, found: SourceToTrain, live: LivePage | None) -> Fresh:
         file = found.file
         if file is None:
             raise NotFound("The file of this source does not exist. Upload it again.")
-        most = _limit(found.org.limits, "max_file_mb", self.max_file_mb)
+        most = limit_of(found.org.limits, "max_file_mb", self.max_file_mb)
         if (file.size_bytes or 0) > most * 2**20:
             raise TooLarge(f"The file has {file.size_bytes or 0:,} bytes; {most} MB are allowed.")
-        with progress.at("fetch"):
-            fetched = self.read_object(file.object_key, most * 2**20)
+        fetched = self.read_object(file.object_key, most * 2**20)
         cited = _public_url(found, self.public_base_url)
-        reading = Reading(fetched.url, cited_url=cited, fetched=fetched)
-        return self._cut(reading, progress, filename=file.filename, title=found.source.title)
+        return _owned(found, Reading(fetched.url, cited_url=cited, fetched=fetched), live, file.filename)
 
-    def _text(self, found: SourceToTrain, progress: Progress) -> Reading:
-        text = _given(found.source.content).get("text")
+    def _text(self, found: SourceToTrain, live: LivePage | None) -> Fresh:
+        text = given(found.source.content).get("text")
         if not isinstance(text, str) or not text.strip():
             raise NoText("The text is empty. Write something to learn from.")
         url = f"source:{found.source.id}"
         fetched = Fetched(
             url, 200, text.encode("utf-8", "replace"), "text/markdown", "utf-8", fetched_at=datetime.now(UTC)
         )
-        return self._cut(Reading(url, fetched=fetched), progress, title=found.source.title)
+        return _owned(found, Reading(url, fetched=fetched), live)
 
-    def _pairs(self, found: SourceToTrain, progress: Progress) -> Reading:
+    def _pairs(self, found: SourceToTrain, live: LivePage | None) -> Fresh:
         pairs = _pairs_of(found.source.content)
         title = found.source.title or ""
-        with progress.at("chunk"):
-            chunks: list[Chunk] = []
-            for question, answer in pairs:
-                blocks = (Block("heading", question, level=1), Block("paragraph", answer))
-                cut = self._chunks(Document(title, blocks, "application/json"))
-                chunks += [replace(piece, ordinal=len(chunks) + n) for n, piece in enumerate(cut)]
+        reading = Reading(f"source:{found.source.id}")
+        if live and live.title == storable(title):  # of pairs the row's version says everything else
+            return Fresh(replace(reading, unchanged=True), live=live)
         everything = tuple(Block("paragraph", f"{question}\n{answer}") for question, answer in pairs)
+        cut = [
+            piece
+            for question, answer in pairs
+            for piece in self._chunks(
+                Document(title, (Block("heading", question, level=1), Block("paragraph", answer)), "")
+            )
+        ]
         document = Document(title, everything, "application/json")
-        return Reading(f"source:{found.source.id}", document=document, chunks=tuple(chunks))
+        return Fresh(replace(reading, document=document, chunks=tuple(numbered(cut))))
 
-    def _cut(
-        self, reading: Reading, progress: Progress, *, filename: str | None = None, title: str | None = None
-    ) -> Reading:
-        """`reading` with its document and chunks; `title` is the owner's, and wins. Raises TrainingError."""
-        fetched = reading.fetched
-        if fetched is None:
-            return reading
-        with progress.at("extract"):
-            document = self.extractor.extract(fetched, filename=filename)
-            document = replace(document, title=title or document.title or filename or "")
-        with progress.at("chunk"):
-            chunks = self._chunks(document)
-        if not chunks:
-            raise NoText
-        return replace(reading, document=document, chunks=tuple(chunks))
-
-    def _chunks(self, document: Document) -> list[Chunk]:
-        return chunk(document, count=self.sizes.count, target=self.sizes.target, maximum=self.sizes.maximum)
-
-    def _crawl(self, found: SourceToTrain, progress: Progress, check: Callable[[], None]) -> Iterator[Reading]:
-        with progress.at("fetch"):
-            frontier = self._frontier(found)
-        threads = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="fetch")
-        try:
-            for visit, fetched in self._fetch_all(frontier, threads, progress):
-                check()
-                reading = self._visited(frontier, visit, fetched, progress)
-                progress.done, progress.total = progress.done + 1, frontier.accepted
-                yield reading
-        finally:  # whoever stops does not wait for servers that are slow
-            threads.shutdown(wait=False, cancel_futures=True)
-        for url, reason in frontier.skipped.items():
-            yield Reading(url, skipped=reason)
-
-    def _frontier(self, found: SourceToTrain) -> Frontier:
-        url, scope, robots = _address(found), Scope.of(_given(found.source.options)), Robots(self.client)
-        if found.source.type == "site":
-            return site_frontier(url, scope, robots)
-        frontier, _ = sitemap_frontier(url, scope, robots, self.client)
-        return frontier
-
-    def _fetch_all(
-        self, frontier: Frontier, threads: ThreadPoolExecutor, progress: Progress
-    ) -> Iterator[tuple[Visit, Fetched | TrainingError]]:
-        """Fetches a few pages at once and gives them in the frontier's order, so that a crawl is always the same."""
-        flying: deque[tuple[Visit, Future[Fetched]]] = deque()
-        while True:
-            while len(flying) < FETCHES_AT_ONCE and (visit := frontier.next()):
-                flying.append((visit, threads.submit(self.client.get, visit.url)))
-            if not flying:
-                return
-            visit, future = flying.popleft()
-            with progress.at("fetch"):
-                try:
-                    fetched: Fetched | TrainingError = future.result()
-                except TrainingError as error:
-                    fetched = error
-            yield visit, fetched
-
-    def _visited(
-        self, frontier: Frontier, visit: Visit, fetched: Fetched | TrainingError, progress: Progress
-    ) -> Reading:
-        if isinstance(fetched, TrainingError):
-            return Reading(visit.url, error=fetched)
-        if reason := frontier.landed(visit, fetched.url):
-            return Reading(visit.url, fetched=fetched, skipped=reason)
-        reading = Reading(visit.url, cited_url=fetched.url, fetched=fetched)
-        try:
-            reading = self._cut(reading, progress)
-        except TrainingError as error:
-            return replace(reading, error=error)
-        if reading.document:
-            frontier.add(reading.document.links, visit.depth + 1)
-        return reading
+    def _chunks(self, document: Document) -> tuple[Chunk, ...]:
+        sizes = self.sizes
+        return tuple(chunk(document, count=sizes.count, target=sizes.target, maximum=sizes.maximum))
 
 
-def _address(found: SourceToTrain) -> str:
+def same_bytes(reading: Reading, live: LivePage | None) -> bool:
+    """Whether the server says, or the bytes do, that the page is as `live` has it, under the same address."""
+    fetched = reading.fetched
+    if live is None or fetched is None or reading.cited_url != live.cited_url:
+        return False
+    return fetched.status == 304 or hashlib.sha256(fetched.body).digest() == live.content_sha256
+
+
+def _owned(found: SourceToTrain, reading: Reading, live: LivePage | None, filename: str | None = None) -> Fresh:
+    """What its owner uploaded or wrote: unchanged only under the same title, which is embedded with every chunk."""
+    title = found.source.title
+    named = bool(live and title and live.title == storable(title))
+    return Fresh(replace(reading, unchanged=named and same_bytes(reading, live)), filename, title, live)
+
+
+def _extracted(fresh: Fresh, outcome: Document | TrainingError) -> Reading:
+    if isinstance(outcome, TrainingError):
+        return replace(fresh.reading, error=outcome)
+    title = storable(fresh.title or outcome.title or fresh.filename or "")
+    reading = replace(fresh.reading, document=replace(outcome, title=title))
+    live = fresh.live
+    if live and (live.title, live.cited_url, live.text_sha256) == (title, reading.cited_url, text_sha256(outcome)):
+        return replace(reading, document=None, unchanged=True)
+    return reading
+
+
+def address_of(found: SourceToTrain) -> str:
+    """The source's address. Raises InvalidUrl when it has none."""
     if not found.source.url:
         raise InvalidUrl("This source has no address. Give it one and train again.")
     return found.source.url
 
 
-def _given(column: object) -> dict[str, Any]:
+def renders(found: SourceToTrain) -> bool:
+    """Whether the owner wants pages' JavaScript to run where they are empty without it."""
+    return bool(given(found.source.options).get("render"))
+
+
+def given(column: object) -> dict[str, Any]:
     """A JSON column as an object: its owner may have written anything there, and null counts as nothing."""
     return column if isinstance(column, dict) else {}
 
 
-def _limit(limits: dict[str, Any] | None, name: str, default: int) -> int:
-    value = _given(limits).get(name)
+def limit_of(limits: dict[str, Any] | None, name: str, default: int) -> int:
+    """The org's limit of this name, or `default` where it names no positive number."""
+    value = given(limits).get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else default
 
 
 def _public_url(found: SourceToTrain, base: str | None) -> str | None:
-    options = _given(found.source.options)
-    given = options.get("public_url")
-    if isinstance(given, str) and given.startswith(("http://", "https://")):
-        return given
+    options = given(found.source.options)
+    public = options.get("public_url")
+    if isinstance(public, str) and public.startswith(("http://", "https://")):
+        return public
     if options.get("public") and base and found.file:
         return f"{base.rstrip('/')}/{quote(found.file.object_key)}"
     return None
 
 
 def _pairs_of(content: dict[str, Any] | None) -> list[tuple[str, str]]:
-    given = _given(content).get("pairs")
+    offered = given(content).get("pairs")
     pairs = [
         (pair["question"].strip(), pair["answer"].strip())
-        for pair in (given if isinstance(given, list) else [])
+        for pair in (offered if isinstance(offered, list) else [])
         if isinstance(pair, dict) and isinstance(pair.get("question"), str) and isinstance(pair.get("answer"), str)
     ]
     pairs = [(question, answer) for question, answer in pairs if question and answer]

@@ -1,4 +1,4 @@
-"""What must happen though nobody asks: forgotten runs are rung, dead leases end, the dashboard is told.
+"""What must happen though nobody asks: forgotten tasks are rung, dead leases end, the dashboard is told.
 
 One sweeper at a time, by a lease row that passes on when its holder dies or is stopped.
 """
@@ -7,25 +7,29 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import structlog
 from redis import Redis
 from sqlalchemy import Connection, text
 
 from chat_api.core.database import DATABASE_DOWN, Engines
-from chat_api.core.errors import CrashedRepeatedly
 from chat_api.core.jobs import ring
-from workers.adopt import adopt_pending
 from workers.dashboard import TOLD_AT_ONCE, project_status
-from workers.runs import expire_leases
+from workers.metrics import LEASES_EXPIRED, EndedRuns
+from workers.reconcile.reconciler import Reconciler
+from workers.reconcile.refresh import Refresher
+from workers.spaces import tend_spaces
+from workers.tasks.expiry import end_leases, expire_leases
 
 EVERY_S = 5.0
+WAKE_S = 0.5
 LEASE_S = 15
 RING_AGAIN_S = 30
 DUTY_S = 5.0
 """How long one sweep may tell or collect what has piled up."""
 COLLECT_AT_ONCE = 20_000
+PRUNE_EVERY_S = 3600.0
+PRUNED_AT_ONCE = 2_000
 log = structlog.get_logger(__name__)
 
 TAKE_LEASE = text("""
@@ -37,32 +41,64 @@ TAKE_LEASE = text("""
 """)
 SWEPT = text("UPDATE leases SET swept_at = now() WHERE name = 'sweeper' AND holder = :holder")
 DUE = text("""
-    SELECT job_id FROM training_jobs
+    SELECT task_id, coalesce(CAST(job_id AS text), 'task:' || task_id) AS name FROM training_tasks
     WHERE status = 'waiting' AND run_after <= now()
       AND (rung_at IS NULL OR rung_at < run_after OR rung_at < now() - make_interval(secs => :again_s))
-    ORDER BY priority DESC, created_at LIMIT 500
+    ORDER BY priority DESC, org_id, run_after, task_id LIMIT 500
 """)
-RUNG = text("UPDATE training_jobs SET rung_at = now() WHERE job_id = ANY (:job_ids) AND status = 'waiting'")
+RUNG = text("UPDATE training_tasks SET rung_at = now() WHERE task_id = ANY (:task_ids) AND status = 'waiting'")
 
 
 class Sweeper:
     """Sweeps every five seconds while it holds the lease; each duty stands alone, so that one failing stops no other."""
 
-    def __init__(self, engines: Engines, redis: "Redis", queue_name: str, holder: str) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        redis: "Redis",
+        queue_name: str,
+        holder: str,
+        *,
+        job_retention_days: int = 30,
+        refresh_runs_per_org: int = 4,
+    ) -> None:
         self._engines, self._redis, self._queue_name, self._holder = engines, redis, queue_name, holder
+        self._job_retention_days = job_retention_days
+        self._prune_at = time.monotonic()
+        self._dead: list[str] = []
+        self._woken = threading.Event()
+        self._reconciler, self._ended_runs = Reconciler(engines), EndedRuns(engines.chat)
+        self._refresher = Refresher(engines, refresh_runs_per_org)
 
     def run(self, ended: threading.Event) -> None:
         """Sweeps until `ended` is set."""
         while not ended.is_set():
+            self._attempt(self.bury)
             self._attempt(self.sweep)
-            ended.wait(EVERY_S)
+            until = time.monotonic() + EVERY_S
+            while time.monotonic() < until and not self._woken.is_set() and not ended.wait(WAKE_S):
+                pass
+            self._woken.clear()
+
+    def note_death(self, holder: str) -> None:
+        """Has the process's tasks taken from it at the next round, which is soon."""
+        self._dead.append(holder)
+        self._woken.set()
+
+    def bury(self) -> None:
+        """Ends the leases of processes of this pool that died, whoever sweeps."""
+        if holders := self._dead.copy():
+            with self._engines.chat.begin() as connection:
+                end_leases(connection, holders)
+            del self._dead[: len(holders)]
 
     def sweep(self) -> bool:
         """One round; False when another process holds the lease."""
         if not self._take_lease():
             return False
         duties: list[Callable[[], object]] = [
-            self.expire, self.adopt, self.ring_due, self.project, self.collect, self.note_sweep
+            self.expire, self._reconciler.reconcile, self._refresher.refresh, self.ring_due, self.project, self.collect,
+            self.tend_spaces, self.prune, self._ended_runs.count, self.note_sweep,
         ]  # fmt: skip
         for duty in duties:
             self._attempt(duty)
@@ -81,26 +117,24 @@ class Sweeper:
             log.exception("sweep_broke", duty=duty.__name__)
 
     def expire(self) -> None:
-        """Takes runs from workers that died."""
+        """Takes tasks from workers that died."""
         with self._engines.chat.begin() as connection:
-            expired = expire_leases(connection, code=CrashedRepeatedly.code, message=CrashedRepeatedly().message)
+            expired = expire_leases(connection)
+        LEASES_EXPIRED.inc(len(expired))
         for row in expired:
             log.warning(
-                "lease_expired", job_id=str(row.job_id), stage=row.stage, crashes=row.crash_count, now=row.status
-            )
-
-    def adopt(self) -> None:
-        """Queues the dashboard's pending rows that nobody queued."""
-        adopt_pending(self._engines)
+                "lease_expired", task_id=row.task_id, job_id=str(row.job_id), kind=row.kind, verdict=row.verdict,
+                crashes=row.crash_count, now=row.status,
+            )  # fmt: skip
 
     def ring_due(self) -> None:
-        """Rings for runs that are due and were not rung lately."""
+        """Rings for tasks that are due and were not rung lately."""
         with self._engines.chat.connect() as connection:
-            due: list[UUID] = list(connection.execute(DUE, {"again_s": RING_AGAIN_S}).scalars())
+            due = connection.execute(DUE, {"again_s": RING_AGAIN_S}).all()
         # The rows are not held meanwhile: a worker could not claim them.
-        if due and ring(self._redis, self._queue_name, due):
+        if due and ring(self._redis, self._queue_name, [row.name for row in due]):
             with self._engines.chat.begin() as connection:
-                connection.execute(RUNG, {"job_ids": due})
+                connection.execute(RUNG, {"task_ids": [row.task_id for row in due]})
 
     def project(self) -> None:
         """Tells the dashboard what it has not been told."""
@@ -112,6 +146,7 @@ class Sweeper:
         """Removes what no reader can see any more, a bounded number of rows at a time."""
         with self._engines.chat.begin() as connection:
             connection.execute(GIVE_UP_BUILDS)
+            connection.execute(GIVE_UP_TASKS)
         left, until = COLLECT_AT_ONCE, time.monotonic() + DUTY_S
         while left > 0 and time.monotonic() < until:
             with self._engines.chat.begin() as connection:
@@ -119,6 +154,21 @@ class Sweeper:
             if removed is None:
                 return
             left -= removed
+
+    def prune(self) -> None:
+        """Removes runs that were over long ago, once an hour."""
+        until = time.monotonic() + DUTY_S
+        removed = PRUNED_AT_ONCE
+        while removed == PRUNED_AT_ONCE and self._prune_at <= time.monotonic() < until:
+            with self._engines.chat.begin() as connection:
+                values = {"days": self._job_retention_days, "limit": PRUNED_AT_ONCE}
+                removed = connection.execute(PRUNE, values).rowcount
+        if removed < PRUNED_AT_ONCE:
+            self._prune_at = time.monotonic() + PRUNE_EVERY_S
+
+    def tend_spaces(self) -> None:
+        """Switches bots that are whole in their next embedding space, and removes vectors that nobody reads."""
+        tend_spaces(self._engines.chat)
 
     def note_sweep(self) -> None:
         """Records that a sweep came to its end; `/readyz` reads it."""
@@ -131,6 +181,20 @@ GIVE_UP_BUILDS = text("""
     UPDATE generations SET state = 'discarded'
     WHERE state = 'building' AND NOT EXISTS (SELECT FROM training_jobs AS job WHERE job.job_id = generations.job_id
                                              AND job.status IN ('waiting', 'running'))
+""")
+# What a crawl made in the moment in which its run was ended.
+GIVE_UP_TASKS = text("""
+    DELETE FROM training_tasks WHERE task_id IN (
+        SELECT task_id FROM training_tasks AS task JOIN training_jobs AS job USING (job_id)
+        WHERE kind IN ('pages', 'finish') AND job.status NOT IN ('waiting', 'running')
+        ORDER BY task_id FOR UPDATE OF task SKIP LOCKED)
+""")
+PRUNE = text("""
+    DELETE FROM training_jobs WHERE job_id = ANY (ARRAY(
+        SELECT job_id FROM training_jobs AS job WHERE finished_at < now() - make_interval(days => :days)
+        AND EXISTS (SELECT FROM training_jobs AS newer WHERE newer.org_id = job.org_id AND newer.bot_id = job.bot_id
+                    AND newer.source_id = job.source_id AND newer.created_at > job.created_at)
+        LIMIT :limit))
 """)
 DISCARDED = text("""
     SELECT org_id, bot_id, source_id, generation FROM generations WHERE state = 'discarded' LIMIT 1

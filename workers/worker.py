@@ -28,7 +28,7 @@ class PoolWorker(SimpleWorker):
     max_connection_wait_time = 2.0
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Has the run under way handed back, then stops as RQ does."""
+        """Has the tasks in hand handed back, then stops as RQ does."""
         stopping.set()
         super().request_stop(signum, frame)  # type: ignore[no-untyped-call]  # RQ leaves it unannotated
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 import time
 from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,11 @@ from chat_api.core.errors import (
     EmbeddingRejected,
     EmbeddingThrottled,
     EmbeddingUnavailable,
+    LocalModelMissing,
     QuotaExceeded,
     ServiceError,
 )
-from chat_api.core.settings import Settings
+from chat_api.core.settings import KNOWN_DIMENSIONS, LOCAL_DIMENSIONS, LOCAL_MODEL, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,9 @@ class EmbeddingSpace:
 
     model: str
     dimensions: int
+
+
+LOCAL_SPACE = EmbeddingSpace(LOCAL_MODEL, LOCAL_DIMENSIONS)
 
 
 class Embedder(Protocol):
@@ -65,20 +70,61 @@ class Embedder(Protocol):
         """The tokens of a text, or an upper bound of them where the model's tokenizer is not at hand."""
 
 
-def make_embedder(settings: Settings) -> Embedder:
-    """The embedder that the settings ask for. Nothing is connected or loaded until it is used."""
-    if settings.embedding_provider == "local":
+def make_embedder(settings: Settings, space: EmbeddingSpace | None = None) -> Embedder:
+    """The embedder of a space, by default of the one that the settings name. Nothing is connected until it is used.
+
+    Raises EmbeddingMisconfigured when another space than the settings' can't be served with what they give, and
+    LocalModelMissing when theirs can't.
+    """
+    own = EmbeddingSpace(*settings.space)
+    space = space or own
+    if space == LOCAL_SPACE and not (space == own and settings.embedding_provider == "openai"):
         from chat_api.core.minilm import MiniLM  # its runtime is an optional extra
 
-        return MiniLM()
-    model, dimensions = settings.space
+        try:
+            return MiniLM()
+        except LocalModelMissing as error:
+            if space == own:
+                raise
+            raise _not_served(space, "its packages are not installed") from error
+    if not settings.openai_api_key:
+        raise _not_served(space, "there is no OPENAI_API_KEY")
     return OpenAIEmbedder(
-        EmbeddingSpace(model, dimensions),
-        api_key=settings.openai_api_key.get_secret_value() if settings.openai_api_key else "",
+        space,
+        api_key=settings.openai_api_key.get_secret_value(),
         base_url=settings.embedding_server,
         timeout_s=settings.embedding_timeout_s,
-        send_dimensions=settings.embedding_dimensions is not None or "text-embedding-3" in model,
+        send_dimensions="text-embedding-3" in space.model or KNOWN_DIMENSIONS.get(space.model) != space.dimensions,
     )
+
+
+def _not_served(space: EmbeddingSpace, reason: str) -> EmbeddingMisconfigured:
+    what = f"Vectors of {space.model} ({space.dimensions} dimensions) can't be made here: {reason}."
+    return EmbeddingMisconfigured(f"{what} Correct the settings, or change the model: python -m workers.cli reembed")
+
+
+class Embedders:
+    """One embedder for each space that this process meets, made on first use; safe to share between threads."""
+
+    def __init__(self, settings: Settings, given: Embedder | None = None) -> None:
+        """`given` serves its own space, which is then the default one; it is left open at the end."""
+        self.space = given.space if given else EmbeddingSpace(*settings.space)
+        self._settings, self._given = settings, given
+        self._made: dict[EmbeddingSpace, Embedder] = {given.space: given} if given else {}
+        self._lock = threading.Lock()
+
+    def of(self, space: EmbeddingSpace) -> Embedder:
+        """The space's embedder. Raises EmbeddingMisconfigured, LocalModelMissing: see make_embedder."""
+        with self._lock:
+            if space not in self._made:
+                self._made[space] = make_embedder(self._settings, space)
+            return self._made[space]
+
+    async def aclose(self) -> None:
+        """Close the clients that were made here."""
+        for embedder in self._made.values():
+            if isinstance(embedder, OpenAIEmbedder) and embedder is not self._given:
+                await embedder.aclose()
 
 
 class OpenAIEmbedder:
@@ -100,12 +146,9 @@ class OpenAIEmbedder:
         async_transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.space = space
-        self._api_key = api_key
-        self._base_url = base_url
-        self._timeout_s = timeout_s
+        self._api_key, self._base_url, self._timeout_s = api_key, base_url, timeout_s
         self._send_dimensions = send_dimensions
-        self._transport = transport
-        self._async_transport = async_transport
+        self._transport, self._async_transport = transport, async_transport
 
     # Made on first use: workers never need the async one, the API never the other, and either takes 25 ms of TLS set-up.
     @cached_property
@@ -175,10 +218,8 @@ class OpenAIEmbedder:
         return EmbeddingUnavailable(f"The embedding provider did not answer within {self._timeout_s:g} s.")
 
     def _translated(self, error: OpenAIError) -> ServiceError:
-        if isinstance(error, APITimeoutError):
-            return self._too_late()
         if not isinstance(error, APIStatusError):
-            return EmbeddingUnavailable()
+            return self._too_late() if isinstance(error, APITimeoutError) else EmbeddingUnavailable()
         status = error.status_code
         if status == 402 or error.code == "insufficient_quota":
             return QuotaExceeded("The embedding provider's account has no credit left.")
@@ -227,10 +268,9 @@ def decode(body: bytes, count: int, space: EmbeddingSpace) -> NDArray[np.float32
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date), or None when neither says."""
-    with suppress(KeyError, ValueError):
-        return max(0.0, float(headers["retry-after-ms"]) / 1000)
-    with suppress(KeyError, ValueError):
-        return max(0.0, float(headers["retry-after"]))
+    for name, units in (("retry-after-ms", 1000), ("retry-after", 1)):
+        with suppress(KeyError, ValueError):
+            return max(0.0, float(headers[name]) / units)
     with suppress(KeyError, ValueError):
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
     return None

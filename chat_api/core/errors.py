@@ -15,17 +15,11 @@ class ServiceError(Exception):
         super().__init__(self.message)
 
 
-# --- start: what keeps a process from starting ------------------------------------------------------------------------
-
-
 class LocalModelMissing(ServiceError):
     """EMBEDDING_PROVIDER=local needs two packages that are not installed: pip install onnxruntime tokenizers"""
 
     code = "local_model_missing"
     retryable = False
-
-
-# --- requests: answered to whoever called the API --------------------------------------------------------------------
 
 
 class RequestError(ServiceError):
@@ -89,7 +83,16 @@ class InvalidRequest(RequestError):
     code = "invalid_request"
 
 
-# --- dependencies: passing states of what we stand on ----------------------------------------------------------------
+class Conflict(RequestError):
+    """The request does not fit how things stand now."""
+
+    code = "conflict"
+
+
+class TooManyRequests(RequestError):
+    """There are too many requests at once. Try again in a moment."""
+
+    code = "too_many_requests"
 
 
 class DependencyError(ServiceError):
@@ -135,9 +138,6 @@ class ProviderRejected(ServiceError):
     retryable = False
 
 
-# --- training: what becomes of a source, told to its owner ------------------------------------------------------------
-
-
 class TrainingError(ServiceError):
     """The source could not be trained."""
 
@@ -149,6 +149,12 @@ class SourceDeleted(TrainingError):
     """The source was deleted while it was in training."""
 
     code = "source_deleted"
+
+
+class Cancelled(TrainingError):
+    """The training was cancelled."""
+
+    code = "cancelled"
 
 
 class InvalidUrl(TrainingError):
@@ -191,12 +197,6 @@ class TooLarge(TrainingError):
     """The page or file is larger than allowed. Split it or raise the limit."""
 
     code = "too_large"
-
-
-class TooManyPages(TrainingError):
-    """The site has more pages than allowed. Lower its scope or raise the limit."""
-
-    code = "too_many_pages"
 
 
 class FetchTimeout(TrainingError):
@@ -291,6 +291,12 @@ class QuotaExceeded(TrainingError):
     code = "quota_exceeded"
 
 
+class RemovalsHeld(TrainingError):
+    """Much of what this source held is gone from its website. The old answers stay until the new ones are released."""
+
+    code = "removals_held"
+
+
 class CrashedRepeatedly(TrainingError):
     """Training this source ended its worker several times; it is set aside until it is queued again."""
 
@@ -299,10 +305,7 @@ class CrashedRepeatedly(TrainingError):
 
 def training_errors() -> list[type[ServiceError]]:
     """All errors that can end on a training job and its dashboard row, by code (documented in training_flow.md)."""
-    found: dict[str, type[ServiceError]] = {ServiceError.code: ServiceError}
-    waiting: list[type[ServiceError]] = [*TrainingError.__subclasses__(), *DependencyError.__subclasses__()]
-    while waiting:
-        cls = waiting.pop()
-        found[cls.code] = cls
-        waiting.extend(cls.__subclasses__())
-    return [found[code] for code in sorted(found)]
+    found: list[type[ServiceError]] = [*TrainingError.__subclasses__(), *DependencyError.__subclasses__()]
+    for cls in found:
+        found.extend(cls.__subclasses__())
+    return sorted([ServiceError, *found], key=lambda cls: cls.code)

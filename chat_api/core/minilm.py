@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chat_api.core.embeddings import EmbeddingSpace
+from chat_api.core.embeddings import LOCAL_SPACE
 from chat_api.core.errors import LocalModelMissing
-from chat_api.core.settings import LOCAL_DIMENSIONS, LOCAL_MODEL
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -34,7 +33,7 @@ class MiniLM:
     Raises LocalModelMissing, with the command that installs what is not there.
     """
 
-    space = EmbeddingSpace(LOCAL_MODEL, LOCAL_DIMENSIONS)
+    space = LOCAL_SPACE
     max_inputs = 256
     max_batch_tokens = 8192
     max_input_tokens = 256

@@ -3,12 +3,15 @@
 import sys
 from collections.abc import Container
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, NonNegativeFloat, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import from_json
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL
+
+from chat_api.core.prices import USUAL
 
 WEB = ("http", "https")
 KNOWN_DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
@@ -54,6 +57,10 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = Field(None, description="Key of the OpenAI-compatible server")
     openai_base_url: str = Field("https://api.openai.com/v1", description="Address of the OpenAI-compatible server")
     openai_model: str = Field("gpt-4o-mini", description="The chat model, where a bot's config names none")
+    openai_cheaper_model: str | None = Field(
+        None,
+        description="The chat model that answers when a bot's token budget is nearly used up, and rewrites follow-ups",
+    )
     llm_provider: Literal["openai", "extractive"] = Field(
         "openai", description="Who answers: a model, or the best passages quoted"
     )
@@ -72,6 +79,13 @@ class Settings(BaseSettings):
     )
     embedding_timeout_s: float = Field(
         60, gt=0, le=600, description="Seconds after which an embedding call is given up"
+    )
+
+    prices: Annotated[dict[str, tuple[NonNegativeFloat, NonNegativeFloat]], NoDecode] = Field(
+        {},
+        validate_default=True,
+        description='USD per million tokens of input and of output, as JSON: {"model": [0.15, 0.6]}; beside, or instead of,'
+        " the known prices of OpenAI's usual models",
     )
 
     r2_account_id: str | None = Field(None, description="Cloudflare account; gives the bucket's endpoint")
@@ -99,16 +113,54 @@ class Settings(BaseSettings):
         description="Serve /metrics on a port of its own instead of the API's; a worker pool serves its own there too",
     )
 
+    visitor_messages_per_minute: int = Field(300, ge=1, description="Messages a minute of one visitor")
+    address_messages_per_minute: int = Field(6_000, ge=1, description="Messages a minute from one client address")
+    bot_messages_per_minute: int = Field(12_000, ge=1, description="Messages a minute to one bot")
+    org_messages_per_minute: int = Field(
+        12_000, ge=1, description="Messages a minute to all bots of an org, where its own limits name none"
+    )
+
+    dry_run_timeout_s: float = Field(
+        25, gt=0, le=300, description="Seconds for which a queue call waits for the outcome of its dry run"
+    )
     fetch_allow: str = Field(
         "", description="Comma separated `host:port`, `address:port` or CIDR that the address guard lets through"
     )
     fetch_timeout_s: float = Field(30, gt=0, le=300, description="Seconds for one page, redirects included")
     fetch_max_bytes: int = Field(20 * 1024 * 1024, ge=1024, description="Largest page, in decompressed bytes")
+    render_timeout_s: float = Field(
+        30, gt=0, le=120, description="Seconds for running one page's JavaScript, where a source asks for it"
+    )
+    browser_path: str | None = Field(
+        None, description="The Chromium that runs pages' JavaScript; one that is installed is found by itself"
+    )
+    browser_sandbox: bool = Field(
+        True, description="Whether that Chromium's own sandbox is on; off only where user namespaces are forbidden"
+    )
     max_file_mb: int = Field(50, ge=1, le=1024, description="Largest file, where the org's limits name none")
     parser_memory_mb: int = Field(1024, ge=128, description="Memory of one parsing child, beyond the loaded parsers")
     parser_timeout_s: float = Field(120, gt=0, description="Seconds for parsing one document")
 
+    job_retention_days: int = Field(
+        30, ge=1, le=3650, description="Days for which runs that are over are kept; a source's newest one stays"
+    )
+    org_running_tasks: int = Field(
+        8, ge=1, le=1000, description="Worker processes that one org may keep busy at once, so that others get theirs"
+    )
+    refresh_runs_per_org: int = Field(
+        4, ge=1, le=1000, description="Scheduled refreshes of one org that wait or run at once"
+    )
     workers: int = Field(2, ge=1, le=256, description="Worker processes of `python -m workers`")
+
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _from_json(cls, given: object) -> object:
+        return from_json(given) if isinstance(given, str) else given
+
+    @field_validator("prices")
+    @classmethod
+    def _with_usual(cls, given: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        return {**USUAL, **given}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -21,8 +21,8 @@ from starlette.datastructures import State
 from starlette.responses import Response
 
 from chat_api.core.errors import DatabaseUnavailable
-from chat_api.core.models.chat import Lease
 from chat_api.core.models.dashboard import missing_columns
+from chat_api.core.models.training import Lease
 from chat_api.errors import RETRY_AFTER_S, problem
 from chat_api.migrations import pending_migration
 

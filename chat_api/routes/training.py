@@ -1,30 +1,39 @@
-"""The training routes: queue sources, follow a job, delete a source."""
+"""The training routes: queue sources (or only look at them), follow and cancel jobs, delete a source."""
 
 import asyncio
+from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from redis import Redis
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal
-from chat_api.core.errors import RequestError
 from chat_api.core.jobs import ring
-from chat_api.deps import ChatSession, DashboardSession, RedisDep, SettingsDep, require_scope
+from chat_api.core.settings import Settings
+from chat_api.deps import ChatSession, DashboardSession, RedisDep, SettingsDep, no_store, require_scope
 from chat_api.errors import PROBLEMS
 from chat_api.training.accept import (
     Accepted,
     FoundSource,
     Priority,
+    Refused,
     accept,
     find_bot_sources,
     find_sources,
     needing_training,
 )
+from chat_api.training.cancel import cancel_job
 from chat_api.training.delete import delete_source
-from chat_api.training.jobs import Job, find_job
+from chat_api.training.dry_run import DryRun, begin_dry_runs, end_dry_runs
+from chat_api.training.jobs import Job, JobFilter, JobPage, JobStatus, find_job, list_jobs
+from chat_api.training.known import bot_of_source, require_known_bot
+from chat_api.training.paging import Cursor, Limit
 
-router = APIRouter(prefix="/api/training", tags=["training"], responses=PROBLEMS)
+router = APIRouter(prefix="/api/training", tags=["training"], responses=PROBLEMS, dependencies=[Depends(no_store)])
 MAX_SOURCES = 500
 
 Writer = Annotated[Principal, Depends(require_scope("training:write"))]
@@ -41,6 +50,7 @@ class QueueRequest(BaseModel):
     bot_id: UUID | None = None
     force: bool = False
     priority: Priority = "interactive"
+    dry_run: bool = Field(False, description="Queue nothing: answer 200 with what a training would take")
     cursor: UUID | None = Field(None, description="With `bot_id`: list the jobs after this source")
 
     @model_validator(mode="after")
@@ -74,6 +84,13 @@ class QueueAnswer(BaseModel):
     next_cursor: UUID | None = None
 
 
+class DryRunAnswer(DryRun):
+    """What a training would take, and what was rejected."""
+
+    rejected: list[RejectedSource]
+    next_cursor: UUID | None = None
+
+
 class DeleteAnswer(BaseModel):
     """What was removed from the answers."""
 
@@ -83,7 +100,7 @@ class DeleteAnswer(BaseModel):
     chunks: int
 
 
-@router.post("/queue", status_code=202)
+@router.post("/queue", status_code=202, responses={200: {"model": DryRunAnswer, "description": "Of a dry run"}})
 async def queue(
     body: QueueRequest,
     principal: Writer,
@@ -91,9 +108,17 @@ async def queue(
     dashboard: DashboardSession,
     redis: RedisDep,
     settings: SettingsDep,
-) -> QueueAnswer:
-    """Records a run for each source, then rings for the workers; a run that nobody hears is found by the sweeper."""
+    response: Response,
+) -> QueueAnswer | DryRunAnswer:
+    """Records a run for each source, then rings for the workers; a run that nobody hears is found by the sweeper.
+
+    A dry run has workers look at the sources instead, and answers 200 with what they found within half a minute.
+    """
     found, refused = await _find(body, principal, chat, dashboard)
+    if body.dry_run:
+        response.status_code = HTTPStatus.OK
+        await dashboard.rollback()  # no connection is held while workers look
+        return await _dry_run(body, principal, found, refused, chat, redis, settings)
     jobs = await accept(chat, principal.org_id, found, priority=body.priority, force=body.force) if found else []
     accepted = Accepted(jobs, [(source_id, error.code) for source_id, error in refused])
     if accepted.new_job_ids:
@@ -103,31 +128,82 @@ async def queue(
 
 async def _find(
     body: QueueRequest, principal: Principal, chat: ChatSession, dashboard: DashboardSession
-) -> tuple[list[FoundSource], list[tuple[UUID, RequestError]]]:
+) -> tuple[list[FoundSource], list[Refused]]:
     if body.bot_id:
-        sources = await find_bot_sources(dashboard, principal, body.bot_id, body.cursor)
-        if body.force and not body.cursor:  # the first page's call has queued them all
-            return sources, []
-        return await needing_training(chat, principal.org_id, sources), []
+        found, refused = await find_bot_sources(dashboard, principal, body.bot_id, body.cursor)
+        if not body.force or body.cursor:  # with force the first page's call has queued them all
+            found = await needing_training(chat, principal.org_id, found)
+        return found, refused[:MAX_SOURCES]
     found, refused = await find_sources(dashboard, principal, body.source_ids or [body.source_id or UUID(int=0)])
     if body.source_id and refused:
         raise refused[0][1]
     return found, refused
 
 
+async def _dry_run(
+    body: QueueRequest,
+    principal: Principal,
+    found: list[FoundSource],
+    refused: list[Refused],
+    chat: AsyncSession,
+    redis: Redis,
+    settings: Settings,
+) -> DryRunAnswer:
+    tasks = await begin_dry_runs(chat, principal.org_id, found[:MAX_SOURCES], force=body.force)
+    await asyncio.to_thread(ring, redis, settings.queue_name, [f"task:{task_id}" for task_id in tasks])
+    seen = await end_dry_runs(chat, principal.org_id, tasks, within_s=settings.dry_run_timeout_s)
+    return DryRunAnswer(
+        **dict(seen),
+        rejected=_rejected((source_id, error.code) for source_id, error in refused),
+        next_cursor=found[MAX_SOURCES - 1].source_id if len(found) > MAX_SOURCES else None,
+    )
+
+
+def _rejected(refused: Iterable[tuple[UUID, str]]) -> list[RejectedSource]:
+    return [RejectedSource(source_id=source_id, code=code) for source_id, code in refused]
+
+
 def _page(accepted: Accepted) -> QueueAnswer:
     listed = accepted.jobs[:MAX_SOURCES]
     return QueueAnswer(
         jobs=[QueuedJob.model_validate(job, from_attributes=True) for job in listed],
-        rejected=[RejectedSource(source_id=source_id, code=code) for source_id, code in accepted.rejected],
+        rejected=_rejected(accepted.rejected),
         next_cursor=listed[-1].source_id if len(accepted.jobs) > MAX_SOURCES else None,
     )
 
 
+@router.get("/jobs")
+async def jobs(
+    principal: Reader,
+    chat: ChatSession,
+    dashboard: DashboardSession,
+    settings: SettingsDep,
+    bot_id: UUID | None = None,
+    source_id: UUID | None = None,
+    status: JobStatus | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> JobPage:
+    """The org's jobs, or those of the token's bot, the newest first."""
+    bot_id = await require_known_bot(chat, dashboard, principal, bot_id)
+    if source_id:
+        await bot_of_source(chat, dashboard, principal, source_id)
+    wanted = JobFilter(bot_id, source_id, status)
+    return await list_jobs(chat, principal.org_id, wanted, cursor, limit, cap=settings.org_running_tasks)
+
+
 @router.get("/jobs/{job_id}")
-async def job(job_id: UUID, principal: Reader, chat: ChatSession) -> Job:
+async def job(job_id: UUID, principal: Reader, chat: ChatSession, settings: SettingsDep) -> Job:
     """How a job stands."""
-    return await find_job(chat, principal, job_id)
+    return await find_job(chat, principal, job_id, cap=settings.org_running_tasks)
+
+
+@router.post("/jobs/{job_id}/cancel", status_code=202)
+async def cancel(
+    job_id: UUID, principal: Writer, chat: ChatSession, dashboard: DashboardSession, settings: SettingsDep
+) -> Job:
+    """Ends a job now, whatever is being done for it; one that is over stays as it is."""
+    return await cancel_job(chat, dashboard, principal, job_id, cap=settings.org_running_tasks)
 
 
 @router.delete("/delete/{source_id}")

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, Select, select, text
+from sqlalchemy import Row, Select, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
 from chat_api.core.database import TIME_LIMITS
-from chat_api.core.errors import ForbiddenBot, RequestError, UnknownBot, UnknownSource
-from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES
-from chat_api.core.models.dashboard import DashboardBot, File, TrainingSource, row_version
+from chat_api.core.errors import ForbiddenBot, QuotaExceeded, ServiceError, UnknownBot, UnknownSource
+from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES, is_small
+from chat_api.core.models.dashboard import DashboardBot, File, Org, TrainingSource, row_version
 from chat_api.core.telemetry import current_request_id
 
 Priority = Literal["interactive", "bulk"]
@@ -28,6 +28,8 @@ class FoundSource:
     version: str
     failed: bool
     """Whether its last training did not succeed."""
+    source_type: str
+    small: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,13 @@ class Accepted:
         return [job.job_id for job in self.jobs if job.created]
 
 
-def _sources(principal: Principal) -> Select[TrainingSource, str | None]:
+Refused = tuple[UUID, ServiceError]
+Rows = Select[TrainingSource, str | None, int | None]
+
+
+def _sources(principal: Principal) -> Rows:
     return (
-        select(TrainingSource, File.object_key)
+        select(TrainingSource, File.object_key, File.size_bytes)
         .join(DashboardBot, (DashboardBot.id == TrainingSource.bot_id) & (DashboardBot.org_id == TrainingSource.org_id))
         .outerjoin(File, (File.id == TrainingSource.file_id) & (File.org_id == TrainingSource.org_id))
         .where(TrainingSource.org_id == principal.org_id)
@@ -63,28 +69,33 @@ def _sources(principal: Principal) -> Select[TrainingSource, str | None]:
     )
 
 
-async def _found(dashboard: AsyncSession, sources: Select[TrainingSource, str | None]) -> list[FoundSource]:
+async def _found(dashboard: AsyncSession, sources: Rows) -> list[FoundSource]:
     """Reads a few rows at a time: a bot's texts together may be larger than the memory."""
     rows = await dashboard.stream(sources.execution_options(yield_per=ROWS_AT_ONCE))
     return [
-        FoundSource(row.id, row.bot_id, row_version(row, object_key), bool(row.error_code))
-        async for row, object_key in rows
+        FoundSource(
+            row.id, row.bot_id, row_version(row, object_key), bool(row.error_code), row.type, is_small(row.type, size)
+        )
+        async for row, object_key, size in rows
     ]
 
 
 async def find_sources(
     dashboard: AsyncSession, principal: Principal, source_ids: Sequence[UUID]
-) -> tuple[list[FoundSource], list[tuple[UUID, RequestError]]]:
+) -> tuple[list[FoundSource], list[Refused]]:
     """The org's sources among `source_ids`, in their order, and for each other id why it can't be trained."""
     rows = await _found(dashboard, _sources(principal).where(TrainingSource.id.in_(source_ids)))
+    beyond = await _beyond_quota(dashboard, principal, [source.source_id for source in rows])
     by_id = {source.source_id: source for source in rows}
     found: list[FoundSource] = []
-    refused: list[tuple[UUID, RequestError]] = []
+    refused: list[Refused] = []
     for source_id in dict.fromkeys(source_ids):
         if source_id not in by_id:
             refused.append((source_id, UnknownSource()))
         elif principal.bot_id not in {None, by_id[source_id].bot_id}:
             refused.append((source_id, ForbiddenBot()))
+        elif source_id in beyond:
+            refused.append((source_id, QuotaExceeded()))
         else:
             found.append(by_id[source_id])
     return found, refused
@@ -92,8 +103,11 @@ async def find_sources(
 
 async def find_bot_sources(
     dashboard: AsyncSession, principal: Principal, bot_id: UUID, after: UUID | None
-) -> list[FoundSource]:
-    """All sources of a bot by id, or those after one. Raises UnknownBot for a bot of another org, ForbiddenBot."""
+) -> tuple[list[FoundSource], list[Refused]]:
+    """All sources of a bot by id, or those after one, and those beyond the org's quota.
+
+    Raises UnknownBot for a bot of another org, ForbiddenBot.
+    """
     known = select(DashboardBot.id).where(
         DashboardBot.id == bot_id, DashboardBot.org_id == principal.org_id, DashboardBot.deleted_at.is_(None)
     )
@@ -101,7 +115,25 @@ async def find_bot_sources(
         raise UnknownBot
     require_bot(principal, bot_id)
     sources = _sources(principal).where(TrainingSource.bot_id == bot_id).order_by(TrainingSource.id)
-    return await _found(dashboard, sources.where(TrainingSource.id > after) if after else sources)
+    rows = await _found(dashboard, sources.where(TrainingSource.id > after) if after else sources)
+    beyond = await _beyond_quota(dashboard, principal, [source.source_id for source in rows])
+    found = [source for source in rows if source.source_id not in beyond]
+    return found, [(source.source_id, QuotaExceeded()) for source in rows if source.source_id in beyond]
+
+
+async def _beyond_quota(dashboard: AsyncSession, principal: Principal, source_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the ids that are younger than the org's first `limits.max_sources` sources."""
+    limits = (await dashboard.execute(select(Org.limits).where(Org.id == principal.org_id))).scalar_one_or_none()
+    most = limits.get("max_sources") if isinstance(limits, dict) else None
+    if type(most) is not int or most < 0:
+        return set()
+    age = TrainingSource.created_at, TrainingSource.id
+    first_beyond = _sources(principal).with_only_columns(*age).order_by(*age).offset(min(most, 2**31)).limit(1)
+    first = (await dashboard.execute(first_beyond)).one_or_none()
+    if first is None:
+        return set()
+    beyond = select(TrainingSource.id).where(TrainingSource.id.in_(source_ids), tuple_(*age) >= tuple_(*first))
+    return set((await dashboard.execute(beyond)).scalars())
 
 
 LIVE_VERSIONS = text("""
@@ -131,8 +163,13 @@ async def needing_training(chat: AsyncSession, org_id: UUID, found: Sequence[Fou
 
 RUNNING = text("""
     SELECT job_id, source_id, source_version FROM training_jobs
-    WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND status = 'running' AND cancel_requested_at IS NULL
+    WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND status = 'running'
 """)
+UNPIN = text("""
+    UPDATE sources SET pinned_version = NULL
+    WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND pinned_version IS NOT NULL
+""")
+"""A wish to train a source that was rolled back ends the roll-back."""
 WITHDRAW = text("DELETE FROM training_jobs WHERE job_id = ANY (:job_ids)")
 
 
@@ -176,8 +213,11 @@ async def _insert(
         "org_id": org_id,
         "bot_ids": [source.bot_id for source in found],
         "source_ids": [source.source_id for source in found],
+        "source_types": [source.source_type for source in found],
+        "smalls": [source.small for source in found],
     }
     await chat.execute(REMEMBER_SOURCES, {**values, "revive": True})
+    await chat.execute(UNPIN, values)
     run = {**run, "job_ids": [offered[source.source_id] for source in found], "request_id": current_request_id()}
     rows = await chat.execute(INSERT_RUNS, {**values, **run})
     return {row.source_id: row.job_id for row in rows}

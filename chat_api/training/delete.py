@@ -1,7 +1,6 @@
 """Deletes what was derived from a source, at once and for good, also while it is in training."""
 
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, text
@@ -12,7 +11,8 @@ from chat_api.auth import Principal, require_bot
 from chat_api.core.database import TIME_LIMITS
 from chat_api.core.errors import UnknownSource
 from chat_api.core.jobs import REMEMBER_SOURCES
-from chat_api.core.models.dashboard import WRITE_STATUS, TrainingSource
+from chat_api.core.models.dashboard import WRITE_STATUS, Told, TrainingSource, told_values
+from chat_api.training.cancel import end_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Deleted:
 SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
 KNOWN_HERE = text("SELECT bot_id FROM sources WHERE org_id = :org_id AND source_id = :source_id ORDER BY bot_id")
 BURY = text(f"""
-    UPDATE sources SET deleted_at = now(), live_generation = NULL FROM
+    UPDATE sources SET deleted_at = now(), live_generation = NULL, removal_held_at = NULL FROM
         (SELECT live_generation FROM sources WHERE {SOURCE} FOR UPDATE) AS before
     WHERE {SOURCE} RETURNING before.live_generation
 """)  # noqa: S608  # the condition is this module's own
@@ -35,12 +35,6 @@ COUNT = text(f"""
            (SELECT count(*) FROM chunks WHERE {SOURCE} AND generation = :generation)
 """)  # noqa: S608
 DISCARD = text(f"UPDATE generations SET state = 'discarded' WHERE {SOURCE} AND state <> 'discarded'")  # noqa: S608
-CANCEL = text("""
-    UPDATE training_jobs
-    SET cancel_requested_at = now(), status = CASE WHEN status = 'waiting' THEN 'cancelled' ELSE status END,
-        finished_at = CASE WHEN status = 'waiting' THEN now() END
-    WHERE org_id = :org_id AND source_id = :source_id AND status IN ('waiting', 'running')
-""")
 NEXT_VERSION = text("SELECT nextval('status_versions')")
 TELL_LATER = text("""
     UPDATE training_jobs SET status_version = :version WHERE job_id =
@@ -59,15 +53,15 @@ async def delete_source(chat: AsyncSession, dashboard: AsyncSession, principal: 
     bot_ids = await _bots_of(chat, dashboard, principal, source_id)
     for bot_id in bot_ids:
         require_bot(principal, bot_id)
+    keys = [{"org_id": principal.org_id, "bot_id": bot_id, "source_id": source_id} for bot_id in bot_ids]
+    live = [(await chat.execute(BURY, key)).scalar_one_or_none() for key in keys]
+    await end_runs(chat, principal.org_id, source_id)
     documents = chunks = 0
-    for bot_id in bot_ids:
-        values = {"org_id": principal.org_id, "bot_id": bot_id, "source_id": source_id}
-        live = (await chat.execute(BURY, values)).scalar_one_or_none()
-        await chat.execute(CANCEL, values)
-        if live is not None:
-            counts = (await chat.execute(COUNT, {**values, "generation": live})).one()
+    for key, generation in zip(keys, live, strict=True):
+        if generation is not None:
+            counts = (await chat.execute(COUNT, {**key, "generation": generation})).one()
             documents, chunks = documents + counts[0], chunks + counts[1]
-        await chat.execute(DISCARD, values)
+        await chat.execute(DISCARD, key)
     version = (await chat.execute(NEXT_VERSION)).scalar_one()
     await chat.execute(TELL_LATER, {"org_id": principal.org_id, "source_id": source_id, "version": version})
     await chat.commit()
@@ -91,10 +85,7 @@ async def _bots_of(chat: AsyncSession, dashboard: AsyncSession, principal: Princ
 
 
 async def _tell_dashboard(dashboard: AsyncSession, org_id: UUID, source_id: UUID, version: int) -> None:
-    values: dict[str, Any] = {
-        "status": "pending", "version": version, "progress": 0, "error_code": None, "error_message": None,
-        "job_id": None, "trained_at": None, "source_id": source_id, "org_id": org_id,
-    }  # fmt: skip
+    values = told_values([Told(source_id, org_id, version, "pending")])
     try:
         await dashboard.execute(text(TIME_LIMITS))
         await dashboard.execute(WRITE_STATUS, values)

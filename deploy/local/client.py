@@ -229,6 +229,10 @@ class DashboardClient:
         """A job as the API tells it."""
         return self._call("GET", f"/api/training/jobs/{job_id}")
 
+    def cancel(self, job_id: UUID | str) -> Row:
+        """Ends a job now; the job as it is then."""
+        return self._call("POST", f"/api/training/jobs/{job_id}/cancel")
+
     def wait_until_done(
         self, job_ids: Sequence[UUID | str], on_progress: Callable[[Row], None], timeout_s: float = 600
     ) -> list[Row]:

@@ -4,6 +4,7 @@ import os
 import secrets
 import subprocess
 from collections.abc import Iterator
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ from chat_api.core.models.chat import PARTITIONS, ChatBase
 from deploy.local import databases
 from tests.servers import Servers
 from tests.workers.chat_rows import engine_of
+from workers.tasks.life import claim
 
 pytestmark = pytest.mark.stack
 
@@ -65,6 +67,32 @@ def test_up_down_and_up_again(empty_db: str) -> None:
     assert relations(empty_db) == before
     run(empty_db, "upgrade", "head")
     assert relations(empty_db) == there
+
+
+def test_what_waits_or_runs_goes_on_after_the_second(empty_db: str) -> None:
+    run(empty_db, "upgrade", "0001")
+    org_id, bot_id, running, behind, cancelled = (uuid4() for _ in range(5))
+    with psycopg.connect(empty_db) as connection:
+        for source_id, status, cancelled_at in [
+            (running, "running", None), (behind, "running", None), (behind, "waiting", None),
+            (cancelled, "running", "now"),
+        ]:  # fmt: skip
+            connection.execute(
+                "INSERT INTO training_jobs (job_id, org_id, bot_id, source_id, status, cancel_requested_at)"
+                " VALUES (gen_random_uuid(), %s, %s, %s, %s, %s)",
+                [org_id, bot_id, source_id, status, cancelled_at],
+            )
+    run(empty_db, "upgrade", "head")
+    with psycopg.connect(empty_db) as connection:
+        found = connection.execute("SELECT source_id, status FROM training_jobs").fetchall()
+    assert sorted(found) == sorted([
+        (running, "waiting"), (behind, "cancelled"), (behind, "waiting"), (cancelled, "cancelled")
+    ])  # fmt: skip
+    engine = engine_of(empty_db)
+    with engine.begin() as connection:
+        claimed = [task.source_id for _ in range(3) for task in claim(connection, "worker-1", cap=8)]
+    engine.dispose()
+    assert set(claimed) == {running, behind}
 
 
 def test_replicas_that_migrate_at_once_wait_for_each_other(empty_db: str) -> None:

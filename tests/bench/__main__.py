@@ -1,51 +1,39 @@
-"""Runs the benchmarks, prints a table, writes bench.json."""
+"""Runs the benchmarks, all or those named, prints a table, writes bench.json: `python -m tests.bench [name …]`."""
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench import chat, training
+from tests.bench import chat, relearning, sharing, training
+
+Part = tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]], list[tuple[str, str]]]]
+PARTS: dict[str, Part] = {
+    "training": (training.measure, training.rows),
+    "relearning": (relearning.measure, relearning.rows),
+    "fairness": (sharing.fairness, sharing.fairness_rows),
+    "fanout": (sharing.fanout, sharing.fanout_rows),
+    "chat": (chat.measure, chat.rows),
+}
 
 
-def main() -> int:
-    """All measurements, one after the other; 0 when all could be made."""
-    rows: list[tuple[str, str]] = []
-    results: dict[str, Any] = {"training": [training.measure(latency) for latency in (0.0, 100.0)]}
-    for result in results["training"]:
-        rows += _training_rows(result)
-    results["chat"] = chat.measure()
-    rows += _chat_rows(results["chat"])
-    width = max(len(label) for label, _ in rows)
-    print("\n".join(f"{label:<{width}}  {value}" for label, value in rows))
+def main(names: Sequence[str]) -> int:
+    """The measurements, one after the other; 0 when all could be made."""
+    if unknown := set(names) - set(PARTS):
+        print(f"bench: there is no {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    results: dict[str, Any] = {}
+    lines: list[tuple[str, str]] = []
+    for name in names or PARTS:
+        measure, rows = PARTS[name]
+        results[name] = measure()
+        lines += rows(results[name])
+    width = max(len(label) for label, _ in lines)
+    print("\n".join(f"{label:<{width}}  {value}" for label, value in lines))
     Path("bench.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
-def _training_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    at = f"provider at {result['latency_ms']:g} ms"
-    return [
-        (f"documents to searchable, {at}", f"{result['documents_per_s']:.1f}/s"),
-        (f"chunks to searchable, {at}", f"{result['chunks_per_s']:.0f}/s"),
-        (f"worker CPU per 1,000 chunks, {at}", f"{result['worker_cpu_s_per_1000_chunks']:.2f} s"),
-        (f"PostgreSQL CPU per 1,000 chunks, {at}", f"{result['postgres_cpu_s_per_1000_chunks']:.2f} s"),
-    ]
-
-
-def _chat_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    def pair(name: str) -> str:
-        return f"{result[name]['p50']:.1f} / {result[name]['p99']:.1f} ms"
-
-    ratio = result["peer_search_ms"]["p50"] / result["search_ms"]["p50"]
-    return [
-        (f"search in {result['chunks']:,} chunks of {result['dimensions']} dims, p50 / p99", pair("search_ms")),
-        ("  the same with pgvector's defaults", f"{pair('peer_search_ms')}  ({ratio:.1f} times ours)"),
-        ("first piece of an answer, provider at 0 ms, p50 / p99", pair("first_delta_ms")),
-        ("  the provider's calls alone", pair("provider_alone_ms")),
-        ("  of it ours, p50", f"{result['first_delta_overhead_p50_ms']:.1f} ms"),
-        ("first piece with 50 chats at once, p50 / p99", pair("first_delta_50_at_once_ms")),
-    ]
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
 import httpx2
@@ -57,6 +58,11 @@ def running_stack(base_url: str, **settings: str) -> Iterator[tuple[DashboardCli
             yield DashboardClient(read_stack(root / "stack.json")), described
         finally:
             stack.remove(root)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """One of the 99 percentiles, between the values where it falls between them."""
+    return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def cpu_seconds(pids: list[int]) -> float:

@@ -1,13 +1,16 @@
 """Documents to searchable: text files of about 9 kB from the bucket, through the queue, until the last one answers."""
 
 import io
+import os
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from deploy.local.client import DashboardClient
+from tests.bench import langchain
 from tests.bench.stage import DIMENSIONS, counts, cpu_seconds, provider, running_stack
 
 DOCUMENTS = 200
@@ -31,28 +34,63 @@ def text_file(seed: int, size: int = 9_000) -> bytes:
     return "\n\n".join(parts).encode()
 
 
-def measure(latency_ms: float, documents: int = DOCUMENTS) -> dict[str, Any]:
-    """Documents and chunks per second to searchable, and CPU seconds per 1,000 chunks, by who spent them."""
-    with provider(latency_ms) as base_url, running_stack(base_url) as (client, described):
+def measure() -> dict[str, Any]:
+    """Ours, and with LANGCHAIN=1 a LangChain pipeline beside it, with a provider that takes 0 ms and one that takes 100."""
+    python = langchain.environment() if os.environ.get("LANGCHAIN") else None
+    return {"dimensions": DIMENSIONS, "by_latency": {f"{ms:g}": _measure(ms, python) for ms in (0.0, 100.0)}}
+
+
+def _measure(latency_ms: float, python: Path | None, documents: int = DOCUMENTS) -> dict[str, Any]:
+    """By contestant its Speed; all on one stack, ours first."""
+    with provider(latency_ms) as base_url, running_stack(base_url, WORKERS="2") as (client, described):
+        postgres = described["pids"]["postgres"]
         bot_id = client.add_bot("Bench", {})
-        _train(client, described, [_add(client, bot_id, -1)])  # what is loaded at first use does not count
+        # What is loaded at first use does not count: these are three claims, so that no worker is left out.
+        _train(client, described, [_add(client, bot_id, documents + number) for number in range(24)])
         source_ids = [_add(client, bot_id, seed) for seed in range(documents)]
         workers = [pid for name, pid in described["pids"].items() if name.startswith("worker")]
-        before = cpu_seconds(workers), cpu_seconds([described["pids"]["postgres"]])
+        first, requests = _chunks(described), counts(base_url)["requests"]["embeddings"]
+        before = cpu_seconds(workers), cpu_seconds([postgres])
         seconds = _train(client, described, source_ids)
-        spent = cpu_seconds(workers) - before[0], cpu_seconds([described["pids"]["postgres"]]) - before[1]
-        chunks = _chunks(described)
-        requests = counts(base_url)["requests"]
+        spent = cpu_seconds(workers) - before[0], cpu_seconds([postgres]) - before[1]
+        ours = _speed(documents, _chunks(described) - first, seconds, *spent)
+        ours["embedding_requests"] = counts(base_url)["requests"]["embeddings"] - requests
+        results = {"ours": ours}
+        if python:
+            files = [text_file(seed) for seed in range(documents)]
+            for way in langchain.WAYS:
+                results[f"langchain, {way}"] = _speed(
+                    documents, *langchain.run(python, way, files, described["chat_db_dsn"], base_url, postgres)
+                )
+    return results
+
+
+def _speed(documents: int, chunks: int, seconds: float, client_s: float, postgres_s: float) -> dict[str, float]:
     return {
-        "latency_ms": latency_ms,
-        "documents": documents,
         "documents_per_s": documents / seconds,
         "chunks_per_s": chunks / seconds,
-        "worker_cpu_s_per_1000_chunks": 1000 * spent[0] / chunks,
-        "postgres_cpu_s_per_1000_chunks": 1000 * spent[1] / chunks,
-        "embedding_requests": requests,
-        "dimensions": DIMENSIONS,
+        "chunks_per_document": chunks / documents,
+        "worker_cpu_s_per_1000_chunks": 1000 * client_s / chunks,
+        "postgres_cpu_s_per_1000_chunks": 1000 * postgres_s / chunks,
     }
+
+
+def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The table's lines."""
+    lines: list[tuple[str, str]] = []
+    for ms, contestants in result["by_latency"].items():
+        ours = contestants["ours"]["documents_per_s"]
+        for name, speed in contestants.items():
+            ratio = f"  (ours {ours / speed['documents_per_s']:.1f} times)" if name != "ours" else ""
+            cpu = " + ".join(f"{speed[f'{who}_cpu_s_per_1000_chunks']:.2f}" for who in ("worker", "postgres"))
+            lines += [
+                (
+                    f"text files to searchable, provider at {ms} ms, {name}",
+                    f"{speed['documents_per_s']:.1f} documents/s, {speed['chunks_per_s']:.0f} chunks/s{ratio}",
+                ),
+                ("  CPU per 1,000 chunks, worker + PostgreSQL", f"{cpu} s"),
+            ]
+    return lines
 
 
 def _add(client: DashboardClient, bot_id: Any, seed: int) -> Any:
@@ -72,7 +110,7 @@ def _train(client: DashboardClient, described: dict[str, Any], source_ids: list[
                 return time.perf_counter() - began
             if set(waiting) - {"waiting", "running"} or time.perf_counter() - began > 300:
                 raise RuntimeError(f"not all sources were trained: {waiting}")
-            time.sleep(0.02)
+            time.sleep(0.1)
 
 
 def _chunks(described: dict[str, Any]) -> int:

@@ -1,5 +1,6 @@
 """The process: importing opens nothing, a bad start is said in lines, `uvicorn chat_api.main:app` serves."""
 
+import json
 import os
 import signal
 import socket
@@ -29,7 +30,7 @@ def environment(settings: Settings) -> dict[str, str]:
     for name, value in settings:
         plain = value.get_secret_value() if isinstance(value, SecretStr) else value
         if plain is not None:
-            found[name.upper()] = str(plain)
+            found[name.upper()] = json.dumps(plain) if isinstance(plain, dict) else str(plain)
     return found
 
 
@@ -44,6 +45,13 @@ def run_python(code: str, folder: Path, variables: dict[str, str]) -> subprocess
         timeout=LIMIT_S,
         check=False,
     )
+
+
+def test_prices_that_are_no_json_are_named(tmp_path: Path, settings: Settings) -> None:
+    done = run_python("import chat_api.main; chat_api.main.app", tmp_path, {**environment(settings), "PRICES": "{0.1}"})
+    assert done.returncode == 1
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["settings"]
+    assert "PRICES" in done.stderr
 
 
 def test_import_opens_nothing_and_bad_settings_end_the_process_in_lines(tmp_path: Path) -> None:

@@ -51,11 +51,12 @@ def module_shop(
 
 @pytest.fixture
 def open_shop(module_shop: World) -> World:
-    """The module's deployment with a new bot, and nothing in training."""
+    """The module's deployment with a new bot, no source, and nothing in training."""
     module_shop.provider.reset()
     engine = engine_of(module_shop.chat_dsn)
     ChatRows(engine).clear()
     engine.dispose()
+    module_shop.dashboard("DELETE FROM training_sources")
     flush(module_shop.settings.redis_url.get_secret_value())
     module_shop.bot_id = module_shop.client.add_bot("Shop", {})
     return module_shop

@@ -59,7 +59,7 @@ def assert_waits_for(shop: World, job_id: str, code: str) -> None:
 
 
 def assert_comes_right(shop: World, source_id: UUID, job_id: str) -> None:
-    shop.chat("UPDATE training_jobs SET run_after = now()")
+    shop.chat("UPDATE training_tasks SET run_after = now()")
     assert shop.work() == 1
     job = shop.client.job(job_id)
     assert (job["status"], job["attempt"], job["error"]) == ("succeeded", 1, None)

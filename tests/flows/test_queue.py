@@ -1,5 +1,6 @@
 """The queue, job and delete routes: one job per wish, the same refusal for all that is not yours, and delete wins."""
 
+import json
 import socket
 import threading
 import time
@@ -22,9 +23,12 @@ from tests.servers import free_port
 from tests.workers.chat_rows import engine_of
 from tests.workers.fetch.loopback import reply
 from workers.jobs import process
-from workers.runs import Run, claim
-from workers.store import switch
+from workers.receipt import Receipt
+from workers.store.generation import open_generation, remember_bot
+from workers.store.rows import Build
+from workers.store.switch import switch
 from workers.sweeper import Sweeper
+from workers.tasks.life import Task, claim
 
 pytestmark = pytest.mark.stack
 WRITE, READ = "training:write", "training:read"
@@ -63,15 +67,15 @@ def delete(shop: World, source_id: UUID, **claims: Any) -> httpx2.Response:
     return shop.call("DELETE", f"{DELETE}{source_id}", scope=WRITE, **claims)
 
 
-def take(chat: Engine) -> Run:
+def take(chat: Engine) -> list[Task]:
     with chat.begin() as connection:
-        run = claim(connection, "another-worker")
-    assert run
-    return run
+        tasks = claim(connection, "another-worker", cap=1000)
+    assert tasks
+    return tasks
 
 
-def train(shop: World, run: Run) -> None:
-    process(shop.worker, run, lambda: False)
+def train(shop: World, tasks: list[Task]) -> None:
+    process(shop.worker, tasks, lambda: False)
 
 
 def edit(shop: World, source_id: UUID, words: str) -> None:
@@ -147,8 +151,8 @@ def add_page(shop: World, words: str) -> UUID:
 
 
 @contextmanager
-def paused_after_reading(shop: World, run: Run) -> Iterator[None]:
-    """Trains the run, whose source is a page, in a thread that waits for the website as long as this lasts."""
+def paused_after_reading(shop: World, tasks: list[Task]) -> Iterator[None]:
+    """Does the task, whose source is a page, in a thread that waits for the website as long as this lasts."""
     gate = threading.Event()
 
     def wait(stream: socket.socket, _over: threading.Event) -> None:
@@ -156,10 +160,12 @@ def paused_after_reading(shop: World, run: Run) -> Iterator[None]:
         stream.sendall(reply(b"", "404 Not Found"))
 
     shop.site.pages["/robots.txt"] = wait
-    thread = threading.Thread(target=train, args=(shop, run))
+    thread = threading.Thread(target=train, args=(shop, tasks))
     thread.start()
     deadline = time.monotonic() + 10
-    while not shop.chat("SELECT 1 FROM training_jobs WHERE job_id = %s AND source_version IS NOT NULL", run.job_id):
+    while not shop.chat(
+        "SELECT 1 FROM training_jobs WHERE job_id = %s AND source_version IS NOT NULL", tasks[0].job_id
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     try:
@@ -206,7 +212,7 @@ def test_calls_at_the_moment_of_the_claim_get_the_job_that_is_there(shop: World,
     def claim_all() -> None:
         while not over.is_set():
             with chat.begin() as connection:
-                claim(connection, "another-worker")
+                claim(connection, "another-worker", cap=1000)
 
     with ThreadPoolExecutor(10) as threads:
         claiming = [threads.submit(claim_all) for _ in range(2)]
@@ -339,6 +345,55 @@ def test_reading_is_not_writing(shop: World) -> None:
     assert shop.call("DELETE", f"{DELETE}{source_id}", scope=READ).status_code == 403
     job = queue_one(shop, source_id)
     assert shop.call("GET", f"/api/training/jobs/{job['job_id']}", scope=WRITE).status_code == 403
+
+
+# --- quota -----------------------------------------------------------------------------------------------------------
+
+
+def test_sources_beyond_the_orgs_quota_are_refused_and_the_older_ones_trained(shop: World) -> None:
+    ids = [add(shop) for _ in range(3)]
+    for n, source_id in enumerate(ids):
+        shop.dashboard(
+            "UPDATE training_sources SET created_at = now() - make_interval(days => %s) WHERE id = %s", 9 - n, source_id
+        )
+    gone = add(shop)
+    shop.dashboard(
+        "UPDATE training_sources SET created_at = now() - interval '99 days', deleted_at = now() WHERE id = %s", gone
+    )
+    _limit(shop, 2)
+    try:
+        refused = queue(shop, {"source_id": str(ids[2])})
+        assert (refused.status_code, refused.json()["code"]) == (422, "quota_exceeded")
+        listed = queue(shop, {"source_ids": [str(source_id) for source_id in ids]}).json()
+        assert [job["source_id"] for job in listed["jobs"]] == [str(source_id) for source_id in ids[:2]]
+        assert listed["rejected"] == [{"source_id": str(ids[2]), "code": "quota_exceeded"}]
+        whole = queue(shop, {"bot_id": str(shop.bot_id)}).json()
+        assert {job["source_id"] for job in whole["jobs"]} == {str(source_id) for source_id in ids[:2]}
+        assert whole["rejected"] == listed["rejected"]
+        for nothing in ("many", -1, True, None):
+            _limit(shop, nothing)
+            assert queue(shop, {"source_id": str(ids[2])}).status_code == 202
+    finally:
+        _limit(shop, None)
+
+
+def _limit(shop: World, most: object) -> None:
+    shop.dashboard(
+        "UPDATE orgs SET limits = %s::jsonb WHERE id = %s", json.dumps({"max_sources": most}), shop.client.org_id
+    )
+
+
+def test_a_wish_ends_a_roll_back_and_says_what_is_to_be_read(shop: World) -> None:
+    source_id, page = add(shop), add_page(shop, TEXT)
+    queue_one(shop, source_id)
+    shop.chat("UPDATE sources SET pinned_version = 'v'")
+    for wished in (source_id, page):
+        queue_one(shop, wished)
+    assert shop.chat("SELECT 1 FROM sources WHERE pinned_version IS NOT NULL") == []
+    tasks = shop.chat(
+        "SELECT kind, small, source_type FROM training_tasks JOIN training_jobs USING (job_id) ORDER BY 3"
+    )
+    assert tasks == [{"kind": "read", "small": True, "source_type": type_} for type_ in ("text", "url")]
 
 
 # --- a bot's sources -------------------------------------------------------------------------------------------------
@@ -509,10 +564,9 @@ def test_a_delete_at_the_moment_of_the_switch_waits_for_it_and_wins(shop: World,
     source_id = add(shop)
     shop.train(source_id)
     queue_one(shop, source_id)
-    run = take(chat)
-    build = _built(shop, chat, run)
+    build = _built(shop, chat, take(chat)[0])
     with ThreadPoolExecutor(1) as threads, chat.connect() as connection:
-        switch(connection, build, "{}")
+        assert switch(connection, [(build, Receipt())])
         deleting = threads.submit(delete, shop, source_id)
         time.sleep(0.2)
         connection.commit()
@@ -521,12 +575,10 @@ def test_a_delete_at_the_moment_of_the_switch_waits_for_it_and_wins(shop: World,
     assert shop.chat("SELECT 1 FROM generations WHERE state <> 'discarded'") == []
 
 
-def _built(shop: World, chat: Engine, run: Run) -> Any:
-    from workers.store import open_generation, remember_bot
-
+def _built(shop: World, chat: Engine, task: Task) -> Build:
     with chat.begin() as connection:
-        remember_bot(connection, DashboardBot(id=run.bot_id, org_id=run.org_id, name="Bot", config={}))
-        return open_generation(connection, run, shop.worker.stages.embedder.space, "version")
+        remember_bot(connection, DashboardBot(id=task.bot_id, org_id=task.org_id, name="Bot", config={}))
+        return open_generation(connection, task, shop.worker.stages.space, "version")
 
 
 def test_many_deletes_at_once_all_succeed(shop: World) -> None:
@@ -595,9 +647,12 @@ def test_a_job_says_why_it_waits(shop: World, chat: Engine) -> None:
         found = [shop.client.job(job["job_id"]) for job in jobs]
         return [(job["queue_position"], job["waiting_reason"]) for job in found]
 
+    assert places() == [(1, "no_workers"), (2, "no_workers")]
+    sweep(shop)
     assert places() == [(1, "in_queue"), (2, "in_queue")]
+    shop.chat("UPDATE training_tasks SET small = false")  # else one worker takes both
     run = take(chat)
     assert places() == [(None, None), (1, "in_queue")]
     train(shop, run)
-    shop.chat("UPDATE training_jobs SET run_after = now() + interval '1 hour' WHERE status = 'waiting'")
+    shop.chat("UPDATE training_tasks SET run_after = now() + interval '1 hour' WHERE status = 'waiting'")
     assert places() == [(None, None), (1, "retry_later")]

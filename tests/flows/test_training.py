@@ -199,7 +199,7 @@ def test_a_passing_failure_waits_and_says_so(shop: World) -> None:
     assert (job["status"], job["error"]["code"], job["waiting_reason"]) == ("waiting", "fetch_failed", "retry_later")
     assert shop.source_row(source_id)["status"] == "queued"
     shop.site.pages["/page.html"] = reply(PAGE.encode(), Content_Type="text/html")
-    shop.chat("UPDATE training_jobs SET run_after = now()")
+    shop.chat("UPDATE training_tasks SET run_after = now()")
     shop.work()
     assert shop.client.job(job["job_id"])["status"] == "succeeded"
 

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -93,6 +93,7 @@ def run(
     check: Callable[[], None] = nothing,
     in_flight: int = 1,
     on_batch: Callable[[range, Vectors], None] | None = None,
+    refused: Callable[[int, EmbeddingRejected], Collection[int]] | None = None,
     backoff: Backoff | None = None,
 ) -> NDArray[np.float32]:
     return embed_texts(
@@ -103,6 +104,7 @@ def run(
         check=check,
         in_flight=in_flight,
         on_batch=on_batch,
+        refused=refused,
         clock=clock,
         sleep=clock.sleep,
     )
@@ -168,9 +170,43 @@ def test_halving_finds_and_names_the_one_refused_text(
     with pytest.raises(EmbeddingRejected) as caught:
         run(embedder, texts, clock, in_flight=in_flight)
     named = " ".join(texts[bad][:80].split())
-    assert caught.value.message.startswith(f"Text {bad + 1} of 40 (“{named}”) was refused: ")
+    assert caught.value.message.startswith(f"The text “{named}” was refused: ")
     assert provider.counts.requests["embeddings"] <= 5 + 2 * 3
     assert clock.slept == []
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_refused_texts_are_told_and_the_others_go_on(
+    embedder: SmallBatches, provider: Provider, clock: Clock, in_flight: int
+) -> None:
+    provider.controls.poison = "XYZZY"
+    bad = {3, 4, 31}
+    texts = [f"{text} XYZZY" if index in bad else text for index, text in enumerate(TEXTS)]
+    told: list[int] = []
+
+    def refused(index: int, error: EmbeddingRejected) -> Collection[int]:
+        assert "XYZZY" in error.message
+        told.append(index)
+        return ()
+
+    vectors = run(embedder, texts, clock, in_flight=in_flight, refused=refused)
+    assert set(told) == bad
+    assert len(told) == 3
+    good = [index for index in range(40) if index not in bad]
+    assert provider.counts.inputs == len(good)
+    provider.reset()
+    assert np.array_equal(vectors[good], embedder.embed([TEXTS[index] for index in good]))
+
+
+def test_texts_that_nobody_needs_after_a_refusal_are_not_asked_for(
+    embedder: SmallBatches, provider: Provider, clock: Clock
+) -> None:
+    provider.controls.poison = "XYZZY"
+    texts = ["first XYZZY", *TEXTS[1:]]
+    run(embedder, texts, clock, refused=lambda index, _: range(1, 40))
+    # The batch that holds it is halved to the end; of what comes after nothing is sent.
+    assert provider.counts.requests["embeddings"] == 4
+    assert provider.counts.inputs == 0
 
 
 def test_a_refused_batch_is_halved_until_it_is_taken_and_never_repeated(

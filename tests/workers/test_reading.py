@@ -1,37 +1,50 @@
-"""What a source's row may hold: owners and other programs write it, and none of it may break a worker."""
+"""What a source's row may hold, and what is taken for unchanged: none of it may break a worker, or train old text."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from chat_api.core.errors import InvalidUrl, NoText, NotFound, ServiceError, TooLarge, UnsupportedType
+from chat_api.core.errors import InvalidUrl, NoText, NotFound, ServiceError, TooLarge, TrainingError, UnsupportedType
 from chat_api.core.models.dashboard import DashboardBot, File, Org, TrainingSource
 from tests.workers.fetch.loopback import Site, client_of, reply, serving
 from workers.dashboard import SourceToTrain
 from workers.documents import Block, Document, Fetched, Reading
-from workers.lease import Progress
 from workers.reading import ChunkSizes, Reader
+from workers.store.known import LivePage
+from workers.store.rows import text_sha256
 
 MIB = 2**20
 PAGE = b"<p>words</p>"
 
 
 class Words:
-    """An extractor that takes the bytes for one paragraph; words beginning with http are its links."""
+    """An extractor that takes the bytes for one paragraph, and counts what it was given; `poison` is no text."""
 
-    def extract(self, fetched: Fetched, *, filename: str | None = None) -> Document:
-        words = fetched.body.decode()
-        links = tuple(word for word in words.split() if word.startswith("http"))
-        return Document("", (Block("paragraph", words),), "text/plain", links=links)
+    def __init__(self) -> None:
+        self.asked: list[list[bytes]] = []
+
+    def extract_many(
+        self, items: Sequence[tuple[Fetched, str | None]], *, check: Callable[[], None] | None = None
+    ) -> list[Document | TrainingError]:
+        self.asked.append([fetched.body for fetched, _ in items])
+        return [_document(fetched.body.decode()) for fetched, _ in items]
 
 
-def reader(*sites: Site, read_object: Callable[[str, int], Fetched] | None = None) -> Reader:
+def _document(words: str) -> Document | TrainingError:
+    return NoText() if words == "poison" else Document("", (Block("paragraph", words),), "text/plain")
+
+
+def reader(
+    *sites: Site, read_object: Callable[[str, int], Fetched] | None = None, extractor: Words | None = None
+) -> Reader:
     return Reader(
         client=client_of(*sites),
         read_object=read_object or (lambda key, _most: Fetched(f"s3://b/{key}", 200, b"words of a file")),
-        extractor=Words(),
+        extractor=extractor or Words(),
         sizes=ChunkSizes(lambda words: len(words.split()), target=50, maximum=80),
         max_file_mb=50,
     )
@@ -42,8 +55,12 @@ def found(kind: str, *, file: File | None = None, limits: Any = None, **columns:
     return SourceToTrain(source, file, DashboardBot(), Org(limits=limits))
 
 
-def read(source: SourceToTrain, *sites: Site, progress: Progress | None = None, **options: Any) -> list[Reading]:
-    return list(reader(*sites, **options).read(source, progress or Progress(), lambda: None))
+def read(source: SourceToTrain, *sites: Site, live: LivePage | None = None, **options: Any) -> Reading:
+    made = reader(*sites, **options)
+    [reading] = made.extract([made.fetch(source, live)], lambda: None)
+    if isinstance(reading.error, TrainingError):
+        raise reading.error
+    return made.chunk(reading)
 
 
 NOT_OBJECTS: list[Any] = [None, [], [1], "text", 7, True]
@@ -77,22 +94,14 @@ def test_good_pairs_among_bad_ones_are_read() -> None:
         {"question": " Open? ", "answer": "Yes."},
         {"question": "", "answer": "x"},
     ]
-    [reading] = read(found("qa", content={"pairs": pairs}))
+    reading = read(found("qa", content={"pairs": pairs}))
     assert [(chunk.heading, chunk.text, chunk.ordinal) for chunk in reading.chunks] == [("Open?", "Yes.", 0)]
 
 
-@pytest.mark.parametrize("options", NOT_OBJECTS)
-def test_options_that_are_none_are_defaults(options: Any) -> None:
-    with serving({"/": reply(PAGE), "/robots.txt": reply(b"", "404 Not Found")}) as site:
-        [reading] = read(found("site", url=site.url("/"), options=options), site)
-    assert reading.outcome == "indexed"
-
-
 @pytest.mark.parametrize("url", [None, "", "   ", "ftp://a.example/", "http://", "not an address", "http://a b/"])
-@pytest.mark.parametrize("kind", ["url", "site", "sitemap"])
-def test_an_address_that_is_none_is_invalid(kind: str, url: str | None) -> None:
+def test_an_address_that_is_none_is_invalid(url: str | None) -> None:
     with pytest.raises(InvalidUrl):
-        read(found(kind, url=url, options={}))
+        read(found("url", url=url, options={}))
 
 
 def test_an_unknown_type_and_a_file_that_is_gone() -> None:
@@ -127,14 +136,80 @@ def test_the_orgs_limit_of_a_file(limit: Any, size: int, error: type[ServiceErro
         with pytest.raises(error):
             read(source)
     else:
-        assert read(source)[0].outcome == "indexed"
+        assert read(source).outcome == "indexed"
 
 
-def test_the_progress_of_a_crawl_knows_the_links_of_the_page_just_read() -> None:
-    with serving({"/robots.txt": reply(b"", "404 Not Found")}) as site:
-        site.pages["/"] = reply(" ".join(site.url(f"/{number}") for number in range(9)).encode())
-        site.pages |= {f"/{number}": reply(PAGE) for number in range(9)}
-        progress = Progress()
-        readings = reader(site).read(found("site", url=site.url("/"), options={}), progress, lambda: None)
-        seen = [(progress.done, progress.total) for _ in readings]
-    assert seen == [(number, 10) for number in range(1, 11)]
+def test_equal_pairs_are_told_apart_and_keep_their_places() -> None:
+    pairs = [{"question": "Open?", "answer": "Yes."}] * 2 + [{"question": "When?", "answer": "Now."}]
+    reading = read(found("qa", content={"pairs": pairs}))
+    assert [(chunk.ordinal, chunk.repeat) for chunk in reading.chunks] == [(0, 0), (1, 1), (2, 0)]
+
+
+def test_several_are_extracted_together_each_with_its_own_outcome() -> None:
+    extractor = Words()
+    made = reader(extractor=extractor)
+    texts = ["one", "poison", "three"]
+    fresh = [made.fetch(found("text", content={"text": text})) for text in texts]
+    fresh.insert(1, made.fetch(found("qa", content={"pairs": [{"question": "?", "answer": "!"}]})))
+    readings = made.extract(fresh, lambda: None)
+    assert [reading.outcome for reading in readings] == ["indexed", "indexed", "no_text", "indexed"]
+    assert readings[3].document == _document("three")
+    assert extractor.asked == [[b"one", b"poison", b"three"]]
+
+
+# --- unchanged -------------------------------------------------------------------------------------------------------
+
+
+def live_of(words: str, **changes: Any) -> LivePage:
+    """The live page that a text without a title would have left."""
+    document = Document("", (Block("paragraph", words),), "text/plain")
+    body = hashlib.sha256(words.encode()).digest()
+    url = f"source:{UUID(int=1)}"
+    live = LivePage(1, "version", url, None, None, body, 1, "", None, text_sha256(document))
+    return replace(live, **changes)
+
+
+@pytest.mark.parametrize(
+    ("title", "live", "extracted", "unchanged"),
+    [
+        ("A", live_of("words", title="A"), False, True),
+        ("A", live_of("words", title="B"), True, False),
+        ("A", live_of("other", title="A"), True, False),
+        ("A", live_of("words", title="A", content_sha256=b"other bytes"), True, True),
+        ("A", live_of("words", title="A", cited_url="https://a.example/"), True, False),
+        (None, live_of("words"), True, True),
+        (None, live_of("words", title="A"), True, False),
+        (None, None, True, False),
+    ],
+)
+def test_a_text_is_unchanged_under_the_same_title(
+    title: str | None, live: LivePage | None, extracted: bool, unchanged: bool
+) -> None:
+    extractor = Words()
+    reading = read(found("text", content={"text": "words"}, title=title), live=live, extractor=extractor)
+    assert (bool(extractor.asked), reading.unchanged) == (extracted, unchanged)
+    assert bool(reading.chunks) is not unchanged
+    assert reading.outcome == ("unchanged" if unchanged else "indexed")
+
+
+@pytest.mark.parametrize(("title", "unchanged"), [("A", True), ("B", False), (None, False)])
+def test_pairs_are_unchanged_under_the_same_title(title: str | None, unchanged: bool) -> None:
+    content = {"pairs": [{"question": "Open?", "answer": "Yes."}]}
+    reading = read(found("qa", content=content, title=title), live=live_of("", title="A"))
+    assert (reading.unchanged, bool(reading.chunks)) == (unchanged, not unchanged)
+
+
+def test_a_page_is_asked_for_with_its_validators_and_taken_as_it_is() -> None:
+    with serving({"/robots.txt": reply(b"", "404 Not Found"), "/": reply(PAGE, ETag='"1"')}) as site:
+        url = site.url("/")
+        live = live_of("", url=url, cited_url=url, etag='"1"', content_sha256=hashlib.sha256(PAGE).digest())
+        same = read(found("url", url=url), site, live=live)
+        edited = read(found("url", url=url), site, live=replace(live, content_sha256=b"other"))
+        site.pages["/"] = reply(b"", "304 Not Modified", ETag='"1"')
+        not_modified = read(found("url", url=url), site, live=replace(live, content_sha256=b"other"))
+        moved = replace(live, cited_url="https://elsewhere.example/")
+        with pytest.raises(ServiceError):  # asked again without validators, this server still says 304
+            read(found("url", url=url), site, live=moved)
+    assert (same.unchanged, edited.unchanged, not_modified.unchanged) == (True, False, True)
+    assert not_modified.fetched
+    assert not_modified.fetched.status == 304

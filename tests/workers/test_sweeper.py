@@ -11,14 +11,15 @@ from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from chat_api.core.database import Engines
 from chat_api.core.jobs import MAX_BELLS
 from tests.servers import free_port
 from tests.workers.chat_rows import ChatRows, engine_of
 from workers.dashboard import project_status
-from workers.runs import Run, claim, settle
 from workers.sweeper import Sweeper
+from workers.tasks.life import Task, claim, settle
 
 pytestmark = pytest.mark.stack
 AWAY = "postgresql://nobody@127.0.0.1:1/nowhere?connect_timeout=1"
@@ -87,11 +88,11 @@ def deployed(rows: ChatRows, dashboard: Engine, redis_url: str) -> Iterator[Depl
         yield found
 
 
-def claimed(deployed: Deployment, source_id: UUID) -> Run:
+def claimed(deployed: Deployment, source_id: UUID) -> Task:
     return deployed.rows.claimed(source_id)
 
 
-def end(deployed: Deployment, run: Run, status: str, **options: Any) -> None:
+def end(deployed: Deployment, run: Task, status: str, **options: Any) -> None:
     with deployed.rows.engine.begin() as connection:
         settle(connection, run, status, **options)
 
@@ -104,7 +105,9 @@ def test_a_forgotten_run_is_rung_once_and_again_later(deployed: Deployment) -> N
     for _ in range(2):
         deployed.sweeper().sweep()
         assert deployed.bells() == [str(job_id)]
-    deployed.rows.change(job_id, rung_at="(now() - interval '31 seconds')", run_after="(now() - interval '1 hour')")
+    deployed.rows.change_task(
+        job_id, rung_at="(now() - interval '31 seconds')", run_after="(now() - interval '1 hour')"
+    )
     deployed.redis.flushall()
     deployed.sweeper().sweep()
     assert deployed.bells() == [str(job_id)]
@@ -114,7 +117,7 @@ def test_a_run_that_waits_for_its_time_is_rung_when_it_has_come(deployed: Deploy
     job_id = deployed.rows.wait(run_after="(now() + interval '1 minute')", rung_at="(now() - interval '1 second')")
     deployed.sweeper().sweep()
     assert deployed.bells() == []
-    deployed.rows.change(job_id, run_after="(now())")
+    deployed.rows.change_task(job_id, run_after="(now())")
     deployed.sweeper().sweep()
     assert deployed.bells() == [str(job_id)]
 
@@ -123,33 +126,31 @@ def test_while_redis_is_away_runs_stay_due_and_free_to_claim(deployed: Deploymen
     job_id = deployed.rows.wait()
     with Redis.from_url(f"redis://127.0.0.1:{free_port()}") as away:
         deployed.sweeper(redis=away).sweep()
-    assert deployed.rows.job(job_id)["rung_at"] is None
+    assert deployed.rows.task(job_id)["rung_at"] is None
     deployed.sweeper().sweep()
     assert deployed.bells() == [str(job_id)]
 
 
 def test_a_run_can_be_claimed_while_its_bell_is_on_the_way(deployed: Deployment) -> None:
     deployed.rows.wait()
-    taken: list[Run | None] = []
+    taken: list[Task] = []
 
     class Slow(Redis):
         def pipeline(self, *arguments: Any, **options: Any) -> Any:
             with deployed.rows.engine.begin() as connection:
-                taken.append(claim(connection, "worker"))
+                taken.extend(claim(connection, "worker", cap=8))
             return super().pipeline(*arguments, **options)
 
     with Slow(connection_pool=deployed.redis.connection_pool) as slow:
         deployed.sweeper(redis=slow).sweep()
     assert taken
-    assert taken[0] is not None
 
 
 def test_bells_that_nobody_hears_do_not_pile_up(deployed: Deployment) -> None:
     for _ in range(3):
         deployed.rows.sql(
-            "INSERT INTO training_jobs (job_id, org_id, bot_id, source_id)"
-            " SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid()"
-            " FROM generate_series(1, 300)"
+            "INSERT INTO training_tasks (org_id, bot_id, source_id, kind)"
+            " SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'reembed' FROM generate_series(1, 300)"
         )
         deployed.sweeper().ring_due()
     assert deployed.queue.count == MAX_BELLS
@@ -158,22 +159,59 @@ def test_bells_that_nobody_hears_do_not_pile_up(deployed: Deployment) -> None:
 # --- dead workers ----------------------------------------------------------------------------------------------------
 
 
+def test_a_task_without_a_run_is_rung_by_its_own_id(deployed: Deployment) -> None:
+    task_id = deployed.rows.add_task("dry_run")
+    deployed.sweeper().sweep()
+    assert deployed.bells() == [f"task:{task_id}"]
+
+
 def test_a_dead_workers_run_is_taken_rung_and_after_three_deaths_set_aside_with_its_stage(deployed: Deployment) -> None:
     source_id = deployed.add_source()
     run = claimed(deployed, source_id)
     for death in range(1, 4):
-        deployed.rows.change(run.job_id, lease_expires_at="(now() - interval '1 second')", stage="embed")
+        deployed.rows.change_task(run.task_id, lease_expires_at="(now() - interval '1 second')")
+        deployed.rows.change(run.job_id, stage="embed")
         deployed.redis.flushall()
         deployed.sweeper().sweep()
         if death < 3:
             assert deployed.source(source_id)["status"] == "queued"
-            deployed.rows.change(run.job_id, run_after="(now())")
+            deployed.rows.change_task(run.task_id, run_after="(now())")
             with deployed.rows.engine.begin() as connection:
-                assert claim(connection, "worker-2")
+                assert claim(connection, "worker-2", cap=8)
     row = deployed.source(source_id)
     assert (row["status"], row["error_code"]) == ("failed", "crashed_repeatedly")
     assert "embed" in row["error_message"]
     assert deployed.bells() == []
+
+
+def test_a_process_that_is_known_to_be_dead_loses_its_tasks_in_the_next_sweep(deployed: Deployment) -> None:
+    dead, alive = claimed(deployed, uuid4()), deployed.rows.claimed(holder="another worker")
+    deployed.rows.sql("UPDATE leases SET holder = 'another sweeper'")
+    sweeper = deployed.sweeper()
+    sweeper.note_death("worker-1")
+    sweeper.bury()
+    sweeper.sweep()
+    assert deployed.rows.task(dead.task_id)["status"] == "waiting"
+    deployed.rows.change_task(
+        dead.task_id, status="running", lease_holder="worker-1", lease_expires_at="(now() + interval '1 minute')"
+    )
+    sweeper.bury()
+    sweeper.sweep()
+    assert {deployed.rows.task(task.task_id)["status"] for task in (dead, alive)} == {"running"}
+
+
+def test_a_death_that_the_database_did_not_hear_of_is_told_again(deployed: Deployment) -> None:
+    run, sweeper = claimed(deployed, uuid4()), deployed.sweeper()
+    sweeper.note_death("worker-1")
+    deployed.rows.sql("ALTER TABLE training_tasks RENAME TO away")
+    try:
+        with pytest.raises(ProgrammingError):
+            sweeper.bury()
+    finally:
+        deployed.rows.sql("ALTER TABLE away RENAME TO training_tasks")
+    sweeper.bury()
+    sweeper.expire()
+    assert deployed.rows.task(run.task_id)["status"] == "waiting"
 
 
 # --- adoption --------------------------------------------------------------------------------------------------------
@@ -261,6 +299,18 @@ def test_a_row_that_the_dashboard_holds_locked_stops_no_other_and_is_told_later(
     assert deployed.source(locked)["status"] == "queued"
 
 
+def test_a_run_that_is_changed_while_it_is_told_is_not_waited_for_and_told_again(deployed: Deployment) -> None:
+    changed, other = deployed.add_source(), deployed.add_source()
+    jobs = {source_id: deployed.rows.wait(source_id) for source_id in (changed, other)}
+    with deployed.rows.engine.connect() as connection:
+        connection.execute(text("SELECT 1 FROM training_jobs WHERE job_id = :id FOR UPDATE"), {"id": jobs[changed]})
+        _with_lock_timeout(deployed.rows.engine, deployed.sweeper().project)
+    behind = "SELECT source_id FROM training_jobs WHERE projected_version < status_version"
+    assert deployed.rows.sql(behind) == [{"source_id": changed}]
+    deployed.sweeper().project()
+    assert deployed.rows.sql(behind) == []
+
+
 def _with_lock_timeout(engine: Engine, act: Callable[[], object]) -> None:
     """Has locks waited for as briefly as tests need."""
     name = engine.url.database
@@ -302,6 +352,24 @@ def test_while_the_next_run_waits_the_end_of_the_last_is_not_the_last_word(deplo
     deployed.sweeper().sweep()
     row = deployed.source(source_id)
     assert (row["status"], row["job_id"], row["error_code"]) == ("queued", following, None)
+
+
+@pytest.mark.parametrize("newest", ["failed", "waiting"])
+def test_of_several_words_on_a_source_the_newest_counts_and_when_it_was_trained(
+    deployed: Deployment, newest: str
+) -> None:
+    source_id, other = deployed.add_source(), deployed.add_source()
+    end(deployed, claimed(deployed, source_id), "succeeded")
+    if newest == "waiting":
+        deployed.rows.wait(source_id)
+    else:
+        end(deployed, claimed(deployed, source_id), newest)
+    deployed.rows.wait(other)
+    assert project_status(deployed.rows.engine, deployed.dashboard) == 3
+    row = deployed.source(source_id)
+    assert row["status"] == {"failed": "failed", "waiting": "queued"}[newest]
+    assert row["trained_at"]
+    assert deployed.source(other)["status"] == "queued"
 
 
 def test_more_words_than_fit_a_batch_are_told_in_one_sweep(deployed: Deployment) -> None:
@@ -355,7 +423,7 @@ def generations(deployed: Deployment) -> dict[int, str]:
 def test_what_no_reader_can_see_goes_and_the_rest_stays(deployed: Deployment) -> None:
     for number, state in enumerate(("discarded", "kept", "live", "discarded", "parked"), 1):
         add_generation(deployed, state, number)
-    deployed.sweeper().sweep()
+    deployed.sweeper().collect()
     assert generations(deployed) == {2: "kept", 3: "live", 5: "parked"}
     assert deployed.rows.sql("SELECT DISTINCT generation FROM pages ORDER BY 1") == [
         {"generation": number} for number in (2, 3, 5)
@@ -363,12 +431,39 @@ def test_what_no_reader_can_see_goes_and_the_rest_stays(deployed: Deployment) ->
 
 
 def test_builds_of_runs_that_are_over_go_and_those_under_way_stay(deployed: Deployment) -> None:
-    runs = {status: claimed(deployed, uuid4()) for status in ("failed", "quarantined", "running", "waiting")}
-    for number, (status, run) in enumerate(runs.items(), 1):
+    for number, status in enumerate(("failed", "quarantined", "running", "waiting"), 1):
+        run = claimed(deployed, uuid4())
         deployed.rows.change(run.job_id, status=status)
         add_generation(deployed, "building", number, job_id=run.job_id)
     deployed.sweeper().collect()
     assert generations(deployed) == {3: "building", 4: "building"}
+
+
+def test_tasks_that_outlived_their_run_go(deployed: Deployment) -> None:
+    over, running = claimed(deployed, uuid4()), deployed.rows.claimed(holder="worker-2")
+    for run in (over, running):
+        deployed.rows.add_task("pages", run)
+        deployed.rows.sql("DELETE FROM training_tasks WHERE task_id = :id", id=run.task_id)
+    deployed.rows.change(over.job_id, status="cancelled")
+    deployed.sweeper().collect()
+    assert [row["job_id"] for row in deployed.rows.sql("SELECT job_id FROM training_tasks")] == [running.job_id]
+
+
+def test_runs_that_were_over_long_ago_go_but_for_each_sources_newest(deployed: Deployment) -> None:
+    source_id, kept = uuid4(), []
+    for days, status in ((50, "succeeded"), (40, "failed"), (20, "succeeded"), (10, "succeeded")):
+        job_id = deployed.rows.wait(source_id)
+        at = f"(now() - interval '{days} days')"
+        deployed.rows.change(job_id, status=status, created_at=at, finished_at=at)
+        kept += [job_id] if days < 30 else []
+    alone = deployed.rows.wait()
+    deployed.rows.change(alone, status="failed", finished_at="(now() - interval '99 days')")
+    sweeper = deployed.sweeper()
+    for _ in range(2):
+        sweeper.prune()
+        left = {row["job_id"] for row in deployed.rows.sql("SELECT job_id FROM training_jobs")}
+        assert left == {*kept, alone}
+        deployed.rows.sql("UPDATE training_jobs SET finished_at = now() - interval '31 days'")  # not before an hour
 
 
 def test_a_large_generation_is_removed_over_some_sweeps(deployed: Deployment) -> None:

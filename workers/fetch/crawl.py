@@ -4,13 +4,13 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from chat_api.core.errors import InvalidUrl, NoText
 from workers.fetch.client import SafeClient
 from workers.fetch.robots import Robots
 from workers.fetch.sitemap import read_sitemaps
-from workers.fetch.urls import Url, matches, parse_url
+from workers.fetch.urls import DEFAULT_PORTS, Url, matches, parse_url
 
 Skip = Literal[
     "invalid_url",
@@ -28,6 +28,8 @@ MOST_PAGES: Final = 50_000
 DEFAULT_DEPTH: Final = 10
 MOST_DEPTH: Final = 100
 
+MAX_INVALID: Final = 200
+"""How much of an address that is none is kept, in characters."""
 _SKIPPED_AT_MOST: Final = 50_000
 _SEEN_AT_MOST: Final = 100_000
 _NOT_A_PAGE = re.compile(
@@ -64,6 +66,12 @@ class Scope:
             _patterns(options.get("exclude")),
         )
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that ask for this scope."""
+        include, exclude = list(self.include), list(self.exclude)
+        return {"max_pages": self.max_pages, "max_depth": self.max_depth, "include": include, "exclude": exclude}
+
     def covers(self, url: Url) -> bool:
         """Whether the patterns let `url` through: one of `include`, where there is any, and none of `exclude`."""
         wanted = not self.include or any(_covers(pattern, url) for pattern in self.include)
@@ -81,30 +89,50 @@ class Frontier:
     """The addresses of one crawl: pure, breadth first, and the same for the same calls.
 
     The driver takes some visits with `next`, fetches them, and in the same order tells where each `landed` and `add`s
-    its links.
+    its links. A crawl goes on in another process with how many it `accepted` and `skipped`, and with those of the
+    addresses it is about to be told that it has `met`.
     """
 
-    def __init__(self, start: str, scope: Scope, allows: Callable[[str], bool] = lambda _: True) -> None:
-        self._start = parse_url(start)
+    def __init__(
+        self,
+        start: str,
+        scope: Scope,
+        allows: Callable[[str], bool] = lambda _: True,
+        *,
+        accepted: int = 0,
+        skipped: int = 0,
+        met: Iterable[str] = (),
+    ) -> None:
+        self._start = without_tracking(parse_url(start))
         self._scope = scope
         self._allows = allows
-        # Hashes: addresses may be long, and a hostile site has many.
-        self._met: set[int] = set()
+        self._met: set[str] = set()
         # Links as written: a site's pages repeat most of theirs, and parsing is what costs.
         self._seen: set[int] = set()
         self._waiting: deque[Visit] = deque()
-        self._accepted = 0
+        self._accepted = accepted
+        self._room = _SKIPPED_AT_MOST - skipped
         self.skipped: dict[str, Skip] = {}
         """Addresses that are not visited, and why; bounded, so that a hostile site can't fill the memory."""
+        self.meet(met)
+
+    @property
+    def start(self) -> str:
+        """Where the crawl begins, or where that address has led."""
+        return str(self._start)
 
     @property
     def accepted(self) -> int:
         """How many addresses belong to the crawl so far, visited or not."""
         return self._accepted
 
+    def meet(self, urls: Iterable[str]) -> None:
+        """Tells of more addresses that the crawl has met."""
+        self._met |= {identity(parse_url(url)) for url in urls}
+
     def add_start(self) -> None:
         """Puts the start itself in the queue, whatever the patterns say: a crawl has to begin somewhere."""
-        self._met.add(_identity(self._start))
+        self._met.add(identity(self._start))
         self._accept(str(self._start), 0)
 
     def add(self, urls: Iterable[str], depth: int) -> None:
@@ -114,15 +142,14 @@ class Frontier:
                 continue
             if len(self._seen) < _SEEN_AT_MOST:
                 self._seen.add(hash(text))
-            try:
-                url = without_tracking(parse_url(text))
-            except InvalidUrl:
-                self._skip(text[:200], "invalid_url")
+            url = link_of(text)
+            if url is None:
+                self._skip(text[:MAX_INVALID], "invalid_url")
                 continue
-            identity = _identity(url)
-            if identity in self._met or len(self._met) >= MOST_PAGES + _SKIPPED_AT_MOST:
+            name = identity(url)
+            if name in self._met or len(self._met) >= MOST_PAGES + _SKIPPED_AT_MOST:
                 continue
-            self._met.add(identity)
+            self._met.add(name)
             reason = self._reason(url, depth)
             if reason:
                 self._skip(str(url), reason)
@@ -136,23 +163,26 @@ class Frontier:
     def landed(self, visit: Visit, url: str) -> Skip | None:
         """Says why the page that `visit` found at `url`, after redirects, is not to be read; None when it is.
 
-        A start that lands on another site moves the crawl there. A reason against the start leaves nothing to read.
+        A start that lands on another site moves the crawl there. A reason against the start leaves nothing to read. The
+        address of a page that is read under the name of another is a duplicate.
         """
         here = parse_url(url)
-        if _identity(here) == _identity(parse_url(visit.url)):
+        if identity(here) == identity(parse_url(visit.url)):
             return None
         if parse_url(visit.url) == self._start:
             self._start = here
         reason = self._landed(here)
-        self._met.add(_identity(here))
+        self._met.add(identity(here))
         if reason:
             self._skip(visit.url, reason)
+        else:
+            self._skip(str(without_tracking(here)), "duplicate")
         return reason
 
     def _landed(self, here: Url) -> Skip | None:
         if here.site != self._start.site:
             return "other_host"
-        if _identity(here) in self._met:
+        if identity(here) in self._met:
             return "duplicate"
         return None if self._allows(str(here)) else "blocked_by_robots"
 
@@ -174,7 +204,7 @@ class Frontier:
         self._waiting.append(Visit(url, depth))
 
     def _skip(self, url: str, reason: Skip) -> None:
-        if len(self.skipped) < _SKIPPED_AT_MOST:
+        if len(self.skipped) < self._room:
             self.skipped[url] = reason
 
 
@@ -208,8 +238,30 @@ def without_tracking(url: Url) -> Url:
     return replace(url, query="&".join(kept))
 
 
-def _identity(url: Url) -> int:
-    return hash((url.site, without_tracking(url).target))
+def identity(url: Url) -> str:
+    """What all spellings of an address have in common: http or https, with and without `www.` and tracking."""
+    host, port = url.site
+    return f"{host}:{port}{without_tracking(url).target}"
+
+
+def spellings(url: Url) -> list[str]:
+    """All addresses without tracking that have the identity of `url`."""
+    host, port = url.site
+    ports = DEFAULT_PORTS if port == 0 else dict.fromkeys(DEFAULT_PORTS, port)
+    clean = without_tracking(url)
+    return [
+        str(replace(clean, scheme=scheme, host=name, port=number))
+        for scheme, number in ports.items()
+        for name in (host, f"www.{host}")
+    ]
+
+
+def link_of(text: str) -> Url | None:
+    """A link as the ledger names it, without tracking; None for what is no address."""
+    try:
+        return without_tracking(parse_url(text))
+    except InvalidUrl:
+        return None
 
 
 def _covers(pattern: str, url: Url) -> bool:

@@ -1,10 +1,10 @@
 """What websites allow: robots.txt as RFC 9309 has it, read once per origin and run."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Final
+from typing import Any, Final, Self
 
 from chat_api.core.errors import BlockedByRobots, TooManyRedirects, TrainingError
 from workers.fetch.client import Answer, SafeClient, status_error
@@ -33,6 +33,15 @@ class Rules:
         """Whether path and query `target` may be read: the longest pattern that fits decides, allowing on a tie."""
         fitting = [(len(pattern), allowed) for pattern, allowed in self.patterns if _fits(pattern, target)]
         return max(fitting, default=(0, True))[1]
+
+    @classmethod
+    def of(cls, patterns: Iterable[Sequence[Any]]) -> Self:
+        """The rules with these patterns, as JSON has them."""
+        return cls(tuple((str(pattern), bool(allowed)) for pattern, allowed in patterns))
+
+
+NOTHING: Final = Rules((("/", False),))
+"""What holds where robots.txt gives no answer."""
 
 
 @dataclass(slots=True)
@@ -81,13 +90,25 @@ def _fits(pattern: str, target: str) -> bool:
     return matches(pattern[:-1] if pattern.endswith("$") else f"{pattern}*", target)
 
 
-class Robots:
-    """The rules of the origins that one run meets; threads may share it."""
+def allowed_by(known: Mapping[str, Rules], url: str) -> bool:
+    """Whether `url` may be read by what is known of its origin; not where nothing is."""
+    parsed = parse_url(url)
+    return known.get(parsed.origin, NOTHING).allows(parsed.target)
 
-    def __init__(self, client: SafeClient) -> None:
+
+class Robots:
+    """The rules of the origins that one run meets; threads may share it. `known` ones are not read again."""
+
+    def __init__(self, client: SafeClient, known: Mapping[str, Rules] | None = None) -> None:
         self._client = client
-        self._met: dict[str, Rules | TrainingError] = {}
+        self._met: dict[str, Rules | TrainingError] = dict(known or {})
         self._lock = Lock()
+
+    @property
+    def known(self) -> dict[str, Rules]:
+        """The rules by origin, for others of the same run to judge alike."""
+        with self._lock:
+            return {origin: met if isinstance(met, Rules) else NOTHING for origin, met in self._met.items()}
 
     def rules(self, url: str) -> Rules:
         """The rules of the origin of `url`.

@@ -28,12 +28,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 PARTITIONS = 64
 
-JOB_STATUSES = ("waiting", "running", "succeeded", "failed", "cancelled", "quarantined")
-STAGES = ("fetch", "extract", "chunk", "embed", "store")
 GENERATION_STATES = ("building", "live", "kept", "parked", "discarded")
 
 
-def _one_of(column: str, values: tuple[str, ...]) -> str:
+def one_of(column: str, values: tuple[str, ...]) -> str:
+    """The condition of a check constraint on a column of words."""
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
 
 
@@ -83,17 +82,26 @@ class Bot(ChatBase):
     org_id: Mapped[UUID] = mapped_column(primary_key=True)
     bot_id: Mapped[UUID] = mapped_column(primary_key=True)
     space_id: Mapped[int | None] = mapped_column(ForeignKey("embedding_spaces.space_id"))
+    next_space_id: Mapped[int | None]
+    """The space that is built beside, while the bot is embedded anew."""
     name: Mapped[str] = mapped_column(server_default="")
     config: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     allowed_origins: Mapped[list[str]] = mapped_column(server_default="{}")
+    org_limits: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     deleted_at: Mapped[datetime | None]
     read_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Source(ChatBase):
-    """A source's pointer to the generation that answers; `deleted_at` is its tombstone."""
+    """A source's pointer to the generation that answers; `deleted_at` is its tombstone.
+
+    `pinned_version` is the dashboard's version of a source that was rolled back: nothing but an explicit queue call, or
+    an edit, trains it again. `removal_held_at` is since when it is gone from the dashboard: kept by the brake, or under a
+    tombstone that goes when its row comes back.
+    """
 
     __tablename__ = "sources"
+    __table_args__ = (Index("sources_by_id", "source_id"),)
 
     org_id: Mapped[UUID] = mapped_column(primary_key=True)
     bot_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -101,18 +109,24 @@ class Source(ChatBase):
     live_generation: Mapped[int | None]
     last_generation: Mapped[int] = mapped_column(server_default="0")
     deleted_at: Mapped[datetime | None]
+    pinned_version: Mapped[str | None]
+    removal_held_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Generation(ChatBase):
-    """One complete build of a source. Readers see the live one; it is replaced in one transaction."""
+    """One complete build of a source. Readers see the live one; it is replaced in one transaction.
+
+    `reader_version` is the extraction and chunking it was read with; `crawl` is what a crawl's tasks share (robots,
+    scope, how many pages are accepted); a parked one has the error code in `held_by` and its `diff` to the live one.
+    """
 
     __tablename__ = "generations"
     __table_args__ = (
         ForeignKeyConstraint(
             ["org_id", "bot_id", "source_id"], ["sources.org_id", "sources.bot_id", "sources.source_id"]
         ),
-        CheckConstraint(_one_of("state", GENERATION_STATES), name="state"),
+        CheckConstraint(one_of("state", GENERATION_STATES), name="state"),
         Index("generations_unreadable", "state", postgresql_where=text("state IN ('building', 'discarded')")),
     )
 
@@ -124,6 +138,10 @@ class Generation(ChatBase):
     space_id: Mapped[int] = mapped_column(ForeignKey("embedding_spaces.space_id"))
     job_id: Mapped[UUID]
     source_version: Mapped[str]
+    reader_version: Mapped[int] = mapped_column(server_default="0")
+    crawl: Mapped[dict[str, Any] | None]
+    held_by: Mapped[str | None]
+    diff: Mapped[dict[str, Any] | None]
     receipt: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     switched_at: Mapped[datetime | None]
@@ -135,7 +153,10 @@ def _in_generation() -> ForeignKeyConstraint:
 
 
 class Page(ChatBase):
-    """The ledger: one row for every URL met by a generation, whatever came of it."""
+    """The ledger: one row for every URL met by a generation, whatever came of it; `waiting` until it is read.
+
+    `position` is a crawled page's place in the order of reading, `links` what it links to within the crawl.
+    """
 
     __tablename__ = "pages"
     __table_args__ = (_in_generation(),)
@@ -154,6 +175,9 @@ class Page(ChatBase):
     last_modified: Mapped[str | None]
     document_id: Mapped[UUID | None]
     chunks: Mapped[int] = mapped_column(server_default="0")
+    position: Mapped[int | None]
+    depth: Mapped[int | None]
+    links: Mapped[list[str] | None]
 
 
 class DocumentRow(ChatBase):
@@ -176,10 +200,19 @@ class DocumentRow(ChatBase):
 
 
 class ChunkRow(ChatBase):
-    """A passage's text. `embedded_sha256` is its identity to the embedding model: space and text as embedded."""
+    """A passage's text. `embedded_sha256` is the checksum of what the embedding model read: title, heading path, text.
+
+    With a vector's `space_id` (model and dimensions) it is the chunk's identity to the embedding model, so that the
+    same text is paid for once in each space.
+    """
 
     __tablename__ = "chunks"
-    __table_args__ = (_in_generation(), {"postgresql_partition_by": "HASH (bot_id)"})
+    __table_args__ = (
+        _in_generation(),
+        Index("chunks_embedded", "org_id", "bot_id", "embedded_sha256"),
+        Index("chunks_document", "org_id", "bot_id", "source_id", "generation", "document_id"),
+        {"postgresql_partition_by": "HASH (bot_id)"},
+    )
 
     org_id: Mapped[UUID] = mapped_column(primary_key=True)
     bot_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -197,7 +230,7 @@ class ChunkRow(ChatBase):
 
 
 class Embedding(ChatBase):
-    """A chunk's unit vector in its space: stored PLAIN, so that a scan never detoasts."""
+    """A chunk's unit vector in a space: stored PLAIN, so that a scan never detoasts."""
 
     __tablename__ = "embeddings"
     __table_args__ = (_in_generation(), {"postgresql_partition_by": "HASH (bot_id)"})
@@ -206,74 +239,6 @@ class Embedding(ChatBase):
     bot_id: Mapped[UUID] = mapped_column(primary_key=True)
     source_id: Mapped[UUID] = mapped_column(primary_key=True)
     generation: Mapped[int] = mapped_column(primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("embedding_spaces.space_id"), primary_key=True)
     chunk_id: Mapped[UUID] = mapped_column(primary_key=True)
-    space_id: Mapped[int] = mapped_column(ForeignKey("embedding_spaces.space_id"))
     vector: Mapped[Any] = mapped_column(HALFVEC())
-
-
-class TrainingJob(ChatBase):
-    """A run: the truth that a bell in Redis only points at.
-
-    A claim sets lease and fence; every later write of that run names the fence. `status_version` grows with every
-    change the owner can see, and `projected_version` follows when the dashboard's row has been told.
-    """
-
-    __tablename__ = "training_jobs"
-    __table_args__ = (
-        CheckConstraint(_one_of("status", JOB_STATUSES), name="status"),
-        CheckConstraint(_one_of("stage", STAGES), name="stage"),
-        CheckConstraint(_one_of("priority", ("interactive", "bulk")), name="priority"),
-        Index(
-            "training_jobs_one_waiting", "org_id", "source_id", unique=True, postgresql_where=text("status = 'waiting'")
-        ),
-        Index(
-            "training_jobs_one_running", "org_id", "source_id", unique=True, postgresql_where=text("status = 'running'")
-        ),
-        Index("training_jobs_due", text("priority DESC"), "created_at", postgresql_where=text("status = 'waiting'")),
-        Index("training_jobs_leases", "lease_expires_at", postgresql_where=text("status = 'running'")),
-        Index("training_jobs_unprojected", "job_id", postgresql_where=text("projected_version < status_version")),
-        Index("training_jobs_source", "org_id", "bot_id", "source_id", "created_at"),
-    )
-
-    job_id: Mapped[UUID] = mapped_column(primary_key=True)
-    org_id: Mapped[UUID]
-    bot_id: Mapped[UUID]
-    source_id: Mapped[UUID]
-    status: Mapped[str] = mapped_column(server_default="waiting")
-    stage: Mapped[str | None]
-    priority: Mapped[str] = mapped_column(server_default="interactive")
-    force: Mapped[bool] = mapped_column(server_default=text("false"))
-    source_version: Mapped[str | None]
-    generation: Mapped[int | None]
-    attempt: Mapped[int] = mapped_column(server_default="0")
-    crash_count: Mapped[int] = mapped_column(server_default="0")
-    fence: Mapped[int | None] = mapped_column(BigInteger)
-    lease_holder: Mapped[str | None]
-    lease_expires_at: Mapped[datetime | None]
-    run_after: Mapped[datetime] = mapped_column(server_default=func.now())
-    rung_at: Mapped[datetime | None]
-    cancel_requested_at: Mapped[datetime | None]
-    progress_done: Mapped[int] = mapped_column(server_default="0")
-    progress_total: Mapped[int | None]
-    progress_unit: Mapped[str] = mapped_column(server_default="pages")
-    error_code: Mapped[str | None]
-    error_message: Mapped[str | None]
-    error_retryable: Mapped[bool | None]
-    receipt: Mapped[dict[str, Any] | None]
-    request_id: Mapped[str | None]
-    status_version: Mapped[int] = mapped_column(BigInteger, server_default=status_version_sequence.next_value())
-    projected_version: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
-
-
-class Lease(ChatBase):
-    """A duty that one process at a time may hold until `expires_at`; `swept_at` is when it was last done."""
-
-    __tablename__ = "leases"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    holder: Mapped[str | None]
-    expires_at: Mapped[datetime | None]
-    swept_at: Mapped[datetime | None]

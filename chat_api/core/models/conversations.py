@@ -47,6 +47,8 @@ class Turn(ChatBase):
     finish_reason: Mapped[str]
     sources: Mapped[list[dict[str, Any]]] = mapped_column(server_default="[]")
     citations: Mapped[list[int]] = mapped_column(server_default="{}")
+    unsupported: Mapped[list[dict[str, Any]]] = mapped_column(server_default="[]")
+    """`{start, end}` of each sentence of the answer that its citations do not say."""
     model: Mapped[str | None]
     prompt_tokens: Mapped[int] = mapped_column(server_default="0")
     completion_tokens: Mapped[int] = mapped_column(server_default="0")

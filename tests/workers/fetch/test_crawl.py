@@ -6,8 +6,19 @@ from hypothesis import strategies as st
 
 from chat_api.core.errors import BlockedByRobots, InvalidUrl, NoText
 from tests.workers.fetch.loopback import client_of, reply, serving
-from workers.fetch.crawl import MOST_PAGES, Frontier, Scope, Visit, site_frontier, sitemap_frontier
+from workers.fetch.crawl import (
+    MOST_PAGES,
+    Frontier,
+    Scope,
+    Visit,
+    identity,
+    link_of,
+    site_frontier,
+    sitemap_frontier,
+    spellings,
+)
 from workers.fetch.robots import Robots
+from workers.fetch.urls import parse_url
 
 HOME = "https://shop.example/"
 
@@ -141,7 +152,7 @@ def test_the_start_is_visited_whatever_the_patterns_say() -> None:
     ],
 )  # fmt: skip
 def test_options_that_make_no_sense_count_as_not_given(options: dict[str, object], scope: Scope) -> None:
-    assert Scope.of(options) == scope
+    assert Scope.of(options) == scope == Scope.of(scope.options)
 
 
 # --- where redirects land ---
@@ -162,7 +173,7 @@ def test_two_pages_that_land_on_one_are_read_once() -> None:
     assert crawl.landed(Visit(f"{HOME}b", 1), f"{HOME}new") is None
     crawl.add([f"{HOME}new"], 2)
     assert drained(crawl) == [f"{HOME}a", f"{HOME}b", f"{HOME}c"]
-    assert crawl.skipped == {f"{HOME}a": "duplicate"}
+    assert crawl.skipped == {f"{HOME}a": "duplicate", f"{HOME}new": "duplicate"}
 
 
 def test_a_page_that_leads_off_the_site_is_not_read() -> None:
@@ -213,6 +224,30 @@ def test_a_crawl_is_bounded_and_the_same_each_time(rounds: list[tuple[list[str],
     assert len({visit.url for visit in visits}) == len(visits)
     assert all(visit.depth <= 2 for visit in visits)
     assert not {visit.url for visit in visits} & set(skipped)
+
+
+@given(st.lists(st.tuples(st.lists(ADDRESSES, max_size=8), st.integers(0, 4)), max_size=8), st.integers(1, 6))
+def test_a_crawl_goes_on_elsewhere_as_if_it_had_not_stopped(rounds: list[tuple[list[str], int]], pages: int) -> None:
+    whole, scope = Frontier(HOME, Scope(max_pages=pages, max_depth=2)), Scope(max_pages=pages, max_depth=2)
+    visits, skipped = list[Visit](), dict[str, str]()
+    for urls, depth in rounds:
+        whole.add(urls, depth)
+        links = [link for link in map(link_of, urls) if link]
+        ledger = {visit.url for visit in visits} | set(skipped)
+        met = [spelling for link in links for spelling in spellings(link) if spelling in ledger]
+        part = Frontier(HOME, scope, accepted=len(visits), skipped=len(skipped), met=met)
+        part.add(urls, depth)
+        visits += list(iter(part.next, None))
+        skipped |= part.skipped
+    assert (visits, skipped) == (list(iter(whole.next, None)), whole.skipped)
+
+
+@given(ADDRESSES, ADDRESSES)
+def test_spellings_are_all_addresses_of_an_identity(one: str, other: str) -> None:
+    first, second = link_of(one), link_of(other)
+    if first and second:
+        assert {identity(parse_url(spelling)) for spelling in spellings(first)} == {identity(first)}
+        assert (identity(first) == identity(second)) == (str(second) in spellings(first))
 
 
 def test_a_page_of_endless_links_does_not_fill_the_memory() -> None:

@@ -1,8 +1,8 @@
-"""Keeps a run's lease alive while it is trained, and tells its progress."""
+"""Keeps the leases of a worker's tasks alive while they are done, and tells their progress."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from types import TracebackType
@@ -13,16 +13,16 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from chat_api.core.database import DATABASE_DOWN
-from workers.runs import LEASE_S, LeaseLostError, Run, RunCancelledError, renew, settle
+from workers.tasks.life import LEASE_S, HandBackError, LeaseLostError, Task, hand_back, renew
 
 TICK_S = 2.0
 GRACE_TICKS = 2
-"""How long the training thread has to hand the run back itself after the worker was told to stop."""
+"""How long the working thread has to hand its tasks back itself after the worker was told to stop."""
 log = structlog.get_logger(__name__)
 
 
 class Progress:
-    """How far a run is: its stage, what is done of how much, and the seconds each stage took."""
+    """How far a task is: its stage, what is done of how much, and the seconds each stage took."""
 
     def __init__(self) -> None:
         self.stage = "fetch"
@@ -33,7 +33,7 @@ class Progress:
 
     @contextmanager
     def at(self, stage: str) -> Iterator[None]:
-        """Within it the run is at `stage`, and the time counts for it."""
+        """Within it the task is at `stage`, and the time counts for it."""
         self.stage = stage
         began = time.perf_counter()
         try:
@@ -47,21 +47,29 @@ class Progress:
 
 
 class Lease:
-    """A thread that renews the lease every two seconds; the training thread asks `check()` between its steps.
+    """A thread that renews the leases every two seconds; the working thread asks `check()` between its steps.
 
-    A database that does not answer is asked again until the lease is over. When `stopping` says so and the training
-    thread is in the middle of a long step, the run is handed back from here, for another worker to take at once.
+    A database that does not answer is asked again until the leases are over. When `stopping` says so and the working
+    thread is in the middle of a long step, the tasks are handed back from here, for another worker to take at once.
     """
 
     def __init__(
-        self, engine: Engine, run: Run, progress: Progress, *, told: Callable[[], object], stopping: Callable[[], bool]
+        self,
+        engine: Engine,
+        tasks: Sequence[Task],
+        progress: Mapping[int, Progress],
+        *,
+        told: Callable[[], object],
+        stopping: Callable[[], bool],
     ) -> None:
-        self._engine, self._run, self._progress, self._told, self._stopping = engine, run, progress, told, stopping
+        self._engine, self._held, self._progress = engine, {task.task_id: task for task in tasks}, progress
+        self._told, self._stopping = told, stopping
+        self._lost: frozenset[int] = frozenset()
         self._ended = threading.Event()
         self._stop: Exception | None = None
         self._renewed_at = time.monotonic()
         self._grace = GRACE_TICKS
-        # The run's ids belong in this thread's log lines, too.
+        # The tasks' ids belong in this thread's log lines, too.
         self._thread = threading.Thread(target=copy_context().run, args=(self._keep,), name="lease", daemon=True)
 
     def __enter__(self) -> Self:
@@ -74,12 +82,19 @@ class Lease:
         self._ended.set()
         self._thread.join(timeout=LEASE_S)
 
+    @property
+    def lost(self) -> frozenset[int]:
+        """The ids of the tasks that are nobody's or another worker's by now, or over."""
+        return self._lost
+
     def check(self) -> None:
-        """Raises LeaseLostError or RunCancelledError when the training must stop."""
+        """Raises LeaseLostError when no task is left, HandBackError when the worker is being stopped."""
         if self._stop:
             raise self._stop
         if time.monotonic() - self._renewed_at > LEASE_S:
             raise LeaseLostError
+        if self._stopping():
+            raise HandBackError
 
     def _keep(self) -> None:
         while not self._ended.wait(TICK_S) and self._stop is None:
@@ -89,20 +104,26 @@ class Lease:
                     self._renew()
                 elif self._grace <= 0:
                     self._hand_back()
-            except (LeaseLostError, RunCancelledError) as stop:
+            except LeaseLostError as stop:
                 self._stop = stop
             except (*DATABASE_DOWN, IntegrityError) as error:
                 log.warning("lease_not_renewed", error=type(error).__name__)
 
     def _renew(self) -> None:
         began = time.monotonic()
+        snapshots = {task_id: self._progress[task_id].snapshot() for task_id in self._held}
         with self._engine.begin() as connection:
-            renew(connection, self._run, self._progress.snapshot())
+            held = renew(connection, list(self._held.values()), snapshots)
+        self._lost |= self._held.keys() - held
+        self._held = {task_id: task for task_id, task in self._held.items() if task_id in held}
+        if not held:
+            raise LeaseLostError
         self._renewed_at = began
         self._told()
 
     def _hand_back(self) -> None:
         with self._engine.begin() as connection:
-            settle(connection, self._run, "waiting", refund=True)
-        log.info("run_handed_back", stage=self._progress.stage)
+            hand_back(connection, self._held.values())
+        for task in self._held.values():
+            log.info("run_handed_back", **task.names, stage=self._progress[task.task_id].stage)
         raise LeaseLostError

@@ -1,0 +1,115 @@
+"""Ends runs at once, whatever a worker is doing for them, and tells the dashboard how its row stands then."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chat_api.auth import Principal, require_bot
+from chat_api.core.database import TIME_LIMITS
+from chat_api.core.errors import Cancelled, UnknownJob
+from chat_api.core.jobs import END_RUNS_OF_SOURCE
+from chat_api.core.models.dashboard import WRITE_STATUS, Told, owner_status, percent, told_values
+from chat_api.training.jobs import Job, find_job
+
+SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
+FIND = text("SELECT bot_id, source_id, status FROM training_jobs WHERE org_id = :org_id AND job_id = :job_id")
+LOCK_SOURCE = text(f"SELECT FROM sources WHERE {SOURCE} FOR UPDATE")
+END_TASKS = text("""
+    WITH held AS (SELECT task_id FROM training_tasks WHERE org_id = :org_id AND job_id = :job_id
+                  ORDER BY task_id FOR UPDATE)
+    DELETE FROM training_tasks USING held WHERE training_tasks.task_id = held.task_id
+""")
+END_JOB = text("""
+    UPDATE training_jobs SET status = 'cancelled', finished_at = now(), status_version = nextval('status_versions'),
+        error_code = :code, error_message = :message, error_retryable = false
+    WHERE org_id = :org_id AND job_id = :job_id AND status IN ('waiting', 'running')
+""")
+DISCARD_BUILDS = text(f"""
+    UPDATE generations SET state = 'discarded' WHERE {SOURCE} AND job_id = :job_id AND state = 'building'
+""")  # noqa: S608  # the condition is this module's own
+
+
+async def cancel_job(
+    chat: AsyncSession, dashboard: AsyncSession, principal: Principal, job_id: UUID, *, cap: int
+) -> Job:
+    """The job after its end, which is now; one that was over already stays as it is. Raises UnknownJob, ForbiddenBot.
+
+    A worker that has it in hand finds its fence gone and writes nothing more.
+    """
+    await chat.execute(text(TIME_LIMITS))
+    found = (await chat.execute(FIND, {"org_id": principal.org_id, "job_id": job_id})).one_or_none()
+    if found is None:
+        raise UnknownJob
+    require_bot(principal, found.bot_id)
+    if found.status in {"waiting", "running"}:
+        await _end(
+            chat, {"org_id": principal.org_id, "bot_id": found.bot_id, "source_id": found.source_id, "job_id": job_id}
+        )
+        await tell_dashboard(chat, dashboard, principal.org_id, [job_id])
+    return await find_job(chat, principal, job_id, cap=cap)
+
+
+async def _end(chat: AsyncSession, values: dict[str, Any]) -> None:
+    await chat.execute(LOCK_SOURCE, values)
+    # A worker that was waited for may have made further tasks in the transaction that is now over.
+    while (await chat.execute(END_TASKS, values)).rowcount:  # type: ignore[attr-defined]  # a DELETE's result has one
+        pass
+    await chat.execute(END_JOB, {**values, "code": Cancelled.code, "message": Cancelled().message})
+    await chat.execute(DISCARD_BUILDS, values)
+    await chat.commit()
+
+
+async def end_runs(chat: AsyncSession, org_id: UUID, source_id: UUID) -> list[UUID]:
+    """Cancels all runs of a source, whose row the caller's transaction holds; their ids."""
+    values = {"org_id": org_id, "source_ids": [source_id]}
+    ended = list((await chat.execute(END_RUNS_OF_SOURCE, values)).scalars())
+    await chat.execute(END_RUNS_OF_SOURCE, values)  # tasks that were made while the first call waited for their maker
+    return ended
+
+
+STANDING = text("""
+    SELECT job.source_id, job.status_version, job.progress_done, job.progress_total,
+           coalesce(next.job_id, job.job_id) AS job_id, coalesce(next.status, job.status) AS status,
+           CASE WHEN next.job_id IS NULL THEN job.error_code END AS error_code,
+           CASE WHEN next.job_id IS NULL THEN job.error_message END AS error_message,
+           CASE WHEN job.status = 'succeeded' THEN job.finished_at END AS trained_at,
+           source.live_generation IS NOT NULL AS still_answers
+    FROM training_jobs AS job JOIN sources AS source USING (org_id, bot_id, source_id)
+    LEFT JOIN training_jobs AS next ON next.org_id = job.org_id AND next.source_id = job.source_id
+                                    AND next.status = 'waiting' AND job.finished_at IS NOT NULL
+    WHERE job.org_id = :org_id AND job.job_id = ANY (:job_ids) AND source.deleted_at IS NULL
+    ORDER BY job.status_version
+""")
+"""As the sweeper says it: of a source whose run is over while the next one waits, that it is queued."""
+
+
+async def tell_dashboard(chat: AsyncSession, dashboard: AsyncSession, org_id: UUID, job_ids: Sequence[UUID]) -> None:
+    """Writes what became of jobs to their sources' rows; while that can't be done, it is left to the sweeper."""
+    standing = (await chat.execute(STANDING, {"org_id": org_id, "job_ids": list(job_ids)})).all()
+    await chat.rollback()
+    if not standing:
+        return
+    try:
+        await dashboard.execute(text(TIME_LIMITS))
+        await dashboard.execute(WRITE_STATUS, told_values([_told(row, org_id) for row in standing]))
+        await dashboard.commit()
+    except SQLAlchemyError:
+        await dashboard.rollback()
+
+
+def _told(row: Row[Any], org_id: UUID) -> Told:
+    return Told(
+        row.source_id,
+        org_id,
+        row.status_version,
+        owner_status(row.status, still_answers=row.still_answers),
+        percent(row.status, row.progress_done, row.progress_total),
+        row.error_code,
+        row.error_message,
+        row.job_id,
+        row.trained_at,
+    )

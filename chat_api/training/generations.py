@@ -1,0 +1,161 @@
+"""The generations of a source: which there are, back to the one before, and letting one go live that was held."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field, TypeAdapter
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chat_api.core.database import TIME_LIMITS
+from chat_api.core.errors import Conflict
+from chat_api.training.cancel import end_runs
+from chat_api.training.pages import UnknownGeneration
+from chat_api.training.paging import cursor_at, place_of
+
+BIGGEST = 2**31 - 1
+PLACE = TypeAdapter(tuple[Annotated[int, Field(ge=0, le=BIGGEST)]])
+
+
+class NothingToRollBack(Conflict):
+    """There is no earlier generation to go back to."""
+
+    code = "nothing_to_roll_back"
+
+
+class NotParked(Conflict):
+    """This generation is not held back, so there is nothing to release."""
+
+    code = "not_parked"
+
+
+class OtherSpace(Conflict):
+    """This generation was embedded with another model than the bot reads now. Train the source again."""
+
+    code = "other_embedding_space"
+
+
+class Generation(BaseModel):
+    """One complete build of a source. `diff` and `held_by` are of those that were held back."""
+
+    generation: int
+    state: str
+    created_at: datetime
+    switched_at: datetime | None
+    documents: int
+    chunks: int
+    receipt: dict[str, Any] | None
+    diff: dict[str, Any] | None
+    held_by: str | None
+
+
+class Generations(BaseModel):
+    """What answers now, what answered before, and what is held back; the newest first."""
+
+    generations: list[Generation]
+    next_cursor: str | None
+
+
+SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
+GENERATIONS = text(f"""
+    SELECT generation, state, created_at, switched_at, receipt, diff, held_by,
+           (SELECT count(*) FROM documents WHERE {SOURCE} AND documents.generation = shown.generation) AS documents,
+           (SELECT count(*) FROM chunks WHERE {SOURCE} AND chunks.generation = shown.generation) AS chunks
+    FROM generations AS shown
+    WHERE {SOURCE} AND state IN ('live', 'kept', 'parked') AND generation < :before
+    ORDER BY generation DESC LIMIT :limit
+""")  # noqa: S608  # the condition is this module's own
+LOCK = text(f"SELECT live_generation FROM sources WHERE {SOURCE} AND deleted_at IS NULL FOR UPDATE")  # noqa: S608
+KEPT = text(f"SELECT max(generation) FROM generations WHERE {SOURCE} AND state = 'kept'")  # noqa: S608
+ONE = text(f"""
+    SELECT state, job_id FROM generations WHERE {SOURCE} AND generation = :generation AND state <> 'discarded'
+""")  # noqa: S608
+MOVE = text(f"""
+    UPDATE generations
+    SET state = CASE WHEN generation = :generation THEN 'live' WHEN state = 'live' THEN 'kept' ELSE 'discarded' END,
+        switched_at = CASE WHEN generation = :generation THEN now() ELSE switched_at END,
+        held_by = CASE WHEN generation = :generation THEN NULL ELSE held_by END
+    WHERE {SOURCE} AND (state IN ('live', 'kept') OR generation = :generation)
+""")  # noqa: S608
+POINT = text(f"""
+    UPDATE sources SET live_generation = :generation, pinned_version = :pinned_version WHERE {SOURCE}
+""")  # noqa: S608
+ROW_VERSION = text(f"SELECT source_version FROM generations WHERE {SOURCE} AND generation = :live")  # noqa: S608
+HOLD_BOT = text("SELECT space_id FROM bots WHERE org_id = :org_id AND bot_id = :bot_id FOR SHARE")
+UNREADABLE = text(f"""
+    SELECT EXISTS (SELECT FROM chunks WHERE {SOURCE} AND generation = :generation AND NOT EXISTS
+        (SELECT FROM embeddings WHERE {SOURCE} AND generation = :generation AND space_id = :space_id
+         AND embeddings.chunk_id = chunks.chunk_id))
+""")  # noqa: S608
+SUCCEED = text("""
+    UPDATE training_jobs AS job SET status = 'succeeded', finished_at = now(), error_code = NULL, error_message = NULL,
+        error_retryable = NULL, status_version = nextval('status_versions')
+    WHERE org_id = :org_id AND job_id = :job_id AND status = 'failed'
+      AND NOT EXISTS (SELECT FROM training_jobs AS newer WHERE newer.org_id = job.org_id
+                      AND newer.source_id = job.source_id AND newer.created_at > job.created_at)
+    RETURNING job_id
+""")
+"""The run whose outcome was held back has succeeded with its release, unless a newer one has had its say since."""
+
+
+async def list_generations(
+    chat: AsyncSession, source: dict[str, UUID], cursor: str | None = None, limit: int = 100
+) -> Generations:
+    """A page of the generations that can be read or released; `source` is org_id, bot_id, source_id.
+
+    Raises InvalidRequest for a cursor that is not ours.
+    """
+    [before] = place_of(cursor, PLACE) if cursor else [BIGGEST]
+    rows = (await chat.execute(GENERATIONS, {**source, "before": before, "limit": limit + 1})).all()
+    shown = [Generation.model_validate(row, from_attributes=True) for row in rows[:limit]]
+    more = cursor_at(shown[-1].generation) if len(rows) > limit else None
+    return Generations(generations=shown, next_cursor=more)
+
+
+async def roll_back(chat: AsyncSession, source: dict[str, UUID]) -> list[UUID]:
+    """Makes the kept generation answer again, and the live one the kept one; the ids of the runs that this cancelled.
+
+    The version rolled back from is pinned: only an explicit queue call or an edit trains the source again. Raises
+    NothingToRollBack, OtherSpace.
+    """
+    live = await _lock(chat, source)
+    kept = (await chat.execute(KEPT, source)).scalar_one()
+    if live is None or kept is None:
+        raise NothingToRollBack
+    ended = await end_runs(chat, source["org_id"], source["source_id"])
+    version: str = (await chat.execute(ROW_VERSION, {**source, "live": live})).scalar_one()
+    await _make_live(chat, source, kept, version.partition(":")[0])
+    await chat.commit()
+    return ended
+
+
+async def release(chat: AsyncSession, source: dict[str, UUID], generation: int) -> list[UUID]:
+    """Makes a parked generation live and the live one the kept one; the id of the run that thereby succeeded,
+    if one has. Raises UnknownGeneration, NotParked, OtherSpace.
+    """
+    await _lock(chat, source)
+    found = (await chat.execute(ONE, {**source, "generation": generation})).one_or_none()
+    if found is None:
+        raise UnknownGeneration
+    if found.state != "parked":
+        raise NotParked
+    succeeded = list((await chat.execute(SUCCEED, {**source, "job_id": found.job_id})).scalars())
+    await _make_live(chat, source, generation, None)
+    await chat.commit()
+    return succeeded
+
+
+async def _lock(chat: AsyncSession, source: dict[str, UUID]) -> int | None:
+    """Holds the source's row against switches; its live generation."""
+    await chat.execute(text(TIME_LIMITS))
+    live: int | None = (await chat.execute(LOCK, source)).scalar_one_or_none()
+    return live
+
+
+async def _make_live(chat: AsyncSession, source: dict[str, UUID], generation: int, pinned_version: str | None) -> None:
+    await chat.execute(MOVE, {**source, "generation": generation})
+    await chat.execute(POINT, {**source, "generation": generation, "pinned_version": pinned_version})
+    space_id = (await chat.execute(HOLD_BOT, source)).scalar_one_or_none()
+    if (await chat.execute(UNREADABLE, {**source, "generation": generation, "space_id": space_id})).scalar_one():
+        raise OtherSpace

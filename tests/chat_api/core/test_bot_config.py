@@ -1,0 +1,71 @@
+"""What owners may set for a bot and an org: good values are taken, bad ones are named and fall back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_api.core.bot_config import BotConfig, CuratedAnswer, OrgLimits, parse_config, parse_limits
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def test_every_option_is_taken() -> None:
+    given_values = {
+        "system_prompt": "Be brief.", "model": " gpt-4o ", "temperature": 0, "max_tokens": 10, "history_length": 0,
+        "retrieval_k": 50, "similarity_threshold": 1, "language": "de", "welcome_message": "Hi", "fallback_message": "?",
+        "disclaimer": "!", "sample_questions": ["a"], "blocked_terms": [" x "], "daily_token_budget": 0,
+        "curated_answers": [{"question": "q", "answer": "a", "id": 7}], "answer_cache": False, "theme": {"color": "#123"},
+    }  # fmt: skip
+    config, bad = parse_config(given_values)
+    assert bad == []
+    assert set(given_values) == set(BotConfig.__slots__)
+    assert all(getattr(config, name) != getattr(BotConfig(), name) for name in given_values)
+    assert (config.model, config.blocked_terms) == ("gpt-4o", ("x",))
+    assert config.curated_answers == (CuratedAnswer("q", "a"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("curated_answers", [{"question": "q"}]),
+        ("curated_answers", [{"question": " ", "answer": "a"}]),
+        ("curated_answers", {"q": "a"}),
+        ("blocked_terms", [""]),
+        ("blocked_terms", ["x"] * 201),
+        ("daily_token_budget", -1),
+        ("daily_token_budget", "lots"),
+        ("answer_cache", "perhaps"),
+        ("theme", ["red"]),
+        ("theme", {"a": {"b": 1}}),
+        ("model", ""),
+        ("temperature", 9),
+    ],
+)
+def test_a_bad_value_is_named_and_falls_back(name: str, value: object) -> None:
+    config, bad = parse_config({name: value, "disclaimer": "kept", "another": 1})
+    assert bad == [name]
+    assert config == BotConfig(disclaimer="kept")
+
+
+def test_an_orgs_limits() -> None:
+    assert parse_limits({"monthly_tokens": 5, "allowed_models": ["a"], "messages_per_minute": 0, "max_file_mb": 1}) == (
+        OrgLimits(5, 0, ("a",)),
+        [],
+    )
+    assert parse_limits({"monthly_tokens": -5, "allowed_models": "gpt-4o"}) == (
+        OrgLimits(),
+        ["monthly_tokens", "allowed_models"],
+    )
+    assert parse_limits(None) == (OrgLimits(), [])
+
+
+@given(st.dictionaries(st.sampled_from(list(BotConfig.__slots__)), json_values))
+def test_anything_gives_a_usable_configuration(raw: dict[str, object]) -> None:
+    config, bad = parse_config(raw)
+    assert set(bad) <= set(raw)
+    assert all(getattr(config, name) == getattr(BotConfig(), name) for name in bad)
+    repr(config)

@@ -1,0 +1,1 @@
+"""Tests of the training routes over rows that stand in the databases, without a worker."""

@@ -1,0 +1,186 @@
+"""The operator's commands on real databases: what they print, what they do, and their exit codes."""
+
+import json
+import re
+from uuid import UUID, uuid4
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.registry import CollectorRegistry
+
+from chat_api.core.errors import NoText
+from tests.conftest import make_settings
+from tests.servers import Servers, free_port
+from tests.workers.chat_rows import engine_of
+from tests.workers.reconcile.two_databases import TwoDatabases
+from workers.cli import main
+from workers.metrics import Queue
+from workers.reconcile.burial import bury
+from workers.reconcile.verdicts import Place
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def deployed(two: TwoDatabases, servers: Servers, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> TwoDatabases:
+    """Both databases, and the environment that names them."""
+    settings = make_settings(servers, two.chat_dsn, two.dashboard_dsn, redis_url, "bucket")
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        secret = getattr(value, "get_secret_value", None)
+        monkeypatch.setenv(name.upper(), str(secret() if secret else value))
+    return two
+
+
+def test_status_is_one_screen(deployed: TwoDatabases, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = deployed.add_source()
+    deployed.sweep()
+    deployed.work(NoText())
+    waiting, running = deployed.add_source("Waits."), deployed.add_source("Runs.")
+    deployed.sweep()
+    claimed = {task.source_id for task in deployed.claim()}
+    assert claimed == {waiting, running}
+    deployed.here("UPDATE training_tasks SET status = 'waiting', lease_holder = NULL WHERE source_id = :id", id=waiting)
+    deployed.here("UPDATE training_jobs SET status = 'waiting' WHERE source_id = :id", id=waiting)
+    assert main(["status"]) == 0
+    screen = capsys.readouterr().out
+    assert re.search(r"bulk +1 +0 +1 ", screen)
+    assert f"worker-1  read {running}" in screen
+    assert re.search(rf"{failed} .* failed +no_text ", screen)
+    assert str(deployed.org_id) in screen
+    assert main(["status", "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["orgs"] == [{"org_id": str(deployed.org_id), "waiting": 1, "running": 1}]
+    assert status["swept_s_ago"] < 600
+
+
+def test_status_of_nothing(deployed: TwoDatabases, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 0
+    assert "last sweep never" in capsys.readouterr().out
+
+
+def test_doctor_says_by_its_exit_code_whether_something_is_left(
+    deployed: TwoDatabases, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source_id = deployed.add_source()
+    deployed.converge()
+    deployed.sweep()
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out == "Nothing is wrong.\n"
+    deployed.there("UPDATE training_sources SET status = 'failed'")
+    assert main(["doctor", "--json"]) == 1
+    [finding] = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["name"], finding["done"]) == ("disagreements", None)
+    assert main(["doctor", "--fix"]) == 0
+    assert (main(["doctor"]), deployed.status(source_id)) == (0, "trained")
+    assert main(["doctor", "--allow-removals", str(source_id)]) == 0
+    assert "nothing of it is held back" in capsys.readouterr().err
+    assert set(deployed.answers()) == {source_id}
+
+
+def test_process_queues_what_it_is_told(deployed: TwoDatabases, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = deployed.add_source("First."), deployed.add_source("Second.", bot_id=deployed.add_bot()[1])
+    deployed.sweep()
+    deployed.work(NoText())
+    deployed.sweep()
+    assert main(["process", "--bot", str(deployed.bot_id)]) == 0
+    assert (len(deployed.runs(first)), len(deployed.runs(second))) == (2, 1)
+    deployed.work()
+    deployed.sweep()
+    assert main(["process", "--failed", "--force"]) == 0
+    assert (len(deployed.runs(first)), len(deployed.runs(second))) == (2, 2)
+    assert deployed.here("SELECT force, priority FROM training_jobs WHERE status = 'waiting'") == [
+        {"force": True, "priority": "bulk"}
+    ]
+    assert main(["process", "--all"]) == 0
+    assert "2 of 2 sources queued" in capsys.readouterr().out
+    missing = uuid4()
+    assert main(["process", "--source", str(first), str(missing)]) == 1
+    assert f"{missing}: there is no such source to train." in capsys.readouterr().err
+
+
+def test_process_lifts_the_tombstone_of_a_source_that_is_named(deployed: TwoDatabases) -> None:
+    source_id = deployed.add_source()
+    deployed.converge()
+    bury(deployed.engines.chat, [Place(deployed.org_id, deployed.bot_id, source_id)], for_good=True)
+    assert main(["process", "--all"]) == 0
+    deployed.converge()
+    assert deployed.answers() == {}
+    assert main(["process", "--source", str(source_id)]) == 0
+    deployed.converge()
+    assert set(deployed.answers()) == {source_id}
+
+
+@pytest.mark.parametrize(("error", "code", "words"), [(None, 0, "2 succeeded"), (NoText(), 1, "failed no_text")])
+def test_process_waits_and_says_whether_any_failed(
+    deployed: TwoDatabases, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    error: NoText | None, code: int, words: str,
+) -> None:  # fmt: skip
+    for _ in range(2):
+        deployed.add_source()
+    monkeypatch.setattr("workers.commands.process.time.sleep", lambda _seconds: deployed.work(error))
+    assert main(["process", "--all", "--wait"]) == code
+    printed = capsys.readouterr().out
+    assert words in printed
+    assert "trained 2/2" in printed
+
+
+def test_clean_asks_first_and_removes_what_nobody_reads(
+    deployed: TwoDatabases, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, deleted = deployed.add_source("Kept."), deployed.add_source("Deleted.")
+    deployed.converge()
+    assert main(["clean"]) == 0
+    bury(deployed.engines.chat, [Place(deployed.org_id, deployed.bot_id, deleted)])
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    assert main(["clean"]) == 1
+    assert "Nothing was removed." in capsys.readouterr().out
+    assert main(["clean", "--yes"]) == 0
+    assert "Removed 1 generations with 1 chunks." in capsys.readouterr().out
+    assert deployed.here("SELECT source_id FROM chunks") == [{"source_id": kept}]
+
+
+def test_errors_are_sentences(
+    deployed: TwoDatabases, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["process"]) == 2
+    assert capsys.readouterr().err == "Say what to process: --source ID …, --bot ID, --failed or --all.\n"
+    monkeypatch.setenv("PYTHON_CHAT_DB_PORT", str(free_port()))
+    for command in (["status"], ["doctor"], ["process", "--all"], ["clean"]):
+        assert main(command) == 2 or command == ["process", "--all"]
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+    monkeypatch.delenv("DASHBOARD_DB_HOST")
+    with pytest.raises(SystemExit) as ended:
+        main(["status"])
+    assert "DASHBOARD_DB_HOST is missing" in str(ended.value)
+
+
+def figures(two: TwoDatabases) -> dict[str, float]:
+    registry = CollectorRegistry()
+    registry.register(Queue(two.engines.chat))
+    lines = [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def test_the_queue_is_measured_when_it_is_asked_for(two: TwoDatabases) -> None:
+    assert figures(two)['training_tasks_waiting{priority="bulk"}'] == 0
+    sources: list[UUID] = [two.add_source() for _ in range(3)]
+    two.sweep()
+    found = figures(two)
+    assert found['training_tasks_waiting{priority="bulk"}'] == 3
+    assert found['training_tasks_waiting{priority="interactive"}'] == 0
+    assert found["training_sweep_age_seconds"] < 600
+    two.claim()
+    two.here("UPDATE training_tasks SET lease_expires_at = now() - interval '1 s' WHERE source_id = :id", id=sources[0])
+    two.here("UPDATE sources SET removal_held_at = now() WHERE source_id = :id", id=sources[1])
+    found = figures(two)
+    assert found['training_tasks_running{priority="bulk"}'] == 3
+    assert found['training_tasks_lease_over{priority="bulk"}'] == 1
+    assert found["training_removals_held"] == 1
+
+
+def test_a_database_that_is_away_gives_no_figures() -> None:
+    registry = CollectorRegistry()
+    registry.register(Queue(engine_of("postgresql://nobody@127.0.0.1:1/nowhere?connect_timeout=1")))
+    assert generate_latest(registry) == b""

@@ -1,0 +1,1 @@
+"""Tests of crawls that many tasks share."""

@@ -1,0 +1,1 @@
+"""Tests of two databases that drift apart and agree again."""

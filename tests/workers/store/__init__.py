@@ -1,0 +1,1 @@
+"""Tests of what training writes, and of the switch."""

@@ -1,0 +1,1 @@
+"""Tests of claiming, holding and losing tasks."""

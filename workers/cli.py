@@ -1,0 +1,201 @@
+"""`python -m workers.cli`: the operator's commands. They say what is wrong in sentences, and by their exit code."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+
+from chat_api.core.database import DATABASE_DOWN, Engines, make_engines
+from chat_api.core.errors import ServiceError
+from chat_api.core.jobs import connect_redis, ring
+from chat_api.core.settings import Settings, load_settings
+from chat_api.core.telemetry import configure_logging
+from workers.commands.clean import clean, count_rubbish
+from workers.commands.doctor import examine
+from workers.commands.process import Ended, find_sources, wait_for_runs
+from workers.commands.release import allow_removals
+from workers.commands.status import read_status, render
+from workers.commands.terminal import Bar
+from workers.reconcile.queueing import queue_runs
+from workers.reembed import await_switch, reembed, served_space
+
+WATCH_EVERY_S = 2.0
+CLEAR = "\033[H\033[2J"
+Command = Callable[[argparse.Namespace, Settings, Engines], int]
+
+
+class CommandError(ServiceError):
+    """The command can't be carried out as it was given."""
+
+    code = "bad_command"
+    retryable = False
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when all is well, 1 when something is left to do or has failed, 2 when the command can't be carried out."""
+    options = make_parser().parse_args(arguments)
+    settings = load_settings()
+    configure_logging(settings.model_copy(update={"log_level": "ERROR", "log_file": None}))
+    engines = make_engines(settings)
+    command: Command = options.command
+    try:
+        return command(options, settings, engines)
+    except ServiceError as error:
+        problem = error.message
+    except DATABASE_DOWN as error:
+        problem = f"A database does not answer ({_cause(error)}). Check that it runs and that its settings are right."
+    except DBAPIError as error:
+        problem = f"A database refuses this ({_cause(error)}). `doctor` may say why; are the migrations applied?"
+    except KeyboardInterrupt:
+        problem = "Stopped. What is queued stays queued."
+    finally:
+        engines.chat.dispose()
+        engines.dashboard.dispose()
+    print(problem, file=sys.stderr)
+    return 2
+
+
+def _cause(error: Exception) -> str:
+    return type(error.orig if isinstance(error, DBAPIError) else error).__name__
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    parser = argparse.ArgumentParser(prog="python -m workers.cli", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    status = _add(commands, "status", _status, "how training stands: what waits, who does what, the last errors")
+    status.add_argument("--watch", action="store_true", help="show it again every two seconds")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    doctor = _add(commands, "doctor", _doctor, "looks for what disagrees; exit code 1 when something is left")
+    doctor.add_argument("--fix", action="store_true", help="mend what can be mended; safe to repeat")
+    doctor.add_argument(
+        "--allow-removals", type=UUID, action="append", default=[], metavar="SOURCE",
+        help="let what is held back of this source go: its removal, or its parked generation (repeatable)",
+    )  # fmt: skip
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    process = _add(commands, "process", _process, "has sources trained; exit code 1 when a waited-for run failed")
+    which = process.add_mutually_exclusive_group()
+    which.add_argument("--source", type=UUID, nargs="+", metavar="ID", help="these sources, deleted ones included")
+    which.add_argument("--all", action="store_true", help="all sources (with --bot: all of that bot)")
+    which.add_argument("--failed", action="store_true", help="those whose last training failed")
+    process.add_argument("--bot", type=UUID, metavar="ID", help="only this bot's")
+    process.add_argument("--force", action="store_true", help="read everything again, whatever looks unchanged")
+    process.add_argument("--wait", action="store_true", help="wait for the runs, with progress")
+    again = _add(
+        commands, "reembed", _reembed, "embeds bots anew with another model; each is switched when it is whole"
+    )
+    again.add_argument("--model", metavar="NAME", help="the embedding model; the settings' one if left out")
+    again.add_argument("--dimensions", type=int, metavar="N", help="of its vectors; known for the usual models")
+    again.add_argument("--bot", type=UUID, nargs="+", default=[], metavar="ID", help="only these bots")
+    again.add_argument("--abandon", action="store_true", help="stay with the present model after all")
+    again.add_argument("--wait", action="store_true", help="wait until the bots are switched, with progress")
+    cleaning = _add(commands, "clean", _clean, "removes the data of deleted sources and unread generations now")
+    cleaning.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: Command, what: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=what, description=what)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _status(options: argparse.Namespace, _settings: Settings, engines: Engines) -> int:
+    while True:
+        status = read_status(engines.chat)
+        screen = json.dumps(status) if options.json else render(status)
+        print(CLEAR + screen if options.watch and sys.stdout.isatty() else screen, flush=True)
+        if not options.watch:
+            return 0
+        time.sleep(WATCH_EVERY_S)
+
+
+def _doctor(options: argparse.Namespace, _settings: Settings, engines: Engines) -> int:
+    for source_id in options.allow_removals:
+        allowed = allow_removals(engines.chat, source_id)
+        told = [f"{source_id}: {allowed.removed} removed, {allowed.released} generations released"]
+        if allowed.unreadable:
+            told.append(f"{source_id}: its parked generation is of another embedding space; train the source again")
+        if not (allowed.removed or allowed.released or allowed.unreadable):
+            told = [f"{source_id}: nothing of it is held back"]
+        print("\n".join(told), file=sys.stderr)
+    diagnosis = examine(engines, fix=options.fix)
+    print(diagnosis.as_json() if options.json else diagnosis.as_text())
+    return 0 if diagnosis.clean else 1
+
+
+def _process(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:
+    if not (options.source or options.all or options.failed or options.bot):
+        raise CommandError("Say what to process: --source ID …, --bot ID, --failed or --all.")
+    wanted = find_sources(engines.dashboard, source_ids=options.source, bot_id=options.bot, failed=bool(options.failed))
+    unknown = set(options.source or []) - {source.source_id for source in wanted}
+    for source_id in sorted(unknown):
+        print(f"{source_id}: there is no such source to train.", file=sys.stderr)
+    runs = queue_runs(engines.chat, wanted, force=options.force, revive=bool(options.source))
+    with connect_redis(settings) as redis:
+        if runs and not ring(redis, settings.queue_name, list(runs.values())):
+            print("Redis does not answer: the sweeper rings for the runs when it does.", file=sys.stderr)
+    print(f"{len(runs)} of {len(wanted)} sources queued")
+    failed = _wait(engines, list(runs.values())) if options.wait and runs else 0
+    return 1 if failed or unknown else 0
+
+
+def _wait(engines: Engines, job_ids: Sequence[UUID]) -> int:
+    """How many of the runs did not succeed."""
+    bar = Bar("trained", len(job_ids), sys.stdout)
+
+    def tell(ended: Ended) -> None:
+        if ended.status != "succeeded":
+            bar.say(f"{ended.source_id}: {ended.status} {ended.error_code or ''} {ended.error_message or ''}".rstrip())
+        bar.advance()
+
+    statuses = wait_for_runs(engines.chat, job_ids, tell)
+    bar.end()
+    print(", ".join(f"{count} {status}" for status, count in sorted(statuses.items())))
+    return len(job_ids) - statuses["succeeded"]
+
+
+def _reembed(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:
+    space = None if options.abandon else served_space(settings, options.model, options.dimensions)
+    begun = reembed(engines.chat, space, options.bot, print)
+    return 0 if not options.wait or await_switch(engines.chat, begun, print) else 1
+
+
+def _clean(options: argparse.Namespace, _settings: Settings, engines: Engines) -> int:
+    rubbish = count_rubbish(engines.chat)
+    if not rubbish.generations:
+        print("There is nothing to remove.")
+        return 0
+    what = f"{rubbish.generations:,} generations with {rubbish.chunks:,} chunks"
+    if not options.yes and not _agreed(f"Remove {what}, which no answer uses? [y/N] "):
+        print("Nothing was removed.")
+        return 1
+    bar = Bar("removed generations", rubbish.generations, sys.stdout)
+    left = rubbish.generations
+
+    def removed(left_now: int) -> None:
+        nonlocal left
+        bar.advance(max(0, left - left_now))
+        left = left_now
+
+    clean(engines.chat, removed)
+    bar.end()
+    print(f"Removed {what}.")
+    return 0
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

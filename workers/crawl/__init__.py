@@ -1,0 +1,1 @@
+"""Websites, read by many tasks at once."""

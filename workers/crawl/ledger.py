@@ -1,0 +1,295 @@
+"""What a crawl's tasks share: the state of the crawl, its ledger, and how it advances from task to task.
+
+Tasks end in any order, but what they found is consumed in the order in which they were made, one advance at a time: so
+a crawl is the same whoever works on it. Only addresses that are new cost anything, however large the site is.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from chat_api.core.errors import TrainingError, training_errors
+from workers.crawl.state import Before, Crawl, TaskResult
+from workers.documents import READER_VERSION
+from workers.fetch.crawl import Frontier, Skip, Visit, link_of, spellings
+from workers.store.known import LivePage
+from workers.store.rows import Build, document_id
+from workers.tasks.life import LeaseLostError, Task, storable
+
+MOST_VISITS = 20
+"""Pages of one task."""
+BUSY_TASKS = 4
+"""While so many tasks are not done, a few addresses wait until they fill one."""
+CONSUMED_AT_ONCE = 50
+SECOND_TRY_S = 5
+PASSING = [error.code for error in training_errors() if issubclass(error, TrainingError) and error.retryable]
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+OF_BUILD = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id AND generation = :generation"
+FIND_CRAWL = text(f"SELECT crawl FROM generations WHERE {OF_BUILD}")  # noqa: S608  # the part is this module's own
+LOCK_CRAWL = text(f"SELECT crawl FROM generations WHERE {OF_BUILD} FOR NO KEY UPDATE")  # noqa: S608
+STORE_CRAWL = text(f"UPDATE generations SET crawl = CAST(:crawl AS jsonb) WHERE {OF_BUILD}")  # noqa: S608
+MET = text(f"SELECT url FROM pages WHERE {OF_BUILD} AND url = ANY (:urls) AND chunks >= :least")  # noqa: S608
+FIND_RESULT = text("SELECT result FROM training_tasks WHERE task_id = :task_id")
+
+
+def find_crawl(connection: Connection, build: Build) -> Crawl:
+    """The state that all tasks share."""
+    return Crawl.of(connection.execute(FIND_CRAWL, key_of(build)).scalar_one())
+
+
+def find_result(connection: Connection, task: Task) -> TaskResult:
+    """What earlier attempts at the task have written."""
+    stored = connection.execute(FIND_RESULT, {"task_id": task.task_id}).scalar_one_or_none()
+    return TaskResult.of(stored) if stored else TaskResult()
+
+
+def met_of(connection: Connection, build: Build, urls: Iterable[str], *, with_text: bool = False) -> list[str]:
+    """The addresses in the ledger that are spellings of `urls`; or those of them that gave text."""
+    least = int(with_text)
+    urls = set(urls)
+    # Most are spelled as they were before: only the others are looked for under all their spellings.
+    found = _among(connection, build, urls, least)
+    others = [link for link in map(link_of, urls - found) if link]
+    return list(found | _among(connection, build, {name for link in others for name in spellings(link)}, least))
+
+
+def _among(connection: Connection, build: Build, urls: set[str], least: int) -> set[str]:
+    if not urls:
+        return set()
+    return set(connection.execute(MET, {**key_of(build), "urls": list(urls), "least": least}).scalars())
+
+
+BEFORE = text("""
+    SELECT live.generation, live.source_version, page.url, page.etag, page.last_modified, page.content_sha256,
+           page.chunks, document.title, document.url AS cited_url, document.text_sha256, page.links,
+           live.reader_version = :reader_version AND live.space_id = :space_id AS same
+    FROM sources AS source
+    JOIN generations AS live USING (org_id, bot_id, source_id)
+    JOIN pages AS page USING (org_id, bot_id, source_id, generation)
+    JOIN documents AS document USING (org_id, bot_id, source_id, generation, document_id)
+    WHERE source.org_id = :org_id AND source.bot_id = :bot_id AND source.source_id = :source_id
+      AND live.generation = source.live_generation AND page.url = ANY (:urls) AND page.chunks > 0
+""")
+
+
+def pages_before(connection: Connection, build: Build, crawl: Crawl, urls: Sequence[str]) -> dict[str, Before]:
+    """Those of the addresses that have text in the live generation, as they are there."""
+    values = {"space_id": build.space_id, "reader_version": READER_VERSION, "urls": list(urls)}
+    found = {}
+    for *columns, links, same in connection.execute(BEFORE, key_of(build) | values):
+        live = LivePage(*columns)
+        # Without its links, where they are followed, a page can't be taken as it is.
+        comparable = same and not build.task.force and (links is not None or not crawl.follow)
+        found[live.url] = Before(live, tuple(links or ()), comparable)
+    return found
+
+
+def key_of(build: Build) -> dict[str, Any]:
+    """The generation's key as statements name it."""
+    return dict(zip(("org_id", "bot_id", "source_id", "generation"), build.key, strict=True))
+
+
+# --- growing ----------------------------------------------------------------------------------------------------------
+
+ADD_PAGES = text("""
+    INSERT INTO pages (org_id, bot_id, source_id, generation, url, outcome, position, depth)
+    SELECT :org_id, :bot_id, :source_id, :generation, met.*
+    FROM unnest(CAST(:urls AS text[]), CAST(:outcomes AS text[]), CAST(:positions AS int[]), CAST(:depths AS int[])) AS met
+    ORDER BY 5
+    ON CONFLICT DO NOTHING
+""")
+ADD_TASKS = text("""
+    INSERT INTO training_tasks (job_id, org_id, bot_id, source_id, kind, priority, ordinal, plan, run_after)
+    SELECT :job_id, :org_id, :bot_id, :source_id, :kind, :priority, given.ordinal, CAST(given.plan AS jsonb),
+           now() + make_interval(secs => :wait_s)
+    FROM unnest(CAST(:ordinals AS int[]), CAST(:plans AS text[])) AS given (ordinal, plan)
+    ORDER BY given.ordinal
+""")
+
+
+def grow(connection: Connection, build: Build, crawl: Crawl, frontier: Frontier) -> None:
+    """Puts what the frontier has found into the ledger, and its addresses to visit among those that wait."""
+    visits = list(iter(frontier.next, None))
+    pages: list[tuple[str, str, int | None, int | None]] = [
+        (visit.url, "waiting", crawl.accepted + place, visit.depth) for place, visit in enumerate(visits)
+    ]
+    pages += [(url, reason, None, None) for url, reason in frontier.skipped.items()]
+    if pages:
+        columns = zip(("urls", "outcomes", "positions", "depths"), zip(*pages, strict=True), strict=True)
+        values = {name: list(column) for name, column in columns}
+        connection.execute(ADD_PAGES, {**key_of(build), **values, "urls": [storable(url) for url in values["urls"]]})
+    crawl.start, crawl.accepted = frontier.start, frontier.accepted
+    crawl.skipped += len(frontier.skipped)
+    crawl.pending += visits
+
+
+def hand_out(connection: Connection, task: Task, crawl: Crawl, *, wait_s: float = 0) -> int:
+    """Makes tasks of the addresses that wait, all of one size; how many."""
+    waiting = len(crawl.pending)
+    if crawl.made - crawl.consumed >= BUSY_TASKS and waiting < MOST_VISITS:
+        return 0
+    count = -(-waiting // MOST_VISITS)
+    cuts = [waiting * number // count for number in range(count + 1)] if count else []
+    plans = [{"visits": crawl.pending[start:end]} for start, end in pairwise(cuts)]
+    _add_tasks(connection, task, crawl, "pages", plans, wait_s)
+    crawl.pending = []
+    return count
+
+
+def _add_tasks(
+    connection: Connection, task: Task, crawl: Crawl, kind: str, plans: Sequence[Mapping[str, Any]], wait_s: float = 0
+) -> None:
+    values = {
+        **{"job_id": task.job_id, "org_id": task.org_id, "bot_id": task.bot_id, "source_id": task.source_id},
+        **{"kind": kind, "priority": task.priority, "wait_s": wait_s},
+        "ordinals": list(range(crawl.made, crawl.made + len(plans))),
+        "plans": [json.dumps(plan) for plan in plans],
+    }
+    if plans:
+        connection.execute(ADD_TASKS, values)
+    crawl.made += len(plans)
+
+
+def store_crawl(connection: Connection, build: Build, crawl: Crawl) -> None:
+    """Writes the state for the tasks to come."""
+    connection.execute(STORE_CRAWL, {**key_of(build), "crawl": crawl.as_json()})
+
+
+# --- advancing --------------------------------------------------------------------------------------------------------
+
+NOTE_URL = text("""
+    UPDATE training_tasks SET at_url = :url WHERE task_id = :task_id AND fence = :fence AND status = 'running'
+""")
+NOTE_RESULT = text("""
+    UPDATE training_tasks SET result = CAST(:result AS jsonb), at_url = NULL
+    WHERE task_id = :task_id AND fence = :fence AND status = 'running'
+""")
+MARK_DONE = text("""
+    UPDATE training_tasks
+    SET status = 'done', result = CAST(:result AS jsonb), at_url = NULL, lease_holder = NULL, lease_expires_at = NULL
+    WHERE task_id = :task_id AND fence = :fence AND status = 'running'
+""")
+LOCK_JOB = text("SELECT status FROM training_jobs WHERE job_id = :job_id FOR NO KEY UPDATE")
+READY = text("""
+    SELECT ordinal, result FROM (
+        SELECT ordinal, result, bool_and(status = 'done') OVER (ORDER BY ordinal) AS all_done
+        FROM (SELECT ordinal, status, result FROM training_tasks
+              WHERE job_id = :job_id AND kind = 'pages' AND ordinal >= :consumed ORDER BY ordinal LIMIT :at_once) AS next
+    ) AS task
+    WHERE all_done ORDER BY ordinal
+""")
+FORGET_DOCUMENTS = text(f"""
+    WITH document AS (DELETE FROM documents WHERE {OF_BUILD} AND document_id = ANY (:document_ids))
+    DELETE FROM chunks WHERE {OF_BUILD} AND document_id = ANY (:document_ids) RETURNING chunk_id
+""")  # noqa: S608
+# The whole key is given, as arrays: joined, or without the space, all vectors of the generation may be read.
+FORGET_VECTORS = text(f"""
+    DELETE FROM embeddings WHERE {OF_BUILD} AND chunk_id = ANY (:chunk_ids)
+                             AND space_id = ANY (ARRAY(SELECT space_id FROM embedding_spaces))
+""")  # noqa: S608
+REJECT = text(f"""
+    UPDATE pages SET outcome = reason, message = NULL, document_id = NULL, chunks = 0, links = NULL
+    FROM unnest(CAST(:urls AS text[]), CAST(:reasons AS text[])) AS rejected (rejected_url, reason)
+    WHERE {OF_BUILD} AND url = rejected_url
+""")  # noqa: S608
+TRY_AGAIN = text(f"""
+    UPDATE pages SET outcome = 'waiting' WHERE {OF_BUILD} AND outcome = ANY (:passing) AND position IS NOT NULL
+    RETURNING url, depth, position
+""")  # noqa: S608
+NOTE_PROGRESS = text("""
+    UPDATE training_jobs
+    SET stage = :stage, progress_done = least(progress_done + :done, :total), progress_total = :total,
+        progress_unit = 'pages', error_code = NULL, error_message = NULL, error_retryable = NULL,
+        status_version = nextval('status_versions')
+    WHERE job_id = :job_id
+""")
+
+
+def note_url(connection: Connection, task: Task, url: str) -> None:
+    """Says which page a suspect task is about to read, for when it dies of it."""
+    connection.execute(NOTE_URL, {"task_id": task.task_id, "fence": task.fence, "url": storable(url)})
+
+
+def note_result(connection: Connection, task: Task, result: TaskResult) -> None:
+    """Keeps what a task that is still held has found so far: another attempt goes on behind it."""
+    connection.execute(NOTE_RESULT, {"task_id": task.task_id, "fence": task.fence, "result": result.as_json()})
+
+
+def forget_texts(connection: Connection, build: Build, urls: Iterable[str]) -> None:
+    """Removes what the generation has of these pages: documents, chunks and vectors."""
+    documents = [document_id(build.task.source_id, url) for url in urls]
+    chunks = list(connection.execute(FORGET_DOCUMENTS, {**key_of(build), "document_ids": documents}).scalars())
+    if chunks:
+        connection.execute(FORGET_VECTORS, {**key_of(build), "chunk_ids": chunks})
+
+
+def advance(connection: Connection, task: Task, build: Build, result: TaskResult, stage: str) -> int:
+    """Ends a task in the transaction of its last rows, and makes those that come next; how many. Raises LeaseLostError."""
+    values = {"task_id": task.task_id, "fence": task.fence, "result": result.as_json()}
+    if not connection.execute(MARK_DONE, values).rowcount:
+        raise LeaseLostError
+    connection.execute(LOCK_JOB, {"job_id": task.job_id})
+    crawl = Crawl.of(connection.execute(LOCK_CRAWL, key_of(build)).scalar_one())
+    ready = True
+    while ready:
+        results = _ready(connection, task, crawl.consumed)
+        _consume(connection, build, crawl, results)
+        crawl.consumed += len(results)
+        ready = len(results) == CONSUMED_AT_ONCE
+    made = _go_on(connection, task, build, crawl)
+    store_crawl(connection, build, crawl)
+    note_progress(connection, task, crawl, stage, len(result.visited))
+    return made
+
+
+def note_progress(connection: Connection, task: Task, crawl: Crawl, stage: str, done: int) -> None:
+    """Tells the run how many more pages are done, and of how many."""
+    values = {"job_id": task.job_id, "stage": stage, "done": done, "total": crawl.accepted}
+    connection.execute(NOTE_PROGRESS, values)
+
+
+def _ready(connection: Connection, task: Task, consumed: int) -> list[TaskResult]:
+    """The results that come next and are there, in order."""
+    values = {"job_id": task.job_id, "consumed": consumed, "at_once": CONSUMED_AT_ONCE}
+    return [TaskResult.of(row.result) for row in connection.execute(READY, values)]
+
+
+def _consume(connection: Connection, build: Build, crawl: Crawl, results: Sequence[TaskResult]) -> None:
+    for result in results:
+        crawl.robots = result.robots | crawl.robots
+    pages = [page for result in results for page in result.visited]
+    told = {url for page in pages for url in (page.landed, *page.links) if url}
+    frontier = crawl.frontier(met_of(connection, build, told))
+    rejected: dict[str, Skip] = {}
+    for page in pages:
+        reason = frontier.landed(Visit(page.url, page.depth), page.landed) if page.landed else None
+        if reason:
+            rejected[page.url] = reason
+        else:
+            frontier.add(page.links, page.depth + 1)
+    if rejected:
+        forget_texts(connection, build, rejected)
+        values = {"urls": list(rejected), "reasons": list(rejected.values())}
+        connection.execute(REJECT, {**key_of(build), **values})
+    grow(connection, build, crawl, frontier)
+
+
+def _go_on(connection: Connection, task: Task, build: Build, crawl: Crawl) -> int:
+    """Makes the next tasks; when nothing is left to read those of a second try, and at last the one that finishes."""
+    made = hand_out(connection, task, crawl)
+    if made or crawl.made > crawl.consumed:
+        return made
+    if not crawl.tried_again:
+        crawl.tried_again = True
+        again = connection.execute(TRY_AGAIN, {**key_of(build), "passing": PASSING}).all()
+        crawl.pending = [Visit(row.url, row.depth) for row in sorted(again, key=lambda row: row.position)]
+        if made := hand_out(connection, task, crawl, wait_s=SECOND_TRY_S):
+            return made
+    _add_tasks(connection, task, crawl, "finish", [{}])
+    return 1

@@ -1,0 +1,176 @@
+"""Reads some pages of a crawl: fetched four at a time, told apart from what is unchanged, extracted, cut into chunks."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+from chat_api.core.errors import CrashedRepeatedly, NotFound, TrainingError
+from workers.crawl.state import Before, Crawl
+from workers.documents import Document, Fetched, Reading
+from workers.fetch.crawl import MAX_INVALID, Frontier, Visit, identity, link_of
+from workers.fetch.robots import Robots, Rules
+from workers.fetch.urls import parse_url
+from workers.reading import Reader, same_bytes
+from workers.store.known import LivePage
+from workers.store.rows import text_sha256
+from workers.tasks.lease import Progress
+from workers.tasks.life import storable
+
+FETCHES_AT_ONCE = 4
+GROUP_PAGES = 8
+GROUP_BYTES = 8 * 2**20
+GIVEN_UP = "Reading this page ended its worker several times. It is left out until the source is trained again."
+
+Met = tuple[Visit, Fetched | TrainingError]
+"""An address and what its server gave."""
+
+
+class PagesReader:
+    """Reads pages for one task. It writes nothing; what it says of duplicates the crawl's advance says again.
+
+    `before` has, by address, what may be unchanged; `given_up` the addresses that no worker survived; `met_of` gives
+    those of some addresses that the ledger has.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        crawl: Crawl,
+        before: Mapping[str, Before],
+        given_up: Sequence[str],
+        met_of: Callable[[list[str]], list[str]],
+    ) -> None:
+        self._reader, self._crawl, self._before, self._given_up, self._met_of = reader, crawl, before, given_up, met_of
+        self._robots = Robots(reader.client, crawl.robots)
+        self._frontier = Frontier(crawl.start, crawl.scope, self._robots.allows)
+        # Links as written → as the ledger names them: a site's pages repeat most of theirs.
+        self._names: dict[str, str] = {}
+
+    @property
+    def robots(self) -> dict[str, Rules]:
+        """The rules of the origins that the crawl did not know yet."""
+        return {origin: rules for origin, rules in self._robots.known.items() if origin not in self._crawl.robots}
+
+    def read(self, visits: Sequence[Visit], progress: Progress, check: Callable[[], None]) -> Iterator[list[Reading]]:
+        """The pages in order, a few at a time, with position None.
+
+        Raises the error of the crawl's start where a retry can help, since nothing can be read without it; and what
+        `check` raises.
+        """
+        threads = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="fetch")
+        try:
+            for group in _groups(self._fetch_all(visits, threads, progress)):
+                check()
+                yield self._readings(group, progress, check)
+        finally:  # whoever stops does not wait for servers that are slow
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _fetch_all(self, visits: Sequence[Visit], threads: ThreadPoolExecutor, progress: Progress) -> Iterator[Met]:
+        waiting, flying = deque(visits), deque[tuple[Visit, Future[Fetched]]]()
+        while waiting or flying:
+            while waiting and len(flying) < FETCHES_AT_ONCE:
+                visit = waiting.popleft()
+                flying.append((visit, threads.submit(self._fetch, visit.url)))
+            visit, future = flying.popleft()
+            with progress.at("fetch"):
+                try:
+                    found: Fetched | TrainingError = future.result()
+                except TrainingError as error:
+                    if error.retryable and self._crawl.begins_at(visit):
+                        raise
+                    found = error
+            yield visit, found
+
+    def _fetch(self, url: str) -> Fetched:
+        if url in self._given_up:
+            raise CrashedRepeatedly(GIVEN_UP)
+        live, client = self._same(url), self._reader.client
+        if live is None:
+            return client.get(url)
+        fetched = client.get(url, etag=live.etag, last_modified=live.last_modified)
+        # The validators are of another page when the address leads elsewhere now.
+        return client.get(url) if fetched.status == 304 and fetched.url != live.cited_url else fetched
+
+    def _same(self, url: str) -> LivePage | None:
+        """What the page has not changed from when its bytes are the same: nothing says so of what scripts bring."""
+        return None if self._crawl.render else self._live(url)
+
+    def _live(self, url: str) -> LivePage | None:
+        before = self._before.get(url)
+        return before.live if before and before.comparable else None
+
+    def _readings(self, group: Sequence[Met], progress: Progress, check: Callable[[], None]) -> list[Reading]:
+        redirects = [found.url for visit, found in group if isinstance(found, Fetched) and led(visit.url, found)]
+        if redirects:
+            self._frontier.meet(self._met_of(redirects))
+        readings = [self._judged(visit, found) for visit, found in group]
+        new = {place: fetched for place, reading in enumerate(readings) if (fetched := _to_read(reading))}
+        with progress.at("extract"):
+            items = [(fetched, None) for fetched in new.values()]
+            to_render = {fetched.url for fetched in new.values()} if self._crawl.render else ()
+            outcomes = self._reader.documents(items, check, to_render)
+        with progress.at("chunk"):
+            for place, outcome in zip(new, outcomes, strict=True):
+                readings[place] = self._extracted(readings[place], outcome)
+        with progress.at("fetch"):
+            return [self._linked(reading) for reading in readings]
+
+    def _judged(self, visit: Visit, found: Fetched | TrainingError) -> Reading:
+        if isinstance(found, TrainingError):
+            return Reading(visit.url, error=found)
+        reading = Reading(visit.url, cited_url=found.url, fetched=found)
+        if reason := self._frontier.landed(visit, found.url):
+            return replace(reading, skipped=reason)
+        return replace(reading, unchanged=same_bytes(reading, self._same(visit.url)))
+
+    def _extracted(self, reading: Reading, outcome: Document | TrainingError) -> Reading:
+        if isinstance(outcome, TrainingError):
+            return replace(reading, error=outcome)
+        document = replace(outcome, title=storable(outcome.title))
+        if self._crawl.follow:
+            site = parse_url(self._frontier.start).site
+            reading = replace(reading, links=tuple(dict.fromkeys(self._name(link, site) for link in document.links)))
+        live = self._live(reading.url)
+        same = (document.title, reading.cited_url, text_sha256(document))
+        if live and same == (live.title, live.cited_url, live.text_sha256):
+            return replace(reading, unchanged=True)
+        return self._reader.chunk(replace(reading, document=document))
+
+    def _linked(self, reading: Reading) -> Reading:
+        """A page that can't be read now keeps the links it had, as one that is unchanged does: what it leads to stays."""
+        before = self._before.get(reading.url) if self._crawl.follow else None
+        stays = reading.unchanged or (reading.error and reading.outcome != NotFound.code)
+        return replace(reading, links=before.links) if before and stays and reading.links is None else reading
+
+    def _name(self, link: str, site: tuple[str, int]) -> str:
+        """A link as the ledger names it; the rules of its origin are read where they are not known."""
+        if link not in self._names:
+            url = link_of(link)
+            self._names[link] = str(url) if url else link[:MAX_INVALID]
+            if url and url.site == site:
+                self._robots.allows(str(url))
+        return self._names[link]
+
+
+def led(url: str, fetched: Fetched) -> bool:
+    """Whether `url` led to another page than its own."""
+    return identity(parse_url(fetched.url)) != identity(parse_url(url))
+
+
+def _to_read(reading: Reading) -> Fetched | None:
+    return reading.fetched if reading.outcome == "indexed" else None
+
+
+def _groups(pages: Iterator[Met]) -> Iterator[list[Met]]:
+    """Pages that are extracted together: eight at most, or 8 MiB."""
+    group: list[Met] = []
+    size = 0
+    for visit, found in pages:
+        group.append((visit, found))
+        size += len(found.body) if isinstance(found, Fetched) else 0
+        if len(group) >= GROUP_PAGES or size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group

@@ -1,0 +1,1 @@
+"""Keeps the dashboard's rows and what is held of them in step."""

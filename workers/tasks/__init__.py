@@ -1,0 +1,1 @@
+"""What workers claim: a task's life, its lease, and what becomes of it when its worker dies."""
