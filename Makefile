@@ -8,7 +8,7 @@ export STATE
 PY := .venv/bin/python
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo up down status test check bench docs lock clean format
+.PHONY: help demo up down status test check bench faults docs lock clean format
 
 help: ## Lists the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -46,6 +46,9 @@ check: .venv/.ready ## Lint, types, import rules, docs
 
 bench: .venv/.ready ## Measures, prints a table, writes bench.json
 	@$(PY) -m tests.bench
+
+faults: .venv/.ready ## Kills things and checks what is left, writes faults.json (SEED=n, SOURCES=n, WORKERS=n, SCENARIO=, BREAK=)
+	@$(PY) -m tests.faults
 
 format: .venv/.ready ## Formats and sorts imports
 	@.venv/bin/ruff check --fix --quiet . || true

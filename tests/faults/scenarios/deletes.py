@@ -1,0 +1,115 @@
+"""R6: sources are deleted, or their runs cancelled, at random moments; the wish wins, at once and for good."""
+
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx2
+
+from tests.faults.report import Figure, at_most, none_of, percentile
+from tests.faults.size import Size
+from tests.faults.sources import Owner, Source
+from tests.faults.sources import run as execute
+from tests.faults.world import World, insist, until, world
+
+AT_ONCE, LATENCY_MS = 12, 300
+LONGEST_MOMENT_S, TERMINAL_S = 3.0, 10.0
+KINDS = {"text": 5, "md": 3, "url": 3, "qa": 2, "site": 1}
+COLLECTED_S = 90.0
+LIVING = """
+    SELECT source.source_id, source.live_generation, chunk.chunk_id FROM sources AS source
+    LEFT JOIN chunks AS chunk ON (chunk.org_id, chunk.bot_id, chunk.source_id)
+        = (source.org_id, source.bot_id, source.source_id)
+    WHERE source.source_id = ANY (%s) AND (chunk.chunk_id IS NOT NULL OR source.live_generation IS NOT NULL)
+"""
+LATER = """
+    SELECT job.source_id FROM training_jobs AS job JOIN sources USING (org_id, bot_id, source_id)
+    WHERE job.source_id = ANY (%s) AND (job.created_at > sources.deleted_at OR sources.deleted_at IS NULL
+                                        OR job.finished_at > sources.deleted_at AND job.status = 'succeeded')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One wish: what it was, and seconds until its run was over (None: it was not)."""
+
+    source: Source
+    wish: str
+    seconds: float | None
+    status: str
+
+
+def run(size: Size, broken: str = "") -> list[Figure]:
+    """The figures of so many trials."""
+    with world(size, broken=broken) as made, ThreadPoolExecutor(AT_ONCE) as pool:
+        made.provider.controls.latency_ms = LATENCY_MS
+        owner, dice = Owner(made), random.Random(f"deletes {size.seed}")
+        plans = []
+        for number in range(size.trials):
+            kind = dice.choices(list(KINDS), list(KINDS.values()))[0]
+            plans.append((owner.create(kind, number), dice.choice(("delete", "forget", "cancel")), dice.random()))
+        trials = list(pool.map(lambda plan: _try(made, owner, *plan), plans))
+        made.provider.controls.latency_ms = 0
+        return _figures(made, trials)
+
+
+def _try(made: World, owner: Owner, source: Source, wish: str, moment: float) -> Trial:
+    owner.queue([source])
+    time.sleep(moment * LONGEST_MOMENT_S)
+    if wish == "forget":
+        # The dashboard's row stays, pending and old: whoever looks for forgotten sources finds it.
+        age = "UPDATE training_sources SET created_at = now() - interval '1 day', updated_at = created_at WHERE id = %s"
+        insist(lambda: execute(source.client, age, source.source_id))
+    if wish == "cancel":
+        insist(lambda: _cancel(made, source))
+    elif wish == "forget":
+        insist(lambda: _call(source, "DELETE", f"/api/training/delete/{source.source_id}"))
+        source.deleted = True
+    else:
+        owner.delete(source)
+    began = time.monotonic()
+    until(lambda: _status(made, source) not in {"waiting", "running"}, TERMINAL_S + 5)
+    status = _status(made, source)
+    over = status not in {"waiting", "running"}
+    return Trial(source, wish, time.monotonic() - began if over else None, status)
+
+
+def _status(made: World, source: Source) -> str:
+    rows = insist(
+        lambda: made.chat(
+            "SELECT status FROM training_jobs WHERE source_id = %s ORDER BY created_at DESC LIMIT 1", source.source_id
+        )
+    )
+    return str(rows[0]["status"]) if rows else "none"
+
+
+def _cancel(made: World, source: Source) -> None:
+    for row in made.chat("SELECT job_id FROM training_jobs WHERE source_id = %s", source.source_id):
+        _call(source, "POST", f"/api/training/jobs/{row['job_id']}/cancel")
+
+
+def _call(source: Source, method: str, path: str) -> None:
+    headers = {"Authorization": f"Bearer {source.client.sign_token('training:write training:read')}"}
+    address = source.client.stack["api_url"] + path
+    httpx2.request(method, address, headers=headers, timeout=15, trust_env=False).raise_for_status()
+
+
+def _figures(made: World, trials: Sequence[Trial]) -> list[Figure]:
+    deleted = [trial.source.source_id for trial in trials if trial.wish != "cancel"]
+    cancelled = [one.source.source_id for one in trials if (one.wish, one.status) == ("cancel", "cancelled")]
+    gone = deleted + cancelled
+    until(lambda: not made.chat(LIVING, gone), COLLECTED_S)
+    alive = made.chat(LIVING, gone)
+    times = [trial.seconds for trial in trials if trial.seconds is not None]
+    return [
+        Figure("R6", "trials", len(trials)),
+        Figure("R6", "  of them deleted, cancelled in time", f"{len(deleted)}, {len(cancelled)}"),
+        none_of("R6", "runs not over after the wish", [trial for trial in trials if trial.seconds is None]),
+        at_most("R6", "seconds until a run was over, max", max(times, default=0.0), TERMINAL_S, " s"),
+        Figure("R6", "  p95", round(percentile(times, 0.95), 2)),
+        none_of("R6", "chunks alive", [row for row in alive if row["chunk_id"]]),
+        none_of("R6", "sources that answer again", [row for row in alive if row["live_generation"]]),
+        none_of("R6", "deleted sources trained again", made.chat(LATER, deleted)),
+    ]
