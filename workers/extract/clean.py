@@ -18,8 +18,10 @@ _TRAILING = re.compile(r"[ \t\xa0]+(?=\n|$)")
 def clean_text(text: str) -> tuple[str, int]:
     """The text with `\\n` line ends and without characters that no reader sees, and how many hidden ones it had."""
     text = _UNFIT.sub("", _BREAKS.sub("\n", text))
-    text, hidden = _drop(_HIDDEN, text)
-    text, joiners = _drop(_JOINERS, text)
+    hidden = joiners = 0
+    if not text.isascii():
+        text, hidden = _drop(_HIDDEN, text)
+        text, joiners = _drop(_JOINERS, text)
     return _TRAILING.sub("", text), hidden + joiners
 
 

@@ -7,6 +7,7 @@ import platform
 import resource
 import signal
 import struct
+import time
 from dataclasses import dataclass
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -73,10 +74,11 @@ _DENIED = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a child may use: bytes of memory beyond what it starts with, and seconds of CPU time."""
+    """What a child may use: bytes of memory beyond what it starts with, and seconds of CPU time for each document."""
 
     memory: int
     seconds: float
+    documents: int = 1
 
 
 def confine(limits: Limits, parent: int) -> tuple[str, ...]:
@@ -96,6 +98,12 @@ def confine(limits: Limits, parent: int) -> tuple[str, ...]:
     return tuple(missing)
 
 
+def allow_cpu(seconds: float) -> None:
+    """Lets this process use so many more seconds of CPU time, within what `confine` set for all its documents."""
+    _, highest = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(math.ceil(time.process_time() + seconds), highest), highest))
+
+
 def die_with_parent(parent: int) -> None:
     """Has this process killed when the thread that started it, of the process `parent`, ends."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -104,7 +112,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def _limit(limits: Limits) -> None:
-    seconds = max(1, math.ceil(limits.seconds))
+    seconds = max(1, math.ceil(limits.seconds * limits.documents))
     address_space = _address_space() + limits.memory
     for what, soft, hard in (
         (resource.RLIMIT_AS, address_space, address_space),
@@ -139,12 +147,10 @@ def _become_nobody() -> bool:
 
 
 def _filter_system_calls() -> bool:
-    machine = platform.machine()
-    if machine not in _DENIED:
+    if not _FILTER:
         return False
-    program = _program(_AUDIT_ARCH[machine], _DENIED[machine])
-    code = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
+    code = ctypes.create_string_buffer(_FILTER, len(_FILTER))
+    header = struct.pack("HP", len(_FILTER) // 8, ctypes.addressof(code))
     return _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.create_string_buffer(header, len(header)))
 
 
@@ -165,3 +171,8 @@ def _program(arch: int, denied: tuple[int, ...]) -> bytes:
 
 def _prctl(option: int, value: int, pointer: object = 0) -> bool:
     return bool(_LIBC.prctl(option, ctypes.c_ulong(value), pointer, 0, 0) == 0)
+
+
+_MACHINE = platform.machine()
+# Made once, before any child is forked.
+_FILTER = _program(_AUDIT_ARCH[_MACHINE], _DENIED[_MACHINE]) if _MACHINE in _DENIED else b""

@@ -1,22 +1,24 @@
-"""Owns the warm process that forks one confined child per document; started by `sandbox.Sandbox` and nothing else."""
+"""Owns the warm process that forks confined children to read documents; started by `children.Server` and nothing else."""
 
 import gc
 import importlib
 import json
 import os
 import select
+import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from chat_api.core.errors import ServiceError
 from workers.documents import Document, Fetched
-from workers.extract.confine import Limits, confine, die_with_parent
-from workers.extract.wire import dump_document, dump_error
+from workers.extract.confine import Limits, allow_cpu, confine
+from workers.extract.wire import dump_document, dump_error, read_fetched, write_frame
 
-MESSAGE_BYTES = 65_536
+MESSAGE_BYTES = 4096
 OUT_OF_MEMORY = 99
 """The exit status of a child that ran into its memory limit."""
 FAILED = 98
@@ -27,31 +29,114 @@ Extract = Callable[..., Document]
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One request: what is known of the document, and the descriptors of its body and for the answer."""
+    """One request: how many documents, the seconds that each may take, the file they are in, the pipe for the answers."""
 
-    request: dict[str, Any]
-    body: int
-    answer: int
-    memory: int
+    documents: int
+    seconds: float
+    file: int
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A child that reads: the descriptor of its process, and the socket to whoever waits for it."""
+
+    pid: int
+    pidfd: int
+    link: socket.socket
+
+
+class _ForkServer:
+    """Forks a child per request, tells its asker of its start and end, and kills it when the asker hangs up."""
+
+    def __init__(self, control: socket.socket, worker: int, extract: Extract, memory: int) -> None:
+        self._control, self._worker = control, worker
+        self._extract, self._memory = extract, memory
+        self._missing = _probe(memory)
+        self._children: dict[int, _Child] = {}  # by each of their two descriptors
+        self._poll = select.poll()
+
+    def serve(self) -> None:
+        """Works until the worker's process ends or closes its end of the control socket; takes all children along."""
+        for descriptor in (self._control.fileno(), self._worker):
+            self._poll.register(descriptor, select.POLLIN)
+        try:
+            while all(self._handle(descriptor) for descriptor, _ in self._poll.poll()):
+                pass
+        finally:
+            for child in set(self._children.values()):
+                self._kill(child)
+                os.waitpid(child.pid, 0)  # and tell nobody: this end says nothing of the document
+
+    def _handle(self, descriptor: int) -> bool:
+        """Does what a ready descriptor asks for; whether to go on."""
+        if descriptor == self._worker:
+            return False
+        if descriptor == self._control.fileno():
+            return self._accept()
+        child = self._children.get(descriptor)
+        if child and descriptor == child.pidfd:
+            self._bury(child)
+        elif child:
+            self._kill(child)
+        return True
+
+    def _accept(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 3)
+        if not data or len(descriptors) != 3:
+            return False
+        file, answers, link = descriptors
+        self._fork(_Job(**json.loads(data), file=file, answers=answers), socket.socket(fileno=link))
+        os.close(file)
+        os.close(answers)
+        return True
+
+    def _fork(self, job: _Job, link: socket.socket) -> None:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _read_all(job, self._extract, Limits(self._memory, job.seconds, job.documents), parent)
+        child = _Child(pid, os.pidfd_open(pid), link)
+        for descriptor in (child.pidfd, link.fileno()):
+            self._children[descriptor] = child
+            self._poll.register(descriptor, select.POLLIN)
+        _tell(link, {"missing": self._missing})
+
+    def _kill(self, child: _Child) -> None:
+        if self._children.pop(child.link.fileno(), None):
+            self._poll.unregister(child.link)
+        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+
+    def _bury(self, child: _Child) -> None:
+        _, status, usage = os.wait4(child.pid, 0)
+        _tell(child.link, {"status": status, "peak_kib": usage.ru_maxrss})
+        for descriptor in (child.pidfd, child.link.fileno()):
+            if self._children.pop(descriptor, None):
+                self._poll.unregister(descriptor)
+        os.close(child.pidfd)
+        child.link.close()
 
 
 def main(arguments: list[str]) -> None:
-    """Serves documents until the other end of the control socket is closed.
+    """Serves until there is nobody left to serve.
 
-    `arguments`: the socket's descriptor, the reader as `module:function`, the child's memory in MiB, the worker's pid.
+    `arguments`: the control socket's descriptor, the reader as `module:function`, a child's memory in MiB, the worker's
+    pid.
     """
     descriptor, entry, memory_mb, worker = arguments
-    die_with_parent(int(worker))
-    control = socket.socket(fileno=int(descriptor))
+    try:
+        pidfd = os.pidfd_open(int(worker))
+    except ProcessLookupError:
+        return
+    if os.getppid() != int(worker):
+        return
     module_name, function = entry.split(":")
     module = importlib.import_module(module_name)
     getattr(module, "warm_up", lambda: None)()
-    memory = int(memory_mb) << 20
     gc.collect()
     gc.freeze()
-    control.send(json.dumps({"missing": _probe(memory)}).encode())
-    while job := _next(control, memory):
-        control.send(json.dumps(_serve(control, job, getattr(module, function))).encode())
+    control = socket.socket(fileno=int(descriptor))
+    _ForkServer(control, pidfd, getattr(module, function), int(memory_mb) << 20).serve()
 
 
 def _probe(memory: int) -> list[str]:
@@ -69,68 +154,33 @@ def _probe(memory: int) -> list[str]:
     return list(json.loads(missing or b'["confinement"]'))
 
 
-def _next(control: socket.socket, memory: int) -> _Job | None:
-    data, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 2)
-    if not data or len(descriptors) != 2:
-        return None
-    return _Job(json.loads(data), descriptors[0], descriptors[1], memory)
+def _tell(link: socket.socket, news: dict[str, Any]) -> None:
+    with suppress(OSError):  # where nobody waits for it any more
+        link.send(json.dumps(news).encode())
 
 
-def _serve(control: socket.socket, job: _Job, extract: Extract) -> dict[str, Any]:
-    parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        control.close()
-        _child(job, extract, parent)
-    os.close(job.body)
-    os.close(job.answer)
-    timed_out = not _ends(child, control, job.request["seconds"])
-    if timed_out:
-        os.kill(child, 9)
-    _, status, usage = os.wait4(child, 0)
-    return {"status": status, "timed_out": timed_out, "peak_kib": usage.ru_maxrss}
-
-
-def _ends(child: int, control: socket.socket, seconds: float) -> bool:
-    """Whether the child ends by itself in time, and before the worker that waits for it."""
-    pidfd = os.pidfd_open(child)
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.register(control, select.POLLHUP)
-        ready = poll.poll(max(0.0, seconds) * 1000)
-        return any(descriptor == pidfd for descriptor, _ in ready)
-    finally:
-        os.close(pidfd)
-
-
-def _child(job: _Job, extract: Extract, parent: int) -> NoReturn:
+def _read_all(job: _Job, extract: Extract, limits: Limits, parent: int) -> NoReturn:
+    """The child's life: confined before the first byte of a document is read."""
     status = FAILED
     gc.disable()
     try:
-        _keep_only(job.body, job.answer)
-        confine(Limits(job.memory, job.request["seconds"]), parent)
-        _write(job.answer, _answer(job, extract))
+        _keep_only(job.file, job.answers)
+        confine(limits, parent)
+        for fetched, filename in read_fetched(job.file):
+            allow_cpu(job.seconds)
+            write_frame(job.answers, _answer(extract, fetched, filename))
         status = 0
     except MemoryError:
         status = OUT_OF_MEMORY
     except BaseException as error:  # noqa: BLE001  # the edge of a process: every end has a status
-        _write(job.answer, f"X{type(error).__name__}".encode())
+        write_frame(job.answers, f"X{type(error).__name__}".encode())
     finally:
         os._exit(status)
 
 
-def _answer(job: _Job, extract: Extract) -> bytes:
-    request = job.request
-    fetched = Fetched(
-        url=request["url"],
-        status=request["status"],
-        body=_read(job.body),
-        media_type=request["media_type"],
-        charset=request["charset"],
-    )
+def _answer(extract: Extract, fetched: Fetched, filename: str | None) -> bytes:
     try:
-        return dump_document(extract(fetched, filename=request["filename"]))
+        return dump_document(extract(fetched, filename=filename))
     except ServiceError as error:
         return dump_error(error)
 
@@ -146,19 +196,6 @@ def _keep_only(*descriptors: int) -> None:
     os.environ.clear()
 
 
-def _read(descriptor: int) -> bytes:
-    size, parts, offset = os.fstat(descriptor).st_size, [], 0
-    while offset < size:
-        parts.append(os.pread(descriptor, size - offset, offset))
-        offset += len(parts[-1])
-    return b"".join(parts)
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
 if __name__ == "__main__":
     main(sys.argv[1:])
+    os._exit(0)

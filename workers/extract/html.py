@@ -23,6 +23,7 @@ _FEW_WORDS = 20
 _NAME_WORDS = 3
 _LINKED, _ALL_LINKS = 0.6, 0.85
 _CROWD = 4000
+_MANY_CHILDREN = etree.XPath(f"descendant-or-self::*[count(*) > {_CROWD}]")
 _INLINE = frozenset(
     [
         "a",
@@ -60,12 +61,14 @@ def extract_html(body: bytes, *, url: str, charset: str | None = None) -> Docume
     tree = parse(decoded.text)
     if tree is None:
         raise NoText
+    held = list(tree.iter())  # lxml makes an element's Python object anew wherever none is held
     page = describe(tree, url)
     warnings = [*decoding_warnings(decoded)]
     if hidden := drop_hidden(tree):
         warnings.append(f"{hidden} words that the page hides from its readers were dropped.")
     shell = _is_shell(tree)
     blocks = _main_blocks(tree)
+    held.clear()
     count = sum(words(block.text) for block in blocks)
     if shell and count < _FEW_WORDS and not any(block.level == 1 for block in blocks):
         raise NeedsRendering
@@ -109,7 +112,7 @@ def _main_blocks(tree: Any) -> list[Block]:
 
 def _trafilatura(tree: Any) -> Any | None:
     """trafilatura's choice of the page's text as its own element tree, or None where it finds nothing or breaks."""
-    if any(_crowded(element) for element in tree.iter()):
+    if any(_crowded(element) for element in _MANY_CHILDREN(tree)):
         return None
     copied = copy.deepcopy(tree)
     for cell in copied.iter("td", "th"):  # it would pad tables to their spans, and only their words count here
@@ -124,7 +127,7 @@ def _trafilatura(tree: Any) -> Any | None:
 
 def _crowded(element: Any) -> bool:
     """Whether so many inline elements stand side by side that trafilatura, quadratic in them, would take seconds."""
-    return len(element) > _CROWD and sum(child.tag in _INLINE for child in element) > _CROWD
+    return sum(child.tag in _INLINE for child in element) > _CROWD
 
 
 class _Vote:
@@ -134,9 +137,15 @@ class _Vote:
         found = _WORD.findall(text.casefold())
         self.total = len(found)
         self._text = f" {' '.join(found)} "
+        self._held: dict[str, bool] = {}
 
     def holds(self, text: str) -> bool:
         """Whether at least half of three samples of the text (its start, middle and end) were chosen."""
+        if text not in self._held:
+            self._held[text] = self._holds(text)
+        return self._held[text]
+
+    def _holds(self, text: str) -> bool:
         found = _WORD.findall(text.casefold())
         middle = max(0, len(found) // 2 - _PROBE // 2)
         samples = [found[:_PROBE], found[middle : middle + _PROBE], found[-_PROBE:]]

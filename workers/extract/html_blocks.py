@@ -121,6 +121,8 @@ class _Walk:
         """Ends the paragraph that has gathered, if any; two line breaks in it part two paragraphs."""
         text, linked, jumps = "".join(self._text), self._linked, self._jumps
         self._text, self._linked, self._jumps = [], 0, 0
+        if not text.strip():
+            return
         for part in _LINES.sub("\n", _collapse(text)).split("\n\n"):
             if part.strip():
                 self._append(element, "paragraph", part.strip(), min(linked, len(part)), min(jumps, len(part)))
@@ -241,7 +243,7 @@ def _code(element: Any) -> str:
         line_break.tail = "\n" + (line_break.tail or "")
     for gutter in [part for part in element.iter() if part is not element and _GUTTER.search(part.get("class") or "")]:
         gutter.drop_tree()
-    return str(element.text_content()).strip("\n").rstrip()
+    return "".join(element.itertext()).strip("\n").rstrip()
 
 
 def _rich_items(element: Any) -> bool:

@@ -57,8 +57,7 @@ def _absolute(base: str, reference: str) -> str | None:
 
 
 def _links(tree: Any, base: str) -> Iterator[str]:
-    for element in tree.iter("a", "area"):
-        reference = element.get("href")
+    for reference in dict.fromkeys(element.get("href") for element in tree.iter("a", "area")):
         if reference and not reference.lstrip().startswith("#") and (link := _absolute(base, reference)):
             yield link
 

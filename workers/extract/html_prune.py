@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from lxml import etree
+
 _CODE = [
     "head",
     "script",
@@ -41,13 +43,15 @@ _SUSPECT = re.compile(
     r"(?:$|[\s_-])",
     re.IGNORECASE,
 )
+_CONTROLS = etree.XPath("descendant-or-self::*[@aria-controls]")
+_HIDEABLE = etree.XPath("descendant-or-self::*[@hidden or @style or @aria-hidden]")
 _FORM_WORDS, _BAR_WORDS = 60, 150
 
 
 def drop_hidden(tree: Any) -> int:
     """Takes out of the tree what browsers don't show; how many words that were."""
-    revealed = {name for element in tree.iter() for name in (element.get("aria-controls") or "").split()}
-    doomed = [element for element in tree.iter() if _hidden(element, revealed)]
+    revealed = {name for element in _CONTROLS(tree) for name in element.get("aria-controls").split()}
+    doomed = [element for element in _HIDEABLE(tree) if _hidden(element, revealed)]
     dropped = 0
     for element in doomed:
         if _attached(element, tree):
@@ -58,8 +62,10 @@ def drop_hidden(tree: Any) -> int:
 
 def drop_furniture(tree: Any) -> None:
     """Takes out of the tree what is never a page's own text: scripts, controls, navigation, consent bars."""
+    dropped: set[Any] = set()
     for element in list(tree.iter()):
-        if element is not tree and _attached(element, tree) and _furniture(element):
+        if element is not tree and element not in dropped and _furniture(element):
+            dropped.update(element.iter())
             element.drop_tree()
 
 
@@ -85,6 +91,8 @@ def main_container(tree: Any) -> Any | None:
 
 def words(text: str) -> int:
     """How many words the text has; a script without spaces counts a word for every two characters."""
+    if text.isascii():
+        return len(text.split())
     return sum(max(1, len(word) // 2 if not word.isascii() and len(word) > 20 else 1) for word in text.split())
 
 

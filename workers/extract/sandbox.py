@@ -1,64 +1,37 @@
-"""Owns the parsing of strangers' documents: each in a throw-away child without powers, each way to die its own error."""
+"""Owns the parsing of strangers' documents: in throw-away children without powers, each way to die its own error."""
 
-import json
+import math
 import os
-import re
-import select
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from itertools import accumulate
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import structlog
 
-from chat_api.core.errors import (
-    InvalidUrl,
-    ParserCrashed,
-    ParserOutOfMemory,
-    ParserTimeout,
-    ServiceError,
-    TooLarge,
-)
+from chat_api.core.errors import ParserOutOfMemory, ServiceError, TrainingError
 from workers.documents import Document, Fetched
-from workers.extract.forkserver import FAILED, MESSAGE_BYTES, OUT_OF_MEMORY
-from workers.extract.wire import load_answer
+from workers.extract.children import Child, ChildLimits, Pulse, Server, ServerLost
+from workers.extract.wire import write_fetched
 
-_ROOT = Path(__file__).parents[2]
-_START_S, _GRACE_S = 60.0, 5.0
-_READ = 1 << 20
-_NAME = re.compile(rb"X([A-Za-z_][A-Za-z0-9_]{0,60})")
+MAX_DOCUMENTS = 64
+MAX_BYTES = 32 << 20
+
+Item = tuple[Fetched, str | None]
+Outcome = Document | TrainingError
 
 log = structlog.get_logger(__name__)
 
 
-class _ServerLost(Exception):
-    """The fork server ended or does not answer."""
-
-
-@dataclass(slots=True)
-class _Server:
-    """The fork server's process and our end of its control socket; `owner` is the process that started it."""
-
-    process: subprocess.Popen[bytes]
-    control: socket.socket
-    owner: int
-    ready: bool = False
-
-
 class Sandbox:
-    """Reads documents in confined children of one warm fork server, one at a time; heals itself when that one dies.
+    """Reads documents in confined children of one warm fork server; heals itself when that one dies.
 
-    `memory_mb` bounds a child's memory beyond the loaded parsers, `timeout_s` its wall and CPU time, `max_answer` the
-    bytes of its document as JSON. `entry` names the reader as `module:function`, called with a `Fetched` and `filename`.
-    Starts at entering, or at first use; safe to use from several threads, and after a fork.
+    `memory_mb` bounds a child's memory beyond the loaded parsers, `timeout_s` the time of each document (wall and CPU),
+    `max_answer` the bytes of its text as JSON, `at_once` the children that live at the same time. `entry` names the
+    reader as `module:function`, called with a `Fetched` and `filename`. Starts at entering, or at first use; safe to
+    use from several threads, and after a fork.
     """
 
     def __init__(
@@ -67,14 +40,15 @@ class Sandbox:
         memory_mb: int = 1024,
         timeout_s: float = 120.0,
         max_answer: int = 64 << 20,
+        at_once: int = 2,
         entry: str = "workers.extract.dispatch:extract",
     ) -> None:
-        self._memory_mb = memory_mb
-        self._timeout_s = timeout_s
-        self._max_answer = max_answer
+        self._limits = ChildLimits(memory_mb, timeout_s, max_answer)
         self._entry = entry
-        self._server: _Server | None = None
+        self._turns = threading.Semaphore(at_once)
+        self._server: Server | None = None
         self._lock = threading.Lock()
+        self._missing: list[str] = []
 
     def __enter__(self) -> Self:
         with self._lock:
@@ -89,177 +63,118 @@ class Sandbox:
     def close(self) -> None:
         """Ends the fork server and what it is reading; the next use starts another."""
         with self._lock:
-            self._stop()
+            if self._server:
+                self._stop(self._server)
 
-    def extract(self, fetched: Fetched, *, filename: str | None = None, timeout_s: float | None = None) -> Document:
-        """The document in what was fetched; `timeout_s` can only shorten the sandbox's own.
+    def extract(
+        self, fetched: Fetched, *, filename: str | None = None, check: Callable[[], None] | None = None
+    ) -> Document:
+        """The document in what was fetched, read in a child of its own; `check` as for `extract_many`.
 
         Raises what the reader raises (`workers.extract.dispatch.extract`), and ParserTimeout, ParserOutOfMemory,
         ParserCrashed and TooLarge for the ways in which a reader ends without an answer; ServiceError when the fork
         server can't be started.
         """
-        seconds = min(self._timeout_s, self._timeout_s if timeout_s is None else timeout_s)
-        request = _request(fetched, filename, seconds)
-        with self._lock, _memory_file(fetched.body) as body:
-            try:
-                status, answer = self._ask(request, body, seconds)
-            except _ServerLost:
-                self._stop()
-                try:
-                    status, answer = self._ask(request, body, seconds)
-                except _ServerLost:
-                    self._stop()
-                    raise ServiceError from None  # not the document's doing
-        if error := _death(status, self._memory_mb):
-            log.warning("parser_died", code=error.code, url=fetched.url, **_details(status, answer))
-            raise error
-        if len(answer) > self._max_answer:
-            raise TooLarge("The document's text is larger than allowed. Split it.")
-        return load_answer(answer)
+        (outcome,) = self.extract_many([(fetched, filename)], check=check)
+        if isinstance(outcome, TrainingError):
+            raise outcome
+        return outcome
 
-    def _ask(self, request: bytes, body: int, seconds: float) -> tuple[dict[str, Any], bytes]:
-        """What became of the child, and what it wrote, cut behind `max_answer`."""
-        server = self._started()
-        _await_ready(server)
-        reading, writing = os.pipe()
+    def extract_many(self, items: Sequence[Item], *, check: Callable[[], None] | None = None) -> list[Outcome]:
+        """What each of the documents came to, in their order: `extract`'s document, or the error that it raises.
+
+        Documents share children, one after the other, and a hostile one might change what is read of those after it:
+        group only what belongs to one source or one org. One that ends its child has its error and the others go on in
+        a new child; a lack of memory is only its own when it was alone. `check` is called at least every second; when
+        it raises, the child is killed at once. Raises what `check` raises, and ServiceError when the fork server can't
+        be started.
+        """
+        pulse = Pulse(check)
+        outcomes: list[Outcome] = []
+        alone = False
+        while len(outcomes) < len(items):
+            size = 1 if alone else _batch([len(fetched.body) for fetched, _ in items[len(outcomes) :]])
+            read = self._read(items[len(outcomes) : len(outcomes) + size], pulse)
+            alone = len(read) > 1 and isinstance(read[-1], ParserOutOfMemory)
+            outcomes += read[:-1] if alone else read
+        return outcomes
+
+    def _read(self, items: Sequence[Item], pulse: Pulse) -> list[Outcome]:
+        """What the documents came to in one child, up to the first that ended it; at least one."""
+        with _turn(self._turns, pulse), _memory_file(items) as file:
+            for _ in range(2):
+                if outcomes := self._read_in_child(file, items, pulse):
+                    return outcomes
+        raise ServiceError  # not the document's doing
+
+    def _read_in_child(self, file: int, items: Sequence[Item], pulse: Pulse) -> list[Outcome]:
+        """As `_read`, but perhaps none: when the fork server ends or does not answer, which stops it."""
+        outcomes: list[Outcome] = []
+        server = None
         try:
-            try:
-                socket.send_fds(server.control, [request], [body, writing])
-            except OSError:
-                raise _ServerLost from None
-            finally:
-                os.close(writing)
-            return self._collect(server, reading, time.monotonic() + seconds + _GRACE_S)
-        finally:
-            os.close(reading)
+            with self._lock:
+                server = self._started()
+                child = server.child(file, len(items), self._limits)
+            with child:
+                self._warn(child.await_start(pulse))
+                outcomes.extend(_outcomes(child, items, pulse))
+        except ServerLost:
+            with self._lock:
+                self._stop(server)
+        return outcomes
 
-    def _collect(self, server: _Server, reading: int, deadline: float) -> tuple[dict[str, Any], bytes]:
-        answer = bytearray()
-        poll = select.poll()
-        poll.register(reading, select.POLLIN)
-        poll.register(server.control, select.POLLIN)
-        while len(answer) <= self._max_answer:
-            ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-            if not ready:
-                raise _ServerLost
-            if reading in ready:
-                part = os.read(reading, _READ)
-                answer += part
-                if not part:
-                    poll.unregister(reading)
-            elif server.control.fileno() in ready:
-                # The child is dead and nothing is left to read.
-                return _received(server), bytes(answer)
-        self._stop()
-        return {"status": 0, "timed_out": False, "peak_kib": 0}, bytes(answer)
-
-    def _started(self) -> _Server:
-        server = self._server
-        if server and server.owner != os.getpid():
-            server.control.close()  # our parent's: a fork brought us here
-            server = None
-        if server and server.process.poll() is not None:
-            self._stop()
-            server = None
-        if server is None:
-            server = self._server = _start(self._entry, self._memory_mb)
-        return server
-
-    def _stop(self) -> None:
-        server, self._server = self._server, None
-        if server:
-            server.control.close()
-            if server.owner == os.getpid():
-                server.process.kill()
-                server.process.wait()
-
-
-def _start(entry: str, memory_mb: int) -> _Server:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-s", "-m", "workers.extract.forkserver"),
-                *(str(theirs.fileno()), entry, str(memory_mb), str(os.getpid())),
-            ],
-            pass_fds=[theirs.fileno()],
-            cwd=_ROOT,
-            env={},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-    return _Server(process, ours, os.getpid())
-
-
-def _await_ready(server: _Server) -> None:
-    if not server.ready:
-        poll = select.poll()
-        poll.register(server.control, select.POLLIN)
-        if not poll.poll(_START_S * 1000):
-            raise _ServerLost
-        if missing := _received(server)["missing"]:
+    def _warn(self, missing: list[str]) -> None:
+        if missing != self._missing:
+            self._missing = missing
             log.warning("sandbox_incomplete", missing=missing)
-        server.ready = True
+
+    def _started(self) -> Server:
+        if self._server and not self._server.usable:
+            self._stop(self._server)
+        if self._server is None:
+            self._server = Server(self._entry, self._limits.memory_mb)
+        return self._server
+
+    def _stop(self, server: Server | None) -> None:
+        """Stops this server, if another thread has not done so."""
+        if server and server is self._server:
+            self._server = None
+            server.stop()
 
 
-def _received(server: _Server) -> dict[str, Any]:
-    try:
-        data = server.control.recv(MESSAGE_BYTES)
-    except OSError:
-        data = b""
-    if not data:
-        raise _ServerLost
-    return dict(json.loads(data))
+def _outcomes(child: Child, items: Sequence[Item], pulse: Pulse) -> Iterator[Outcome]:
+    for fetched, _ in items:
+        try:
+            yield child.next(pulse)
+        except TrainingError as error:
+            log.warning("parser_died", code=error.code, url=fetched.url, **child.details)
+            yield error
+            return
 
 
-def _request(fetched: Fetched, filename: str | None, seconds: float) -> bytes:
-    request = {
-        "url": fetched.url,
-        "status": fetched.status,
-        "media_type": fetched.media_type,
-        "charset": fetched.charset,
-        "filename": filename and filename[-255:],
-        "seconds": seconds,
-    }
-    data = json.dumps(request).encode()
-    if len(data) > MESSAGE_BYTES:
-        raise InvalidUrl
-    return data
+def _batch(sizes: Sequence[int]) -> int:
+    """How many documents, of these bytes each, go into one child: at least one."""
+    fitting = sum(total <= MAX_BYTES for total in accumulate(sizes[:MAX_DOCUMENTS]))
+    return max(1, fitting)
 
 
 @contextmanager
-def _memory_file(body: bytes) -> Iterator[int]:
-    """A descriptor of a file that holds the body and lives in memory."""
-    descriptor = os.memfd_create("document", os.MFD_CLOEXEC)
+def _turn(turns: threading.Semaphore, pulse: Pulse) -> Iterator[None]:
+    while not turns.acquire(timeout=pulse.beat(math.inf)):
+        pass
     try:
-        view = memoryview(body)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        yield
+    finally:
+        turns.release()
+
+
+@contextmanager
+def _memory_file(items: Sequence[Item]) -> Iterator[int]:
+    """A descriptor of a file that holds the documents and lives in memory."""
+    descriptor = os.memfd_create("documents", os.MFD_CLOEXEC)
+    try:
+        for fetched, filename in items:
+            write_fetched(descriptor, fetched, filename)
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _death(status: dict[str, Any], memory_mb: int) -> ServiceError | None:
-    """The error that stands for the child's end, or None if it ended well."""
-    if status["timed_out"]:
-        return ParserTimeout()
-    if os.WIFSIGNALED(status["status"]):
-        return _death_by_signal(os.WTERMSIG(status["status"]), status["peak_kib"] >= 0.9 * 1024 * memory_mb)
-    code = os.WEXITSTATUS(status["status"])
-    if code == OUT_OF_MEMORY:
-        return ParserOutOfMemory()
-    return ParserCrashed() if code else None
-
-
-def _death_by_signal(number: int, full: bool) -> ServiceError:
-    if number == signal.SIGXCPU:
-        return ParserTimeout()
-    # Nobody here kills a child but for time: that was the kernel, out of memory.
-    return ParserOutOfMemory() if number == signal.SIGKILL or full else ParserCrashed()
-
-
-def _details(status: dict[str, Any], answer: bytes) -> dict[str, Any]:
-    found = _NAME.fullmatch(answer)
-    raised = found.group(1).decode() if found and os.WEXITSTATUS(status["status"]) == FAILED else None
-    return {"status": status["status"], "peak_kib": status["peak_kib"], "raised": raised}

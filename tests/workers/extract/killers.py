@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from chat_api.core.errors import EncryptedDocument, Unauthenticated
@@ -22,13 +23,50 @@ def extract(fetched: Fetched, *, filename: str | None = None) -> Document:
     """Does the deed that the body names; what it returns is the document's text."""
     if fetched.body.startswith(b"echo"):
         return Document(filename or "", (Block("paragraph", fetched.body.decode()),), fetched.media_type or "")
-    lines = _DEEDS[fetched.body.decode()]()
+    lines = _DEEDS[fetched.body.decode().strip()]()
     return Document("deed", tuple(Block("paragraph", line) for line in lines), "text/plain")
 
 
 def _segfault() -> Sequence[str]:
     ctypes.string_at(0)
     return ()
+
+
+_hoarded: list[bytearray] = []
+
+
+def _hoard() -> Sequence[str]:
+    """Leaves most of 128 MiB taken for whoever comes after it in the same process."""
+    _hoarded.append(bytearray(80 << 20))
+    return ()
+
+
+def _need() -> Sequence[str]:
+    """Needs what a hoard does not leave."""
+    return [str(len(bytearray(80 << 20)))]
+
+
+def _pid() -> Sequence[str]:
+    return [str(os.getpid())]
+
+
+def _nap() -> Sequence[str]:
+    time.sleep(0.7)
+    return ["rested"]
+
+
+def _hush() -> Sequence[str]:
+    """Closes the pipe for its answer and lives on."""
+    os.closerange(3, 64)
+    return _sleep()
+
+
+def _boast() -> Sequence[str]:
+    """Announces an answer larger than any memory."""
+    for descriptor in range(3, 64):
+        with suppress(OSError):
+            os.write(descriptor, b"\xff" * 8)
+    return _sleep()
 
 
 def _spin() -> Sequence[str]:
@@ -98,6 +136,7 @@ def _report() -> Sequence[str]:
         "environment": dict(os.environ),
         "core": resource.getrlimit(resource.RLIMIT_CORE),
         "size": resource.getrlimit(resource.RLIMIT_FSIZE),
+        "cpu": resource.getrlimit(resource.RLIMIT_CPU),
         "files": resource.getrlimit(resource.RLIMIT_NOFILE),
         "descriptors": [number for number in range(64) if _is_open(number)],
     }
@@ -146,6 +185,12 @@ def _outcome(deed: Callable[[], object]) -> str:
 
 _DEEDS: dict[str, Deed] = {
     "segfault": _segfault,
+    "hoard": _hoard,
+    "need": _need,
+    "pid": _pid,
+    "nap": _nap,
+    "hush": _hush,
+    "boast": _boast,
     "spin": _spin,
     "sleep": _sleep,
     "eat": _eat,

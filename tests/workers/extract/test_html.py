@@ -328,3 +328,15 @@ def test_tag_soup_gives_text_or_a_typed_error(soup: str) -> None:
 def test_heavy_pages_stay_cheap(markup: str) -> None:
     with suppress(NoText):
         extract(page(f"<html><body><main>{markup}"))
+
+
+def test_a_page_of_code_in_spanning_cells_is_read() -> None:
+    rows = "".join(
+        f"<tr><td rowspan=3><code>type{number}_ops</code><td><code>= (a,b)</code>"
+        "<tr><td><code>&lt; (a,b)</code><tr><td><code>&gt; (a,b)</code>"
+        for number in range(40)
+    )
+    document = read(
+        f"<html><h1>Operators</h1><p>Short.<div><table><tr><th>Name<th>Operators{rows}</table></div></html>"
+    )
+    assert "type39_ops" in all_text(document)

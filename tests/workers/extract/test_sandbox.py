@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,11 +23,10 @@ from chat_api.core.errors import (
     UnsupportedType,
 )
 from tests.workers.extract.files import encrypted, manual, page, scan
-from workers.documents import Document, Fetched
+from tests.workers.extract.processes import KILLERS, deed, descendants, lines, server_pids, until
+from workers.documents import Fetched
 from workers.extract.dispatch import extract
 from workers.extract.sandbox import Sandbox
-
-KILLERS = "tests.workers.extract.killers:extract"
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +41,6 @@ def readers() -> Iterator[Sandbox]:
     """A sandbox with the real readers."""
     with Sandbox(timeout_s=60) as sandbox:
         yield sandbox
-
-
-def deed(name: str) -> Fetched:
-    """A document that makes its reader do something."""
-    return Fetched("https://evil.example/", 200, name.encode(), "text/plain")
-
-
-def lines(document: Document) -> list[str]:
-    """What the reader brought back."""
-    return [block.text for block in document.blocks]
 
 
 # --- the same as outside ----------------------------------------------------------------------------------------------
@@ -125,6 +113,7 @@ def test_large_bodies_and_names_arrive_whole(killers: Sandbox) -> None:
         ("eat natively", ParserOutOfMemory),
         ("killed", ParserOutOfMemory),
         ("flood", TooLarge),
+        ("boast", TooLarge),
         ("typed", EncryptedDocument),
         ("untyped", ParserCrashed),
         ("foreign error", ParserCrashed),
@@ -140,11 +129,12 @@ def test_each_death_has_its_error_and_spares_the_next(killers: Sandbox, name: st
     assert lines(killers.extract(deed("echo alive"))) == ["echo alive"]
 
 
-@pytest.mark.parametrize("name", ["sleep", "spin"])
-def test_time_is_up(killers: Sandbox, name: str) -> None:
-    with pytest.raises(ParserTimeout):
-        killers.extract(deed(name), timeout_s=0.3)
-    assert lines(killers.extract(deed("echo alive"))) == ["echo alive"]
+@pytest.mark.parametrize("name", ["sleep", "spin", "hush"])
+def test_time_is_up(name: str) -> None:
+    with Sandbox(entry=KILLERS, timeout_s=0.3) as sandbox:
+        with pytest.raises(ParserTimeout):
+            sandbox.extract(deed(name))
+        assert lines(sandbox.extract(deed("echo alive"))) == ["echo alive"]
 
 
 def test_cpu_time_is_up() -> None:
@@ -190,12 +180,6 @@ def test_the_child_is_nobody_with_nothing(killers: Sandbox) -> None:
 # --- the fork server --------------------------------------------------------------------------------------------------
 
 
-def server_pids() -> list[int]:
-    """This process's fork servers with the killers, the latest last."""
-    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
-    return [int(pid) for pid in children if KILLERS in Path(f"/proc/{pid}/cmdline").read_text()]
-
-
 def test_heals_when_the_fork_server_dies() -> None:
     with Sandbox(entry=KILLERS) as sandbox:
         assert lines(sandbox.extract(deed("echo one"))) == ["echo one"]
@@ -204,37 +188,24 @@ def test_heals_when_the_fork_server_dies() -> None:
 
 
 def test_heals_when_the_fork_server_dies_while_it_reads() -> None:
-    with Sandbox(entry=KILLERS, timeout_s=3) as sandbox:
+    with Sandbox(entry=KILLERS, timeout_s=1) as sandbox:
         sandbox.extract(deed("echo warm"))
         timer = threading.Timer(0.3, os.kill, (server_pids()[-1], signal.SIGKILL))
         timer.start()
         with pytest.raises(ParserTimeout):  # read again by the next server, and given up there
-            sandbox.extract(deed("sleep"), timeout_s=1)
+            sandbox.extract(deed("sleep"))
         assert lines(sandbox.extract(deed("echo two"))) == ["echo two"]
 
 
 def test_no_process_outlives_a_killed_worker() -> None:
     worker = subprocess.Popen([sys.executable, "-c", _WORKER], cwd=Path(__file__).parents[3])
     try:
-        deadline = time.monotonic() + 30
-        while len(family := descendants(worker.pid)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: len(descendants(worker.pid)) >= 2, 30)
+        family = descendants(worker.pid)
     finally:
         worker.kill()
         worker.wait()
-    while any(Path(f"/proc/{pid}").exists() for pid in family):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def descendants(pid: int) -> list[int]:
-    """The processes below this one."""
-    try:
-        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    return children + [grandchild for child in children for grandchild in descendants(child)]
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
 
 
 _WORKER = f"""

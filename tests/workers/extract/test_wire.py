@@ -1,6 +1,8 @@
 """What a child answers comes back exactly, or is a crash."""
 
+import os
 from contextlib import suppress
+from tempfile import TemporaryFile
 
 import pytest
 from hypothesis import given
@@ -14,10 +16,19 @@ from chat_api.core.errors import (
     ParserCrashed,
     ServiceError,
     TooLarge,
+    TrainingError,
     UnsupportedType,
 )
-from workers.documents import Block, Document
-from workers.extract.wire import dump_document, dump_error, load_answer
+from workers.documents import Block, Document, Fetched
+from workers.extract.wire import (
+    Frames,
+    dump_document,
+    dump_error,
+    load_answer,
+    read_fetched,
+    write_fetched,
+    write_frame,
+)
 
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 _block = st.builds(
@@ -49,10 +60,9 @@ def test_documents_come_back_equal(document: Document) -> None:
     "cls", [NoText, EncryptedDocument, MalformedDocument, NeedsRendering, TooLarge, UnsupportedType]
 )
 def test_errors_come_back_as_themselves(cls: type[ServiceError]) -> None:
-    with pytest.raises(cls) as caught:
-        load_answer(dump_error(cls("A sentence of its own – with “quotes”.")))
-    assert type(caught.value) is cls
-    assert caught.value.message == "A sentence of its own – with “quotes”."
+    error = load_answer(dump_error(cls("A sentence of its own – with “quotes”.")))
+    assert type(error) is cls
+    assert error.message == "A sentence of its own – with “quotes”."
 
 
 @pytest.mark.parametrize(
@@ -71,4 +81,49 @@ def test_anything_else_is_a_crash(data: bytes) -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_answer_or_a_typed_error(data: bytes) -> None:
     with suppress(ServiceError):
-        assert isinstance(load_answer(data), Document)
+        assert isinstance(load_answer(data), Document | TrainingError)
+
+
+# --- frames -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=40)), st.integers(1, 50))
+def test_payloads_come_out_whole_however_they_are_cut(payloads: list[bytes], size: int) -> None:
+    written = _written(*payloads)
+    frames, found = Frames(40), []
+    for start in range(0, len(written), size):
+        frames.feed(written[start : start + size])
+        while (payload := frames.take()) is not None:
+            found.append(payload)
+    assert found == payloads
+
+
+def test_a_payload_too_large_is_refused_before_it_comes() -> None:
+    written = _written(b"x" * 41)
+    frames = Frames(40)
+    frames.feed(written[:7])
+    assert frames.take() is None
+    frames.feed(written[7:8])
+    with pytest.raises(TooLarge):
+        frames.take()
+
+
+_fetched = st.builds(
+    Fetched, url=st.text(max_size=40), status=st.integers(100, 599), body=st.binary(max_size=99), media_type=_text
+)
+
+
+@given(st.lists(st.tuples(_fetched, st.none() | st.text(max_size=300))))
+def test_documents_go_to_the_child_as_they_were_fetched(items: list[tuple[Fetched, str | None]]) -> None:
+    with TemporaryFile() as file:
+        for fetched, filename in items:
+            write_fetched(file.fileno(), fetched, filename)
+        found = list(read_fetched(file.fileno()))
+    assert found == [(fetched, filename and filename[-255:]) for fetched, filename in items]
+
+
+def _written(*payloads: bytes) -> bytes:
+    with TemporaryFile() as file:
+        for payload in payloads:
+            write_frame(file.fileno(), payload)
+        return os.pread(file.fileno(), 1 << 20, 0)

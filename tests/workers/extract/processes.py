@@ -1,0 +1,56 @@
+"""What the sandbox's tests ask of processes: whose children live, which descriptors are open; and of the killers."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from workers.documents import Document, Fetched
+
+KILLERS = "tests.workers.extract.killers:extract"
+
+
+def deed(name: str) -> Fetched:
+    """A document that makes its reader do something."""
+    return Fetched("https://evil.example/", 200, name.encode(), "text/plain")
+
+
+def lines(document: Document) -> list[str]:
+    """What the reader brought back."""
+    return [block.text for block in document.blocks]
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below this one, dead ones that nobody has asked after among them."""
+    try:
+        tasks = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return []
+    children = [int(child) for task in tasks for child in task.split()]
+    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+def server_pids() -> list[int]:
+    """This process's fork servers with the killers, the latest last."""
+    task = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    return [pid for pid in map(int, task.read_text().split()) if KILLERS in _command(pid)]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def descriptors(pid: int | str = "self") -> int:
+    """How many descriptors a process has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Waits for the condition."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
