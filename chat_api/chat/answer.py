@@ -11,17 +11,21 @@ import httpx2
 import structlog
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAIError
 
-from chat_api.chat.bot import Bot
-from chat_api.chat.prompt import PastTurn, build_messages
+from chat_api.chat.bot import Bot, model_for
+from chat_api.chat.prompt import Message, PastTurn, build_messages
 from chat_api.chat.quotes import choose_quotes
 from chat_api.chat.retrieve import Passage
 from chat_api.chat.retry import persist
+from chat_api.chat.rewrite import Completion, Rewriting, standalone
+from chat_api.chat.words import about_tokens
 from chat_api.core.embeddings import retry_after
 from chat_api.core.errors import ProviderRejected, ProviderUnavailable, ServiceError
 from chat_api.core.settings import Settings
 
 REASONING_MODEL = re.compile(r"(^|/)(o\d|gpt-5)")
 """These take no temperature, and count their thoughts among the tokens they may use."""
+PER_MESSAGE = 8
+"""Tokens that a message takes beside its text, at most."""
 log = structlog.get_logger(__name__)
 
 
@@ -43,10 +47,21 @@ class Question:
     history: Sequence[PastTurn]
     passages: Sequence[Passage]
     text: str
+    cheaper: bool = False
+    """Whether the cheaper model is to answer, where there is one."""
 
 
 class Answerer(Protocol):
     """Turns a question and its passages into an answer, in pieces as they are made."""
+
+    def model_of(self, bot: Bot, *, cheaper: bool = False) -> str:
+        """The name of the model that answers for the bot."""
+
+    def most_tokens(self, question: Question) -> int:
+        """More tokens than the answer will take, the prompt included; 0 where answers cost nothing."""
+
+    async def standalone(self, bot: Bot, question: str, history: Sequence[PastTurn]) -> Rewriting:
+        """The question as it can be searched for, understandable without the history."""
 
     def stream(self, question: Question, ending: Ending) -> AsyncGenerator[str]:
         """The answer's pieces; `ending` is complete after the last. Raises ProviderUnavailable, ProviderRejected."""
@@ -61,16 +76,56 @@ class ModelAnswerer:
             api_key=key, base_url=settings.openai_base_url, max_retries=0, timeout=settings.llm_timeout_s
         )
         self._model, self._silence_s = settings.openai_model, settings.llm_timeout_s
+        self._cheaper = settings.openai_cheaper_model
 
     async def aclose(self) -> None:
         """Ends the connections."""
         await self._client.close()
 
+    def model_of(self, bot: Bot, *, cheaper: bool = False) -> str:
+        """The bot's own model, or the usual one; the cheaper one where it is set and the org allows it."""
+        allowed = bot.limits.allowed_models
+        if cheaper and self._cheaper and (not allowed or self._cheaper in allowed):
+            return self._cheaper
+        return model_for(bot, self._model)
+
+    def most_tokens(self, question: Question) -> int:
+        """The prompt's tokens, on the safe side, and the most that the bot's answers may have."""
+        messages = build_messages(question.bot, question.history, question.passages, question.text)
+        prompt = sum(len(message["content"].encode("utf-8", "replace")) for message in messages)
+        return prompt // 3 + PER_MESSAGE * len(messages) + question.bot.config.max_tokens
+
+    async def standalone(self, bot: Bot, question: str, history: Sequence[PastTurn]) -> Rewriting:
+        """By the bot's model; by rule where that one thinks first, which takes longer than this may."""
+        model = self.model_of(bot, cheaper=True)
+        if REASONING_MODEL.search(model):
+            return await standalone(question, history, None)
+
+        async def complete(messages: Sequence[Message], max_tokens: int) -> Completion:
+            return await self._complete(model, messages, max_tokens)
+
+        return await standalone(question, history, complete, model)
+
+    async def _complete(self, model: str, messages: Sequence[Message], max_tokens: int) -> Completion:
+        request: dict[str, Any] = {
+            "model": model,
+            "messages": list(messages),
+            "max_tokens": max_tokens,
+            "temperature": 0,
+        }
+        try:
+            answer = await self._client.chat.completions.create(**request)
+            text, used = answer.choices[0].message.content or "", answer.usage
+        except (OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
+            raise _translated(error) from None
+        prompt = used.prompt_tokens if used else sum(about_tokens(message["content"]) for message in messages)
+        return Completion(text, model, prompt, used.completion_tokens if used else about_tokens(text))
+
     async def stream(self, question: Question, ending: Ending) -> AsyncGenerator[str]:
         """The answer's pieces. What fails before the first is tried again, at most twice and within seconds."""
-        ending.model = question.bot.config.model or self._model
+        ending.model = self.model_of(question.bot, cheaper=question.cheaper)
         request = _request(question, ending.model)
-        ending.prompt_tokens = sum(_estimate(message["content"]) for message in request["messages"])
+        ending.prompt_tokens = sum(about_tokens(message["content"]) for message in request["messages"])
         chunks, piece = await persist(lambda: self._begin(request, ending), self._silence_s)
         async with chunks:
             while piece is not None:
@@ -133,13 +188,8 @@ def _read(chunk: Any, ending: Ending) -> str | None:
         ending.finish_reason = "length" if choice.finish_reason == "length" else "stop"
     piece: str | None = choice.delta.content
     if piece:
-        ending.completion_tokens += _estimate(piece)
+        ending.completion_tokens += about_tokens(piece)
     return piece
-
-
-def _estimate(text: str) -> int:
-    """About how many tokens a text is; counts until the server says, and for good when it is stopped before that."""
-    return -(-len(text) // 4)
 
 
 def _translated(error: Exception) -> ServiceError:
@@ -156,6 +206,18 @@ def _translated(error: Exception) -> ServiceError:
 
 class ExtractiveAnswerer:
     """Answers without a model: quotes the best passages, and says that it does."""
+
+    def model_of(self, bot: Bot, *, cheaper: bool = False) -> str:  # noqa: ARG002  # there is one for all
+        """`extractive`."""
+        return "extractive"
+
+    def most_tokens(self, question: Question) -> int:  # noqa: ARG002  # quoting is free
+        """None at all."""
+        return 0
+
+    async def standalone(self, bot: Bot, question: str, history: Sequence[PastTurn]) -> Rewriting:  # noqa: ARG002
+        """By rule: with the telling words of the question before it."""
+        return await standalone(question, history, None)
 
     async def stream(self, question: Question, ending: Ending) -> AsyncGenerator[str]:
         """A line that says what follows, then the quotations, each with its citation."""

@@ -3,44 +3,24 @@
 import asyncio
 import json
 import time
-from dataclasses import dataclass, field, fields
-from functools import cache
-from typing import Annotated, Any, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import structlog
-from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from sqlalchemy import Row, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chat_api.core.bot_config import BotConfig, OrgLimits, parse_config, parse_limits
 from chat_api.core.database import AsyncEngines
+from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.errors import DatabaseUnavailable
 
 CACHED_S = 30.0
 MAX_CACHED = 10_000
 DASHBOARD_WITHIN_S = 2.0
 log = structlog.get_logger(__name__)
-
-Sentence = Annotated[str, StringConstraints(max_length=4_000)]
-
-
-@dataclass(frozen=True, slots=True)
-class BotConfig:
-    """What of `bots.config` a turn needs; `similarity_threshold` and scores are on the same scale of 0 to 1."""
-
-    system_prompt: Annotated[str, StringConstraints(max_length=20_000)] = ""
-    model: Annotated[str | None, StringConstraints(max_length=200)] = None
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.2
-    max_tokens: Annotated[int, Field(ge=1, le=16_000)] = 800
-    history_length: Annotated[int, Field(ge=0, le=50)] = 6
-    retrieval_k: Annotated[int, Field(ge=1, le=50)] = 6
-    similarity_threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
-    language: Annotated[str | None, StringConstraints(max_length=35)] = None
-    welcome_message: Sentence = "Hello! What would you like to know?"
-    fallback_message: Sentence = "I could not find an answer to that in our pages."
-    disclaimer: Sentence = ""
-    sample_questions: Annotated[tuple[Sentence, ...], Field(max_length=20)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,43 +32,42 @@ class Bot:
     name: str
     config: BotConfig
     allowed_origins: tuple[str, ...] = field(default=())
+    space: EmbeddingSpace | None = None
+    """The space its passages are in; None until it was trained."""
+    limits: OrgLimits = field(default=OrgLimits())
+    """Its org's."""
 
 
-def parse_config(raw: object) -> tuple[BotConfig, list[str]]:
-    """The configuration in `bots.config`, and the names of the values that were bad and fell back to the default."""
-    given = raw if isinstance(raw, dict) else {}
-    good: dict[str, Any] = {}
-    bad = []
-    for option in fields(BotConfig):
-        if given.get(option.name) is None:
-            continue
-        try:
-            good[option.name] = _adapters()[option.name].validate_python(given[option.name])
-        except ValidationError:
-            bad.append(option.name)
-    return BotConfig(**good), bad
-
-
-@cache
-def _adapters() -> dict[str, TypeAdapter[Any]]:
-    hints = get_type_hints(BotConfig, include_extras=True)
-    return {option.name: TypeAdapter(hints[option.name]) for option in fields(BotConfig)}
+def model_for(bot: Bot, usual: str) -> str:
+    """The chat model of a bot: its own, or the `usual` one; where its org's list allows neither, the list's first."""
+    allowed = bot.limits.allowed_models
+    wanted = bot.config.model or usual
+    if not allowed or wanted in allowed:
+        return wanted
+    return usual if usual in allowed else allowed[0]
 
 
 FROM_DASHBOARD = text("""
-    SELECT name, config, allowed_origins, deleted_at FROM bots WHERE id = :bot_id AND org_id = :org_id
+    SELECT bots.name, config, allowed_origins, deleted_at, coalesce(limits, '{}') AS org_limits
+    FROM bots JOIN orgs ON orgs.id = bots.org_id WHERE bots.id = :bot_id AND org_id = :org_id
 """)
 FROM_SNAPSHOT = text("""
-    SELECT name, config, allowed_origins, deleted_at FROM bots WHERE bot_id = :bot_id AND org_id = :org_id
+    SELECT name, config, allowed_origins, deleted_at, org_limits, model, dimensions
+    FROM bots LEFT JOIN embedding_spaces USING (space_id) WHERE bot_id = :bot_id AND org_id = :org_id
 """)
 KEEP_SNAPSHOT = text("""
-    INSERT INTO bots AS bot (org_id, bot_id, name, config, allowed_origins, deleted_at)
-    VALUES (:org_id, :bot_id, :name, CAST(:config AS jsonb), :allowed_origins, :deleted_at)
-    ON CONFLICT (org_id, bot_id) DO UPDATE
-    SET name = excluded.name, config = excluded.config, allowed_origins = excluded.allowed_origins,
-        deleted_at = excluded.deleted_at, read_at = now()
-    WHERE (bot.name, bot.config, bot.allowed_origins, bot.deleted_at)
-        IS DISTINCT FROM (excluded.name, excluded.config, excluded.allowed_origins, excluded.deleted_at)
+    WITH kept AS (
+        INSERT INTO bots AS bot (org_id, bot_id, name, config, allowed_origins, deleted_at, org_limits)
+        VALUES (:org_id, :bot_id, :name, CAST(:config AS jsonb), :allowed_origins, :deleted_at,
+                CAST(:org_limits AS jsonb))
+        ON CONFLICT (org_id, bot_id) DO UPDATE
+        SET name = excluded.name, config = excluded.config, allowed_origins = excluded.allowed_origins,
+            deleted_at = excluded.deleted_at, org_limits = excluded.org_limits, read_at = now()
+        WHERE (bot.name, bot.config, bot.allowed_origins, bot.deleted_at, bot.org_limits) IS DISTINCT FROM
+            (excluded.name, excluded.config, excluded.allowed_origins, excluded.deleted_at, excluded.org_limits)
+    )
+    SELECT model, dimensions FROM bots JOIN embedding_spaces USING (space_id)
+    WHERE bot_id = :bot_id AND org_id = :org_id
 """)
 
 
@@ -113,6 +92,10 @@ class Bots:
             self._cached[key] = (time.monotonic(), bot)
         return bot
 
+    def forget(self, bot: Bot) -> None:
+        """Has the bot read anew when it is next asked for."""
+        self._cached.pop((bot.org_id, bot.bot_id), None)
+
     async def _read(self, org_id: UUID, bot_id: UUID) -> Bot | None:
         values = {"org_id": org_id, "bot_id": bot_id}
         try:
@@ -125,20 +108,26 @@ class Bots:
             if row is None:
                 # It may well exist; only nobody can say so now.
                 raise DatabaseUnavailable from error
+            space = EmbeddingSpace(row.model, row.dimensions) if row.model else None
         else:
-            if row is not None:
-                async with self._engines.chat.begin() as connection:
-                    await _keep(connection, values, row)
-        if row is None or row.deleted_at is not None:
+            if row is None:
+                return None
+            async with self._engines.chat.begin() as connection:
+                space = await _keep(connection, values, row)
+        if row.deleted_at is not None:
             return None
         config, bad = parse_config(row.config)
-        if bad:
-            log.warning("bot_config_has_bad_values", bot_id=str(bot_id), options=bad)
-        return Bot(org_id, bot_id, row.name, config, tuple(row.allowed_origins or ()))
+        limits, bad_limits = parse_limits(row.org_limits)
+        if bad or bad_limits:
+            log.warning("bot_config_has_bad_values", bot_id=str(bot_id), options=bad, limits=bad_limits)
+        return Bot(org_id, bot_id, row.name, config, tuple(row.allowed_origins or ()), space, limits)
 
 
-async def _keep(connection: AsyncConnection, values: dict[str, UUID], row: Row[Any]) -> None:
+async def _keep(connection: AsyncConnection, values: dict[str, UUID], row: Row[Any]) -> EmbeddingSpace | None:
+    """Keeps the snapshot; the space that the bot reads."""
     given = row._asdict()
     given["config"] = json.dumps(given["config"] or {})
+    given["org_limits"] = json.dumps(given["org_limits"])
     given["allowed_origins"] = list(given["allowed_origins"] or [])
-    await connection.execute(KEEP_SNAPSHOT, {**values, **given})
+    found = (await connection.execute(KEEP_SNAPSHOT, {**values, **given})).one_or_none()
+    return EmbeddingSpace(*found) if found else None

@@ -1,49 +1,73 @@
-"""Lets only citations through that were offered, also when a marker comes in pieces."""
+"""What of an answer may reach the visitor, as it streams: citations that were offered, known links, no blocked term."""
 
 import re
+from collections.abc import Sequence
 
-MARKER = re.compile(r"[ \t]*\[\s*(\d{1,9}(?:\s*[,;]\s*\d{1,9})*)\s*\]")
-OPEN = re.compile(r"[ \t]*\[[\[\s\d,;]*\Z|[ \t]+\Z")
-"""What may still become a marker, with the spaces before it, which go when it does."""
-MAX_HELD = 64
+from chat_api.chat import blocked, links
+
+NO_ANSWER = "<no_answer/>"
+"""What the model is told to say, and nothing else, when the passages do not answer the question."""
+MARKER = re.compile(r"(?<![ \t])[ \t]*\[\s*(\d{1,9}(?:\s*[,;]\s*\d{1,9})*)\s*\]")
+MAX_HELD, MAX_OPEN = 2_400, 12
+"""Characters, and brackets among them, that are held back at most: no link has more."""
+
+_NO_ANSWER = re.compile(r"<\s*/?\s*no[_ ]?answer\b[^<>]{0,20}>", re.IGNORECASE)
+_CITED = re.compile(r"\[(\d{1,9})\]")
 
 
-class CitationFilter:
-    """Reads an answer as it streams. Numbers that were not offered are dropped; `[1, 2]` becomes `[1][2]`."""
+class AnswerFilter:
+    """Reads an answer as it streams, and holds back what may become a marker, a link or a term until that is decided.
 
-    def __init__(self, offered: int) -> None:
-        """`offered`: passages are numbered from 1 to this."""
-        self._offered = offered
+    Numbers that were not offered are dropped, and `[1, 2]` becomes `[1][2]`.
+    """
+
+    def __init__(
+        self, offered: int, *, hosts: frozenset[tuple[str, int]] = frozenset(), blocked_terms: Sequence[str] = ()
+    ) -> None:
+        """`offered`: passages are numbered from 1 to this. `hosts`: where links may lead, see `links.hosts_of`."""
+        self._offered, self._hosts, self._terms = offered, hosts, blocked_terms
         self._held = ""
         self.cited: list[int] = []
         """Numbers cited so far, in the order of their first use."""
+        self.declined = False
+        """Whether the model has said that the passages do not answer the question."""
 
     def feed(self, text: str) -> str:
-        """What of the answer can be shown now; what may become a marker is held back until that is decided."""
-        text = self._checked(self._held + text)
-        found = OPEN.search(text)
-        held = found[0] if found else ""
-        if len(held) > MAX_HELD:
-            # No marker is that long. Without its brackets it will never be one.
-            text, held = text.removesuffix(held) + held.replace("[", ""), ""
-        self._held = held
-        return text.removesuffix(held) if held else text
+        """What of the answer can be shown now."""
+        text = self._clean(self._held + text, whole=False)
+        start = min(links.open_from(text), blocked.open_from(text, self._terms))
+        start = len(text[:start].rstrip(" \t"))
+        if len(text) - start > MAX_HELD or text.count("[", start) > MAX_OPEN:
+            return self._emit(self._clean(links.closed(text), whole=True), held="")
+        return self._emit(text[:start], held=text[start:])
 
     def finish(self) -> str:
         """What was held back, at the answer's end."""
-        held, self._held = self._held, ""
-        return held
+        return self._emit(self._clean(self._held, whole=True), held="")
 
-    def _checked(self, text: str) -> str:
-        # What is left around a dropped marker may make another one: [[9]1].
-        while (checked := MARKER.sub(self._marker, text)) != text:
-            text = checked
+    def _emit(self, text: str, *, held: str) -> str:
+        self._held = held
+        self.cited += [number for number in dict.fromkeys(map(int, _CITED.findall(text))) if number not in self.cited]
         return text
+
+    def _clean(self, text: str, *, whole: bool) -> str:
+        # What is left around a dropped piece may make another one: [[9]1], or ht[9]tps://.
+        while True:
+            shown = _NO_ANSWER.sub(self._decline, text)
+            shown = MARKER.sub(self._marker, shown)
+            shown = links.without_foreign_links(shown, self._hosts, whole=whole)
+            shown = blocked.masked(shown, self._terms, whole=whole)
+            if shown == text:
+                return shown
+            text = shown
+
+    def _decline(self, _: re.Match[str]) -> str:
+        self.declined = True
+        return ""
 
     def _marker(self, found: re.Match[str]) -> str:
         numbers = dict.fromkeys(int(number) for number in re.split("[,;]", found[1]))
         known = [number for number in numbers if 1 <= number <= self._offered]
-        self.cited += [number for number in known if number not in self.cited]
         if not known:
             return ""
         space = found[0][: len(found[0]) - len(found[0].lstrip())]

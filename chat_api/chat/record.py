@@ -28,6 +28,8 @@ class TurnRecord:
     finish_reason: str = "stop"
     sources: list[Frame] = field(default_factory=list)
     citations: list[int] = field(default_factory=list)
+    unsupported: list[Frame] = field(default_factory=list)
+    """`{start, end}` of each sentence of the answer that its citations do not say."""
     model: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -47,8 +49,8 @@ class Conversation:
 CONVERSATION = text("""
     SELECT conversation.visitor, turn.*
     FROM conversations AS conversation LEFT JOIN LATERAL (
-        SELECT message_id, ask_id, page_url, question, answer, finish_reason, sources, citations, model, prompt_tokens,
-               completion_tokens
+        SELECT message_id, ask_id, page_url, question, answer, finish_reason, sources, citations, unsupported, model,
+               prompt_tokens, completion_tokens
         FROM turns
         WHERE org_id = :org_id AND bot_id = :bot_id AND conversation_id = :conversation_id
           AND error_code IS NULL AND (ask_id = :ask_id OR (answer <> '' AND finish_reason <> 'no_answer'))
@@ -82,13 +84,14 @@ KEEP_CONVERSATION = text("""
 """)
 KEEP_TURN = text("""
     INSERT INTO turns (org_id, bot_id, message_id, conversation_id, ask_id, page_url, question, answer, finish_reason,
-                       sources, citations, model, prompt_tokens, completion_tokens, timings, error_code)
+                       sources, citations, unsupported, model, prompt_tokens, completion_tokens, timings, error_code)
     VALUES (:org_id, :bot_id, :message_id, :conversation_id, :ask_id, :page_url, :question, :answer, :finish_reason,
-            CAST(:sources AS jsonb), :citations, :model, :prompt_tokens, :completion_tokens, CAST(:timings AS jsonb),
-            :error_code)
+            CAST(:sources AS jsonb), :citations, CAST(:unsupported AS jsonb), :model, :prompt_tokens,
+            :completion_tokens, CAST(:timings AS jsonb), :error_code)
     ON CONFLICT (org_id, bot_id, conversation_id, ask_id) DO UPDATE
     SET message_id = excluded.message_id, answer = excluded.answer, finish_reason = excluded.finish_reason,
-        sources = excluded.sources, citations = excluded.citations, model = excluded.model,
+        sources = excluded.sources, citations = excluded.citations, unsupported = excluded.unsupported,
+        model = excluded.model,
         prompt_tokens = turns.prompt_tokens + excluded.prompt_tokens,
         completion_tokens = turns.completion_tokens + excluded.completion_tokens,
         timings = excluded.timings, error_code = excluded.error_code
@@ -104,6 +107,7 @@ async def keep_turn(connection: AsyncConnection, bot: Bot, visitor: str, turn: T
         "visitor": visitor,
         **{name: getattr(turn, name) for name in TurnRecord.__slots__},
         "sources": json.dumps(turn.sources),
+        "unsupported": json.dumps(turn.unsupported),
         "timings": json.dumps({name: round(spent, 1) for name, spent in turn.timings.items()}),
     }
     await connection.execute(KEEP_CONVERSATION, values)

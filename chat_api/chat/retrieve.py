@@ -69,10 +69,22 @@ class Passage:
         }
 
 
+class SpaceChangedError(Exception):
+    """The bot reads `space` now: the question must be embedded in it."""
+
+    def __init__(self, space: EmbeddingSpace) -> None:
+        self.space = space
+        super().__init__(space)
+
+
 # The inner query reads the bot's vectors by the primary key, one live generation after the other; texts are read for
 # the few that are left.
 SEARCH = text("""
-    WITH nearest AS MATERIALIZED (
+    WITH reading AS MATERIALIZED (
+        SELECT space_id, model, dimensions FROM embedding_spaces WHERE space_id = coalesce(
+            (SELECT space_id FROM bots WHERE org_id = :org_id AND bot_id = :bot_id),
+            (SELECT space_id FROM embedding_spaces WHERE model = :model AND dimensions = :dimensions))
+    ), nearest AS MATERIALIZED (
         SELECT embedding.source_id, embedding.generation, embedding.chunk_id,
                embedding.vector <#> CAST(:query AS halfvec) AS distance
         FROM sources AS source
@@ -80,19 +92,21 @@ SEARCH = text("""
             AND embedding.source_id = source.source_id AND embedding.generation = source.live_generation
         WHERE source.org_id = :org_id AND source.bot_id = :bot_id AND source.deleted_at IS NULL
           AND embedding.org_id = :org_id AND embedding.bot_id = :bot_id
-          AND embedding.space_id = (SELECT space_id FROM embedding_spaces
-                                    WHERE model = :model AND dimensions = :dimensions)
+          AND embedding.space_id = (SELECT space_id FROM reading WHERE model = :model AND dimensions = :dimensions)
         ORDER BY distance LIMIT :k
+    ), found AS (
+        SELECT chunk.chunk_id, chunk.document_id, chunk.source_id, document.title, document.url, chunk.page,
+               chunk.heading, chunk.text, -nearest.distance AS cosine
+        FROM nearest
+        JOIN chunks AS chunk ON chunk.org_id = :org_id AND chunk.bot_id = :bot_id
+            AND chunk.source_id = nearest.source_id AND chunk.generation = nearest.generation
+            AND chunk.chunk_id = nearest.chunk_id
+        JOIN documents AS document ON document.org_id = :org_id AND document.bot_id = :bot_id
+            AND document.source_id = nearest.source_id AND document.generation = nearest.generation
+            AND document.document_id = chunk.document_id
     )
-    SELECT chunk.chunk_id, chunk.document_id, chunk.source_id, document.title, document.url, chunk.page, chunk.heading,
-           chunk.text, -nearest.distance AS cosine
-    FROM nearest
-    JOIN chunks AS chunk ON chunk.org_id = :org_id AND chunk.bot_id = :bot_id AND chunk.source_id = nearest.source_id
-        AND chunk.generation = nearest.generation AND chunk.chunk_id = nearest.chunk_id
-    JOIN documents AS document ON document.org_id = :org_id AND document.bot_id = :bot_id
-        AND document.source_id = nearest.source_id AND document.generation = nearest.generation
-        AND document.document_id = chunk.document_id
-    ORDER BY nearest.distance, chunk.chunk_id
+    SELECT reading.model, reading.dimensions, found.* FROM reading LEFT JOIN found ON true
+    ORDER BY found.cosine DESC, found.chunk_id
 """)
 
 
@@ -104,7 +118,10 @@ async def search(
     query: NDArray[np.float32],
     k: int,
 ) -> list[Passage]:
-    """The `k` passages of the bot nearest to `query` (a unit vector of the space), best first."""
+    """The `k` passages of the bot nearest to `query` (a unit vector of the space), best first.
+
+    Raises SpaceChangedError when the bot's passages are in another space.
+    """
     values = {
         "org_id": org_id,
         "bot_id": bot_id,
@@ -117,6 +134,11 @@ async def search(
     passages = []
     for row in rows:
         found = row._asdict()
+        reading = EmbeddingSpace(found.pop("model"), found.pop("dimensions"))
+        if reading != space:
+            raise SpaceChangedError(reading)
+        if found["chunk_id"] is None:  # the space alone: nothing was found in it
+            break
         passages.append(Passage(score=score_of(space, found.pop("cosine")), **found))
     return passages
 

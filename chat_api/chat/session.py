@@ -50,15 +50,22 @@ class Session:
     """A visitor's connection to a bot. `broken` is done when the visitor does not read what is sent."""
 
     def __init__(
-        self, services: ChatServices, bot: Bot, principal: Principal, wire: Wire, verify: Callable[[str], Principal]
+        self,
+        services: ChatServices,
+        bot: Bot,
+        principal: Principal,
+        wire: Wire,
+        verify: Callable[[str], Principal],
+        *,
+        address: str | None = None,
     ) -> None:
+        """`address`: the client's, by which its messages are counted too."""
         self._services, self._bot = services, bot
         self._hold(principal)
-        self._wire, self._verify = wire, verify
+        self._wire, self._verify, self._address = wire, verify, address
         self._conversation_id = uuid4()
         self._answer: asyncio.Task[None] | None = None
         self._ask_id: str | None = None
-        self._asked: set[str] = set()
         self._gone = False
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -144,14 +151,9 @@ class Session:
         if bot is None:
             raise ForbiddenBot
         self._bot = bot
+        await self._services.rates.take(bot, self._principal.sub, self._address)
         conversation_id = ask.conversation_id or self._conversation_id
-        # After a reconnect it is the first question that is sent again.
-        first_of_older = not self._asked and conversation_id != self._conversation_id
-        maybe_answered = first_of_older or ask.id in self._asked
-        turn = Turn(
-            self._services, bot, self._principal.sub, ask, conversation_id, maybe_answered=maybe_answered
-        )  # fmt: skip
-        self._asked.add(ask.id)
+        turn = Turn(self._services, bot, self._principal.sub, ask, conversation_id)
         self._ask_id = ask.id
         self._answer = asyncio.create_task(self._run(turn, AnswerStream(self._wire, ask.id)))
 

@@ -1,28 +1,37 @@
-"""One turn of chat: retrieve → answer → stream → record."""
+"""One turn of chat: known answer, or rewrite → retrieve → answer → stream → record."""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chat_api.chat import links
 from chat_api.chat.answer import Answerer, Ending, Question
+from chat_api.chat.blocked import mentions
 from chat_api.chat.bot import Bot, Bots
-from chat_api.chat.citations import CitationFilter
+from chat_api.chat.budget import Allowance, BudgetExhausted, Budgets, Step, Use
+from chat_api.chat.cache import AnswerCache, CachedAnswer, cache_key, content_of
+from chat_api.chat.citations import AnswerFilter
+from chat_api.chat.curated import find_curated
+from chat_api.chat.find import Finder, Timings
+from chat_api.chat.limits import MessageRates
 from chat_api.chat.messages import Ask
+from chat_api.chat.prompt import PastTurn
 from chat_api.chat.record import Conversation, TurnRecord, keep_turn, load_conversation
-from chat_api.chat.retrieve import Passage, search
-from chat_api.chat.retry import persist
+from chat_api.chat.rewrite import MAX_CHARS, rewriting_tokens
+from chat_api.chat.samples import sample_questions
 from chat_api.chat.stream import AnswerStream
+from chat_api.chat.support import unsupported
+from chat_api.chat.words import about_tokens
 from chat_api.core.database import AsyncEngines
-from chat_api.core.embeddings import Embedder
+from chat_api.core.embeddings import Embedders
 from chat_api.metrics import FIRST_DELTA_SECONDS, TURN_SECONDS, TURNS
 
 RECORD_WITHIN_S = 10.0
@@ -35,9 +44,12 @@ class ChatServices:
     """What turns stand on, one for the whole process."""
 
     engines: AsyncEngines
-    embedder: Embedder
+    embedders: Embedders
     answerer: Answerer
     bots: Bots
+    budgets: Budgets
+    cache: AnswerCache
+    rates: MessageRates
     patience_s: float = 60
     """How long the embedding of a question is waited for."""
 
@@ -46,41 +58,40 @@ class ChatServices:
         """The chat database for single statements, without the two trips of a transaction around each."""
         return self.engines.chat.execution_options(isolation_level="AUTOCOMMIT")
 
+    def finder(self, bot: Bot, timings: Timings) -> Finder:
+        """What finds one turn's passages."""
+        return Finder(
+            bot, timings, bots=self.bots, embedders=self.embedders, reading=self.reading, patience_s=self.patience_s
+        )
+
 
 class Turn:
     """A question on its way to its answer. `run` may be cancelled at any point; `stopped` then ends it properly."""
 
-    def __init__(
-        self,
-        services: ChatServices,
-        bot: Bot,
-        visitor: str,
-        ask: Ask,
-        conversation_id: UUID,
-        *,
-        maybe_answered: bool = False,
-    ) -> None:
-        """`maybe_answered`: the question may have been sent before, so that its record is looked for first."""
+    def __init__(self, services: ChatServices, bot: Bot, visitor: str, ask: Ask, conversation_id: UUID) -> None:
         self._services, self._bot, self._visitor = services, bot, visitor
-        self._maybe_answered = maybe_answered
         self._began = time.perf_counter()
-        self._citations = CitationFilter(0)
+        self._timings = Timings()
+        self._allowance = Allowance()
+        self._finder = services.finder(bot, self._timings)
+        self._ending = Ending()
         self._recorded = False
-        self.record = TurnRecord(conversation_id, ask.id, ask.text, ask.page_url)
+        self.record = TurnRecord(conversation_id, ask.id, ask.text, ask.page_url, timings=self._timings)
 
     async def run(self, stream: AnswerStream) -> None:
         """Answers the question over `stream` and records the turn. Raises ServiceError, SQLAlchemyError, SlowReaderError."""
-        conversation, passages = await self._prepare()
+        conversation, content = await self._load()
         if conversation.answered:
             self.record = conversation.answered
             await self._replay(stream)
             return
-        self.record.sources = [passage.as_source(number) for number, passage in enumerate(passages, 1)]
-        await stream.send("sources", sources=self.record.sources)
-        if passages:
-            await self._answer(stream, conversation, passages)
-        else:
-            await self._decline(stream)
+        # A follow-up may mean anything: what was answered before is found for first questions alone.
+        key = None if conversation.history or content is None else self._key(content)
+        answered = await self._answer_free(stream, key) or await self._answer_paid(stream, conversation.history)
+        if not answered:
+            await self._do_without(stream)
+        if key:
+            await self._keep(key)
         await self._end(stream)
 
     async def stopped(self, stream: AnswerStream | None) -> None:
@@ -100,80 +111,139 @@ class Turn:
         self.record.finish_reason, self.record.error_code = "error", error_code
         await self._end(None)
 
-    async def _prepare(self) -> tuple[Conversation, list[Passage]]:
-        """The conversation so far, and the passages to answer from; none where there is an answer on record."""
-        conversation = await self._load() if self._maybe_answered else None
-        if conversation and conversation.answered:
-            return conversation, []
-        embedding = asyncio.create_task(self._embed())
-        try:
-            conversation = conversation or await self._load()
-            if conversation.answered:
-                return conversation, []
-            return conversation, await self._search(await embedding)
-        finally:
-            embedding.cancel()
-
-    async def _load(self) -> Conversation:
-        with self._timed("load"):
+    async def _load(self) -> tuple[Conversation, str | None]:
+        """The conversation so far, and what the bot knows by now, where answers are cached."""
+        bot, record = self._bot, self.record
+        with self._timings.of("load"):
             async with self._services.reading.connect() as connection:
-                return await load_conversation(
-                    connection, self._bot, self._visitor, self.record.conversation_id, self.record.ask_id
+                conversation = await load_conversation(
+                    connection, bot, self._visitor, record.conversation_id, record.ask_id
                 )
+                cached = bot.config.answer_cache and not conversation.history and not conversation.answered
+                return conversation, await content_of(connection, bot) if cached else None
 
-    async def _embed(self) -> NDArray[np.float32]:
-        embedder, question = self._services.embedder, self.record.question
-        with self._timed("embed"):
-            return await persist(lambda: embedder.embed_query(question), self._services.patience_s)
+    def _key(self, content: str) -> str:
+        return cache_key(self._bot, self._services.answerer.model_of(self._bot), content, self.record.question)
 
-    async def _search(self, query: NDArray[np.float32]) -> list[Passage]:
-        bot, space = self._bot, self._services.embedder.space
-        with self._timed("search"):
-            async with self._services.reading.connect() as connection:
-                found = await search(connection, bot.org_id, bot.bot_id, space, query, bot.config.retrieval_k)
-        return [passage for passage in found if passage.score >= bot.config.similarity_threshold]
+    async def _answer_free(self, stream: AnswerStream, key: str | None) -> bool:
+        """Answers with what costs nothing: the owner's words, or an answer that was given before; False without any."""
+        config, record = self._bot.config, self.record
+        if curated := find_curated(record.question, config.curated_answers):
+            await self._give(stream, CachedAnswer(curated.answer, [], []), "curated")
+        elif mentions(record.question, config.blocked_terms):
+            await stream.send("sources", sources=[])
+            await self._decline(stream, "no_answer")
+        elif cached := await self._services.cache.find(key) if key else None:
+            await self._give(stream, cached, "cached")
+        else:
+            return False
+        return True
 
-    async def _answer(self, stream: AnswerStream, conversation: Conversation, passages: list[Passage]) -> None:
-        self._citations, ending = CitationFilter(len(passages)), Ending()
-        question = Question(self._bot, conversation.history, passages, self.record.question)
+    async def _give(self, stream: AnswerStream, answer: CachedAnswer, finish_reason: str) -> None:
+        self.record.sources, self.record.citations = answer.sources, answer.citations
+        self.record.finish_reason = finish_reason
+        await stream.send("sources", sources=answer.sources)
+        await self._delta(stream, answer.text)
+
+    async def _answer_paid(self, stream: AnswerStream, history: Sequence[PastTurn]) -> bool:
+        """Searches and answers; False where the budget does not allow it."""
+        services, bot, question = self._services, self._bot, self.record.question
+        tokens = about_tokens(question) + (rewriting_tokens(question, history) + MAX_CHARS if history else 0)
+        if not await self._reserve(tokens):
+            return False
+        passages = await self._finder.find(services.answerer, question, history)
+        asked = Question(bot, history, passages, question)
+        if passages and not await self._reserve(services.answerer.most_tokens(asked)):
+            return False
+        self.record.sources = [passage.as_source(number) for number, passage in enumerate(passages, 1)]
+        await stream.send("sources", sources=self.record.sources)
+        if passages:
+            await self._answer(stream, replace(asked, cheaper=self._allowance.step is Step.CHEAPER))
+        else:
+            await self._decline(stream, "no_answer")
+        return True
+
+    async def _reserve(self, tokens: int) -> bool:
+        """Sets tokens aside where there is a budget; whether it allowed that."""
+        with self._timings.of("budget"):
+            await self._services.budgets.reserve(self._bot, tokens, self._allowance)
+        return self._allowance.step is not Step.FREE_ONLY
+
+    async def _do_without(self, stream: AnswerStream) -> None:
+        """Says that the budget does not allow an answer. Raises BudgetExhausted when nothing is left of it."""
+        if self._allowance.exhausted:
+            raise BudgetExhausted(retry_after=self._allowance.retry_after)
+        await stream.send("sources", sources=[])
+        await self._decline(stream, "budget")
+
+    async def _answer(self, stream: AnswerStream, question: Question) -> None:
+        config, ending, passages = self._bot.config, self._ending, question.passages
+        hosts = links.hosts_of([*(passage.url for passage in passages), *self._bot.allowed_origins])
+        shown = AnswerFilter(len(passages), hosts=hosts, blocked_terms=config.blocked_terms)
         try:
             async with contextlib.aclosing(self._services.answerer.stream(question, ending)) as pieces:
                 async for piece in pieces:
-                    await self._delta(stream, self._citations.feed(piece))
-            await self._delta(stream, self._citations.finish())
+                    # What follows "no answer" is not for the visitor; it is read for the count of its tokens.
+                    if not shown.declined:
+                        await self._delta(stream, shown.feed(piece))
+            if not shown.declined:
+                await self._delta(stream, shown.finish())
         finally:
-            self.record.model = ending.model
+            self.record.model, self.record.citations = ending.model, sorted(shown.cited)
             self.record.prompt_tokens, self.record.completion_tokens = ending.prompt_tokens, ending.completion_tokens
-        self.record.finish_reason = ending.finish_reason or "stop"
+        self.record.finish_reason = "budget" if question.cheaper else ending.finish_reason or "stop"
+        if shown.declined and not shown.cited:
+            await self._decline(stream, "no_answer")
+        else:
+            spans = unsupported(self.record.answer, passages, self._bot.name)
+            self.record.unsupported = [span._asdict() for span in spans]
 
-    async def _decline(self, stream: AnswerStream) -> None:
-        self.record.finish_reason = "no_answer"
+    async def _decline(self, stream: AnswerStream, finish_reason: str) -> None:
+        self.record.finish_reason = finish_reason
         config = self._bot.config
-        await self._delta(stream, "\n\n".join(part for part in (config.fallback_message, config.disclaimer) if part))
+        if not self.record.answer:
+            await self._delta(
+                stream, "\n\n".join(part for part in (config.fallback_message, config.disclaimer) if part)
+            )
 
     async def _delta(self, stream: AnswerStream, text: str) -> None:
+        if not self.record.answer:
+            text = text.lstrip()
         if not text:
             return
         if not self.record.answer:
-            self.record.timings["first_token"] = 1000 * (time.perf_counter() - self._began)
-            FIRST_DELTA_SECONDS.observe(self.record.timings["first_token"] / 1000)
+            self._timings["first_token"] = 1000 * (time.perf_counter() - self._began)
+            FIRST_DELTA_SECONDS.observe(self._timings["first_token"] / 1000)
         self.record.answer += text
         await stream.send("delta", text=text)
 
+    async def _keep(self, key: str) -> None:
+        """Keeps an answer for whoever asks the same, if its citations hold."""
+        record = self.record
+        if record.finish_reason == "stop" and record.citations and not record.unsupported:
+            await self._services.cache.keep(key, CachedAnswer(record.answer, record.sources, record.citations))
+
     async def _end(self, stream: AnswerStream | None) -> None:
-        self.record.citations = sorted(self._citations.cited)
-        self.record.timings["total"] = 1000 * (time.perf_counter() - self._began)
-        TURNS.labels(self.record.error_code or self.record.finish_reason).inc()
-        TURN_SECONDS.observe(self.record.timings["total"] / 1000)
+        record = self.record
+        self._timings["total"] = 1000 * (time.perf_counter() - self._began)
+        TURNS.labels(record.error_code or record.finish_reason).inc()
+        TURN_SECONDS.observe(self._timings["total"] / 1000)
         try:
             async with asyncio.timeout(RECORD_WITHIN_S), self._services.engines.chat.begin() as connection:
-                await keep_turn(connection, self._bot, self._visitor, self.record)
+                await keep_turn(connection, self._bot, self._visitor, record)
+                await self._services.budgets.settle(connection, self._bot, self._allowance, self._uses())
             self._recorded = True
         except (SQLAlchemyError, TimeoutError) as error:
             # The visitor has the answer; that it could not be kept is the operator's business.
             log.error("turn_not_recorded", error=type(error).__name__)  # noqa: TRY400
         if stream:
             await self._done(stream)
+
+    def _uses(self) -> list[Use]:
+        ending, uses = self._ending, list(self._finder.uses)
+        if ending.model and ending.prompt_tokens:
+            uses.append(Use("chat", ending.model, ending.prompt_tokens, ending.completion_tokens))
+        return uses
 
     async def _replay(self, stream: AnswerStream) -> None:
         await stream.send("sources", sources=self.record.sources)
@@ -182,9 +252,12 @@ class Turn:
         await self._done(stream)
 
     async def _done(self, stream: AnswerStream) -> None:
-        record, extra = self.record, {}
+        record = self.record
+        extra: dict[str, Any] = {}
         if record.finish_reason == "no_answer":
-            extra["sample_questions"] = list(self._bot.config.sample_questions)
+            extra["sample_questions"] = await self._samples()
+        if record.unsupported:
+            extra["unsupported"] = record.unsupported
         await stream.send(
             "done",
             message_id=str(record.message_id),
@@ -195,8 +268,10 @@ class Turn:
             **extra,
         )
 
-    @contextlib.contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.record.timings[what] = 1000 * (time.perf_counter() - began)
+    async def _samples(self) -> list[str]:
+        try:
+            async with self._services.reading.connect() as connection:
+                return await sample_questions(connection, self._bot)
+        except SQLAlchemyError as error:
+            log.warning("no_sample_questions", error=type(error).__name__)
+            return list(self._bot.config.sample_questions)

@@ -75,7 +75,14 @@ async def _session(websocket: WebSocket) -> AsyncIterator[Session]:
     services: ChatServices = state.chat
     principal = await _authenticate(websocket, state)
     bot = await _admit(websocket, services, principal, production=state.settings.app_env == "production")
-    session = Session(services, bot, principal, Wire(websocket.send_text), lambda token: principal_of(state, token))
+    session = Session(
+        services,
+        bot,
+        principal,
+        Wire(websocket.send_text),
+        lambda token: principal_of(state, token),
+        address=websocket.client.host if websocket.client else None,
+    )
     try:
         await session.greet()
         yield session

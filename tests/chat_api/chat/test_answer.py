@@ -11,7 +11,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from chat_api.chat.answer import Ending, ModelAnswerer, Question
-from chat_api.chat.bot import Bot, parse_config
+from chat_api.chat.bot import Bot
+from chat_api.core.bot_config import parse_config
 from chat_api.core.errors import ProviderRejected, ProviderUnavailable
 from chat_api.core.settings import Settings
 from tests.chat_api.chat.test_pure import NOBODY, passage

@@ -79,7 +79,7 @@ def test_stop_ends_the_answer_and_the_provider_call(chat: Chat) -> None:
         assert (frames[-1]["finish_reason"], frames[-1]["text"]) == ("stopped", text)
         assert [frame["seq"] for frame in frames] == list(range(1, len(frames) + 1))
         assert chat.turns(bot) == [("What is it?", text, "stopped", None)]
-        chat.provider.controls.answers.append("Fresh.")
+        chat.provider.controls.answers.extend(["The question as it is searched for", "Fresh."])
         assert visit.asked(ask_id="q2")[-1]["text"] == "Fresh."
 
 
@@ -170,7 +170,8 @@ def test_the_conversation_so_far_is_given_to_the_model(chat: Chat) -> None:
     bot = chat.add_bot(PARCELS, history_length=1)
     with chat.visit(bot) as visit:
         for number in range(3):
-            chat.provider.controls.answers.append(f"Answer {number}.")
+            rewritten = ["same length"] if number else []
+            chat.provider.controls.answers.extend([*rewritten, f"Answer {number}."])
             done = visit.asked("same length", ask_id=str(number))[-1]
             assert done["text"] == f"Answer {number}."
     tokens = chat.rows("SELECT prompt_tokens FROM turns WHERE bot_id = %s ORDER BY created_at", bot.bot_id)

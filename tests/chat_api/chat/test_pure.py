@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_api.chat.bot import Bot, BotConfig, parse_config
-from chat_api.chat.citations import CitationFilter
+from chat_api.chat.bot import Bot
+from chat_api.chat.citations import AnswerFilter
 from chat_api.chat.messages import BadFrame, parse_frame
 from chat_api.chat.origins import among
 from chat_api.chat.prompt import PastTurn, build_messages, recent
 from chat_api.chat.quotes import choose_quotes
 from chat_api.chat.retrieve import CALIBRATION, Passage, deep_link, score_of, snippet
+from chat_api.core.bot_config import BotConfig, parse_config
 from chat_api.core.embeddings import EmbeddingSpace
 
 NOBODY = UUID(int=0)
@@ -39,7 +40,7 @@ def bot(**config: object) -> Bot:
 
 def shown(pieces: list[str], offered: int) -> tuple[str, list[int]]:
     """What comes of pieces fed one after the other, and what was cited."""
-    citations = CitationFilter(offered)
+    citations = AnswerFilter(offered)
     return "".join([*(citations.feed(piece) for piece in pieces), citations.finish()]), citations.cited
 
 
@@ -77,7 +78,7 @@ def test_a_marker_in_pieces_is_the_same_marker(text: str, cuts: set[int], offere
 
 @given(st.lists(st.text(alphabet="[1 ,", min_size=1, max_size=40), max_size=20))
 def test_no_more_than_a_markers_length_is_held_back(pieces: list[str]) -> None:
-    citations = CitationFilter(3)
+    citations = AnswerFilter(3)
     sent = sum(len(citations.feed(piece)) for piece in pieces)
     assert sent + 64 + sum(piece.count("[") for piece in pieces) >= sum(map(len, pieces)) - 64
 

@@ -1,0 +1,98 @@
+"""Answers to first questions that were asked before, kept in Redis; they expire with what the bot learns or is told to be."""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_api.chat.bot import Bot
+from chat_api.chat.messages import Frame
+from chat_api.chat.words import normalised
+
+KEPT_S = 24 * 3600
+MAX_BYTES = 128 * 1024
+REDIS_WITHIN_S = 0.25
+AWAY_FOR_S = 5.0
+FORMAT = 1
+"""Grows when what is kept, or how answers are made, changes."""
+log = structlog.get_logger(__name__)
+
+# Changes with every switch, rollback and delete, and with the space that is read. It needs no order, so no sort.
+CONTENT = text("""
+    SELECT coalesce(sum(hashtextextended(concat_ws(' ', source_id, live_generation), 0)), 0)
+           || ' ' || coalesce((SELECT space_id FROM bots WHERE org_id = :org_id AND bot_id = :bot_id), 0)
+    FROM sources
+    WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class CachedAnswer:
+    """An answer as it was given, with the sources it was made from."""
+
+    text: str
+    sources: list[Frame]
+    citations: list[int]
+
+
+async def content_of(connection: AsyncConnection, bot: Bot) -> str:
+    """What the bot knows now, in a word that changes when that does. Raises SQLAlchemyError."""
+    return str((await connection.execute(CONTENT, {"org_id": bot.org_id, "bot_id": bot.bot_id})).scalar_one())
+
+
+def cache_key(bot: Bot, model: str, content: str, question: str) -> str:
+    """The key of an answer: org and bot, and a hash of all that it depends on."""
+    told = [FORMAT, bot.name, repr(bot.config), sorted(bot.allowed_origins), model, content, normalised(question)]
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    return f"answer:{bot.org_id}:{bot.bot_id}:{digest}"
+
+
+class AnswerCache:
+    """Kept answers, for a day at most. Without Redis nothing is found, and nobody waits for it."""
+
+    def __init__(self, redis_url: str) -> None:
+        """Nothing connects before the first question."""
+        self._redis: Redis = Redis.from_url(
+            redis_url, socket_timeout=REDIS_WITHIN_S, socket_connect_timeout=REDIS_WITHIN_S
+        )
+        self._away_until = 0.0
+
+    async def aclose(self) -> None:
+        """Ends the connections."""
+        await self._redis.aclose()
+
+    async def find(self, key: str) -> CachedAnswer | None:
+        """The answer under a key of `cache_key`."""
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            found = await self._redis.get(key)
+        except (RedisError, OSError) as error:
+            self._left_alone(error)
+            return None
+        try:
+            return CachedAnswer(**json.loads(found)) if found else None
+        except (ValueError, TypeError):
+            return None
+
+    async def keep(self, key: str, answer: CachedAnswer) -> None:
+        """Keeps an answer, unless it is very long."""
+        kept: dict[str, Any] = {"text": answer.text, "sources": answer.sources, "citations": answer.citations}
+        value = json.dumps(kept).encode()
+        if len(value) > MAX_BYTES or time.monotonic() < self._away_until:
+            return
+        try:
+            await self._redis.set(key, value, ex=KEPT_S)
+        except (RedisError, OSError) as error:
+            self._left_alone(error)
+
+    def _left_alone(self, error: Exception) -> None:
+        self._away_until = time.monotonic() + AWAY_FOR_S
+        log.warning("answer_cache_away", error=type(error).__name__)

@@ -1,0 +1,122 @@
+"""Keeps an answer's links to the hosts it may lead to: others become their text, and no image gets through. Pure."""
+
+import html
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+GONE = "…"
+"""What stands for an address that is not shown."""
+MAX_URL_CHARS = 2_000
+PORTS = {"http": 80, "https": 443}
+
+_LABEL = r"(?:[^\[\]]|\[[^\[\]]{0,200}\]){0,500}"
+_TARGET = r"<[^<>\n]{0,2000}>|(?:[^()\s]|\([^()\s]{0,2000}\)){0,2000}"
+_TITLE = r"\"[^\"]{0,500}\"|'[^']{0,500}'|\([^()]{0,500}\)"
+_LINK = re.compile(rf"(!?)\[({_LABEL})\]\(\s*({_TARGET})(?:\s+(?:{_TITLE}))?\s*\)")
+_LOOSE = re.compile(
+    rf"!\[({_LABEL})\]\([^)\n]{{0,2000}}\)|\[({_LABEL})\]\((?!https?:)[^)\s]{{0,2000}}\)", re.IGNORECASE
+)
+"""What is no link by the rules, and one to some readers."""
+_DEFINITION = re.compile(r"^([ \t>]*)\[([^\[\]\n]{1,200})\]:(?=\s*(?:<|[/\\.?#]|[\w+.-]+:))", re.MULTILINE)
+_TAG_NAMES = (
+    "a|applet|area|audio|base|body|button|embed|form|frame|frameset|iframe|image|img|input|link|math|meta|object|picture"
+    "|script|source|style|svg|track|video"
+)
+_TAG = re.compile(rf"<\s*/?\s*(?:{_TAG_NAMES})(?![\w-])[^<>]*>", re.IGNORECASE)
+_CUT_TAG = re.compile(rf"<(?=\s*/?\s*(?:{_TAG_NAMES})(?![\w-]))", re.IGNORECASE)
+_DEAD_TAG = re.compile(rf"{_CUT_TAG.pattern}(?=[^<>]*<|[^<>]{{500}})", re.IGNORECASE)
+_URL_CHAR = r"[^\s<>\"`|)\]]"
+_BARE = re.compile(
+    rf"(?:(?:[a-z][a-z0-9+.-]{{0,20}})?:[/\\]{{2}}|(?<![\w:/\\.])[/\\]{{2}}(?=[\w\[])|(?<![\w.@/-])www\.){_URL_CHAR}*",
+    re.IGNORECASE,
+)
+_ADDRESSED = re.compile(r"[/\\]{2}|www\.", re.IGNORECASE)
+_INNER = re.compile(r"https?:[/\\]{2}", re.IGNORECASE)
+_AFTER = ".,;:!?'*_}…"
+
+_MARKERS = r"(?:[ \t]*\[[\d\s,;]{0,60}\]?)*[ \t]*"
+_GROWING_LINK = re.compile(
+    rf"!?\[(?:{_LABEL}(?:\[[^\[\]]{{0,200}})?|{_LABEL}\](?:{_MARKERS}|:\s*{_URL_CHAR}{{0,40}}|\((?:[^()]|\([^()]*\)?){{0,2600}}))\Z"
+)
+_GROWING_TAG = re.compile(r"<\s*/?\s*(?:[a-z][^<>]{0,500})?\Z", re.IGNORECASE)
+_LAST_RUN = re.compile(rf"{_URL_CHAR}+\Z")
+_GROWING_URL = re.compile(
+    r":[/\\]|[/\\]{2}|www\.|(?:h|ht|htt|https?|w{1,3}|[a-z][a-z0-9+.-]{0,20}:|[/\\])\Z", re.IGNORECASE
+)
+
+
+def hosts_of(urls: Iterable[str | None]) -> frozenset[tuple[str, int]]:
+    """The hosts and ports that these addresses lead to; `www.` makes no difference."""
+    return frozenset(host for url in urls if url and (host := _host(url)))
+
+
+def may_show(url: str, hosts: frozenset[tuple[str, int]]) -> bool:
+    """Whether the address leads to one of the hosts, by http or https, and has no other address inside."""
+    read = html.unescape(url)
+    return len(url) <= MAX_URL_CHARS and not _INNER.search(read, 1) and _host(read) in hosts
+
+
+def without_foreign_links(text: str, hosts: frozenset[tuple[str, int]], *, whole: bool = True) -> str:
+    """The text with links to these hosts alone. Without `whole` more may follow: an address at its end stays for now."""
+    while True:
+        shown = _LINK.sub(lambda found: _link(found, hosts), text)
+        shown = _LOOSE.sub(lambda found: found[1] or found[2] or "", shown)
+        shown = _DEFINITION.sub(r"\1\2:", shown)
+        shown = _TAG.sub(" ", shown)  # what stood around it may not meet
+        if _ADDRESSED.search(shown):  # nearly no text is, and this is quick to see
+            shown = _BARE.sub(lambda found: _bare(found, hosts, whole=whole), shown)
+        shown = (_CUT_TAG if whole else _DEAD_TAG).sub("‹", shown)
+        if shown == text:
+            return shown
+        text = shown
+
+
+def open_from(text: str) -> int:
+    """Where what comes next may still make a link, a tag or an address of the text's end; its length when nothing can."""
+    starts = [len(text)]
+    starts += [found.start() for found in re.finditer(r"!?\[", text) if _GROWING_LINK.match(text, found.start())][:1]
+    if tag := _GROWING_TAG.search(text):
+        starts.append(tag.start())
+    if text.endswith("!"):
+        starts.append(len(text) - 1)
+    start = min(starts)
+    # What may be dropped may stand in the middle of an address.
+    shown = text[:start].rstrip(" \t")
+    run = _LAST_RUN.search(shown, max(0, len(shown) - MAX_URL_CHARS))
+    return run.start() if run and _GROWING_URL.search(run[0]) else start
+
+
+def closed(text: str) -> str:
+    """The text without what its links and tags begin with, so that it never becomes one."""
+    return re.sub(r"[\[<]", "", text)
+
+
+def _host(url: str) -> tuple[str, int] | None:
+    if any(ord(char) <= 32 or char in '\\<>"`' for char in url):
+        return None
+    if url.lower().startswith("www."):
+        url = f"https://{url}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port or PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    if parts.scheme not in PORTS or not parts.hostname or port is None or "@" in parts.netloc:
+        return None
+    return parts.hostname.rstrip(".").removeprefix("www."), 80 if port in PORTS.values() else port
+
+
+def _link(found: re.Match[str], hosts: frozenset[tuple[str, int]]) -> str:
+    image, label, target = found[1], found[2], found[3].strip("<>")
+    if image or not may_show(target, hosts):
+        # A citation that was made a link stays a citation.
+        return f"[{label}]" if label.isdecimal() and not image else label
+    return f"[{label}]" if label.isdecimal() else f"[{label}]({found[3]})"
+
+
+def _bare(found: re.Match[str], hosts: frozenset[tuple[str, int]], *, whole: bool) -> str:
+    if not whole and found.end() == len(found.string) and len(found[0]) <= MAX_URL_CHARS:
+        return found[0]
+    url = found[0].rstrip(_AFTER)
+    return found[0] if may_show(url, hosts) else GONE + found[0][len(url) :]

@@ -1,0 +1,85 @@
+"""What a bot's owner and its org may set: good values are taken, bad ones fall back to the default and are named."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+
+Sentence = Annotated[str, StringConstraints(max_length=4_000)]
+ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Term = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+
+
+@dataclass(frozen=True, slots=True)
+class CuratedAnswer:
+    """What the owner wants answered to a question, in the owner's own words."""
+
+    question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000)]
+    answer: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8_000)]
+
+
+@dataclass(frozen=True, slots=True)
+class BotConfig:
+    """What of `bots.config` a turn needs; `similarity_threshold` and scores are on the same scale of 0 to 1."""
+
+    system_prompt: Annotated[str, StringConstraints(max_length=20_000)] = ""
+    model: ModelName | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.2
+    max_tokens: Annotated[int, Field(ge=1, le=16_000)] = 800
+    history_length: Annotated[int, Field(ge=0, le=50)] = 6
+    retrieval_k: Annotated[int, Field(ge=1, le=50)] = 6
+    similarity_threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
+    language: Annotated[str | None, StringConstraints(max_length=35)] = None
+    welcome_message: Sentence = "Hello! What would you like to know?"
+    fallback_message: Sentence = "I could not find an answer to that in our pages."
+    disclaimer: Sentence = ""
+    sample_questions: Annotated[tuple[Sentence, ...], Field(max_length=20)] = ()
+    curated_answers: Annotated[tuple[CuratedAnswer, ...], Field(max_length=500)] = ()
+    blocked_terms: Annotated[tuple[Term, ...], Field(max_length=200)] = ()
+    daily_token_budget: Annotated[int, Field(ge=0, le=10**12)] | None = None
+    answer_cache: bool = True
+    theme: Annotated[dict[str, str | int | float | bool | None], Field(max_length=50)] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OrgLimits:
+    """What of `orgs.limits` a turn needs; None where there is no limit."""
+
+    monthly_tokens: Annotated[int, Field(ge=0, le=10**15)] | None = None
+    messages_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    allowed_models: Annotated[tuple[ModelName, ...], Field(max_length=100)] | None = None
+
+
+def parse_config(raw: object) -> tuple[BotConfig, list[str]]:
+    """The configuration in `bots.config`, and the names of the values that were bad and fell back to the default."""
+    good, bad = _judged(_CONFIG, raw)
+    return BotConfig(**good), bad
+
+
+def parse_limits(raw: object) -> tuple[OrgLimits, list[str]]:
+    """The limits in `orgs.limits`, and the names of the values that were bad and are no limit."""
+    good, bad = _judged(_LIMITS, raw)
+    return OrgLimits(**good), bad
+
+
+def _judged(adapters: Mapping[str, TypeAdapter[Any]], raw: object) -> tuple[dict[str, Any], list[str]]:
+    given: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
+    good: dict[str, Any] = {}
+    bad = []
+    for name, adapter in adapters.items():
+        if given.get(name) is None:
+            continue
+        try:
+            good[name] = adapter.validate_python(given[name])
+        except ValidationError:
+            bad.append(name)
+    return good, bad
+
+
+def _adapters(kind: type[Any]) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {option.name: TypeAdapter(hints[option.name]) for option in fields(kind)}
+
+
+_CONFIG, _LIMITS = _adapters(BotConfig), _adapters(OrgLimits)

@@ -1,0 +1,75 @@
+"""The owner's own answers and blocked terms: who asks for them gets them, and nobody else."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_api.chat.blocked import masked, mentions, open_from
+from chat_api.chat.curated import find_curated
+from chat_api.chat.words import normalised
+from chat_api.core.bot_config import CuratedAnswer
+
+KNOWN = [
+    CuratedAnswer(question, f"Answer to: {question}")
+    for question in (
+        "What are your opening hours?", "Do you ship to France?", "How do I reset my password?",
+        "Wie lange dauert die Lieferung?", "Can I return a parcel within 30 days?", "Do you not accept dogs?",
+        "営業時間は何時ですか", "Is the train from Leeds to York late?",
+    )
+]  # fmt: skip
+
+
+def asked(question: str) -> str | None:
+    """The known question that is answered."""
+    found = find_curated(question, KNOWN)
+    return found.question if found else None
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("what are your opening hours", 0), ("  WHAT ARE YOUR OPENING HOURS?? ", 0), ("What are the opening hours?", 0),
+        ("what are your openning hours", 0), ("Please, do you ship to france?", 1), ("How do I reset my pasword?", 2),
+        ("wie lange dauert eure Lieferung", 3), ("Can I return parcels within 30 days?", 4), ("営業時間は何時ですか？", 6),
+        ("Could I return the parcel within 30 days?", 4),
+    ],
+)  # fmt: skip
+def test_the_same_question_in_nearly_the_same_words(question: str, expected: int) -> None:
+    assert asked(question) == KNOWN[expected].question
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Do you ship to Germany?", "Do you not ship to France?", "How do I reset your password?", "Do you accept dogs?",
+        "Can I return a parcel within 60 days?", "Can I return a parcel?", "opening", "", "???", "Do you?",
+        "Is the train from York to Leeds late?", "Who reset my password?", "What are your closing hours?",
+        "Wie lange dauert die Lieferung nach Wien?", "営業時間は何ですか",
+    ],
+)  # fmt: skip
+def test_another_question_is_not_answered(question: str) -> None:
+    assert asked(question) is None
+
+
+@given(st.text(max_size=60))
+def test_whoever_asks_exactly_that_is_answered(question: str) -> None:
+    answers = [CuratedAnswer(question, "yes")]
+    assert bool(find_curated(question.upper().lower(), answers)) <= bool(normalised(question))
+    assert bool(find_curated(f"  {question} ?", answers)) == bool(normalised(question))
+
+
+def test_blocked_terms_are_whole_words_in_any_case() -> None:
+    terms = ("acme corp", "C++")
+    assert mentions("What of ACME\tCorp?", terms)
+    assert mentions("Is C++ fine?", terms)
+    assert not mentions("acme corporation and C", terms)
+    assert not mentions("anything", ())
+    assert masked("Acme Corp, acme  corp!", terms) == "•••, •••!"
+
+
+@given(st.lists(st.sampled_from(["acme", " ", "corp", "a", "c", "\n", "x"]), max_size=8).map("".join))
+def test_no_beginning_of_a_term_is_let_go(text: str) -> None:
+    start = open_from(text, ("acme corp",))
+    for end in range(start):
+        rest = " ".join(text[end:].split()) if end == 0 or not text[end - 1].isalnum() else ""
+        assert not (rest and text[end].strip() and "acme corp".startswith(rest) and not text.endswith((" ", "\n")))

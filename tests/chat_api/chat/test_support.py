@@ -1,0 +1,101 @@
+"""Cited sentences against their passages: what they say must be there, in whatever language it is said."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_api.chat.support import sentences, unsupported
+from chat_api.chat.words import numbers_in
+from tests.chat_api.chat.test_pure import passage
+
+DELIVERY = passage(
+    "Parcels ordered by 11:30 leave on the same day. A pallet to the Highlands costs £1,290.50 and takes 3 days. "
+    "Our warehouse is in Glasgow and the carrier is Northern Freight.",
+    title="Delivery",
+)
+RETURNS = passage(
+    "You can send goods back within 30 days. The refund is paid to your card within a week.", title="Returns"
+)
+LIEFERUNG = passage(
+    "Bestellungen bis 11:30 Uhr verlassen das Lager am selben Tag. Der Versand einer Palette kostet 74,50 Euro und die "
+    "Lieferung dauert in der Regel zwei Werktage.",
+    title="Lieferung",
+)
+
+
+def marked(answer: str, *passages: object) -> list[str]:
+    """The sentences of the answer that are not supported."""
+    found = unsupported(answer, [*passages] if passages else [DELIVERY, RETURNS], "Robin")  # type: ignore[list-item]
+    return [answer[span.start : span.end] for span in found]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Parcels ordered by 11:30 leave the same day [1].",
+        "If you order a parcel by 11:30, it leaves on that same day. [1]",
+        "A pallet to the Highlands is £1290.5 [1] and takes 3 days [1].",
+        "The warehouse in Glasgow uses Northern Freight [1].",
+        "You can return goods within 30 days [2]. Refunds go to your card [2].",
+        "- Same-day parcels: ordered by 11:30 [1]\n- Refunds within a week [2]",
+        "1. Parcels leave the same day [1]\n2. Goods can be sent back within 30 days [2]",
+        "Robin says: parcels leave the same day [1].",
+        "Parcels leave the same day, and goods go back within 30 days [1][2].",
+        "Pakete, die bis 11:30 Uhr bestellt werden, gehen noch am selben Tag raus [1].",
+        "No citation here: it costs 99 euros in Timbuktu.",
+        "",
+    ],
+)
+def test_what_the_passages_say_is_supported(answer: str) -> None:
+    assert marked(answer) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Parcels ordered by 12:30 leave the same day [1].", ["Parcels ordered by 12:30 leave the same day"]),
+        ("Fine. A pallet costs £1,390.50 [1].", ["A pallet costs £1,390.50"]),
+        ("Goods go back within 30 days [1].", ["Goods go back within 30 days"]),
+        ("The carrier is Southern Express [1].", ["The carrier is Southern Express"]),
+        ("The warehouse lies in Aberdeen [1].", ["The warehouse lies in Aberdeen"]),
+        ("Elephants are welcome guests at every party we organise [1].", None),
+        ("Parcels leave the same day [1]. Shipping is free over 50 euros [1].", ["Shipping is free over 50 euros"]),
+        ("- Parcels leave the same day [1]\n- It takes 9 days [1]", ["- It takes 9 days"]),
+        ("Pakete gehen bis 14:00 Uhr noch am selben Tag raus [1].", None),
+        ("It never arrives, whoever asks about that [7].", None),
+    ],
+)
+def test_what_they_do_not_say_is_marked(answer: str, expected: list[str] | None) -> None:
+    found = marked(answer)
+    assert len(found) == 1
+    assert expected is None or [one.replace(" [1]", "").rstrip(".") for one in found] == expected
+
+
+def test_german_nouns_are_no_names() -> None:
+    assert marked("Bei Bestellung bis 11:30 Uhr erfolgt der Versand am selben Tag [1].", LIEFERUNG) == []
+    assert marked("Die Palette kostet 74,50 Euro [1].", LIEFERUNG) == []
+    assert len(marked("Die Palette kostet 75,50 Euro [1].", LIEFERUNG)) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        ("1,250", "1250", True), ("1.250", "1250", True), ("1.250,50", "1250.5", True), ("1 250", "1250", True),
+        ("2.50", "2.5", True), ("007", "7", True), ("11:30", "11:30", True), ("1,250", "1251", False),
+        ("2.5", "25", False), ("11:30", "1130", False), ("10", "100", False),
+    ],
+)  # fmt: skip
+def test_numbers_are_read_as_languages_write_them(one: str, two: str, same: bool) -> None:
+    ((_, first),), ((_, second),) = numbers_in(one), numbers_in(two)
+    assert bool(first & second) is same
+
+
+@given(st.text(alphabet="ab A1.[]\n!?-*", max_size=80))
+def test_spans_are_within_the_answer_in_their_order(answer: str) -> None:
+    spans = list(sentences(answer))
+    assert all(one.end <= two.start for one, two in pairwise(spans))
+    assert "".join("".join(answer[span.start : span.end] for span in spans).split()) == "".join(answer.split())
+    for span in unsupported(answer, [DELIVERY]):
+        assert 0 <= span.start < span.end <= len(answer)
