@@ -1,15 +1,17 @@
 """README.md, training_flow.md and .env.example against the code."""
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 
 from chat_api.core.errors import training_errors
 from chat_api.core.models import ChatBase
-from chat_api.core.models.chat import STAGES
 from chat_api.core.models.dashboard import DashboardBase
+from chat_api.core.models.training import STAGES
 from chat_api.core.settings import Settings
 from deploy.reference import DOCUMENTS, REPOSITORY, ROUTERS, env_example, filled
 
@@ -41,6 +43,26 @@ def test_every_route_is_documented() -> None:
     assert [route.path for route in routes if route.path not in README] == []
     assert "/api/chat/ws" in README
     assert "/metrics" in README
+
+
+def test_every_router_is_listed() -> None:
+    modules = {path.stem for path in (REPOSITORY / "chat_api" / "routes").glob("*.py")} - {"__init__"}
+    listed = {endpoint.__module__.rpartition(".")[2] for endpoint in _endpoints()}
+    assert listed == modules
+
+
+def _endpoints() -> Iterator[Callable[..., Any]]:
+    for router in ROUTERS:
+        for route in router.routes:
+            if isinstance(route, APIRoute | APIWebSocketRoute):
+                yield route.endpoint
+
+
+def test_every_metric_of_the_pools_is_documented() -> None:
+    code = (REPOSITORY / "workers" / "metrics.py").read_text(encoding="utf-8")
+    names = re.findall(r'"(training_\w+)", "', code)
+    assert len(names) >= 11
+    assert [name for name in names if f"`{name}" not in README] == []
 
 
 def test_every_command_is_documented() -> None:
