@@ -5,7 +5,9 @@ import re
 from enum import StrEnum
 from pathlib import PurePosixPath
 
-from chat_api.core.errors import MalformedDocument, NoText, UnsupportedType
+from chat_api.core.errors import EncryptedDocument, MalformedDocument, NoText, UnsupportedType
+from workers.extract.archive import Archive
+from workers.extract.delimited import delimiter_of
 from workers.extract.encoding import decode, wide_text
 
 
@@ -16,6 +18,17 @@ class Kind(StrEnum):
     HTML = "text/html"
     MARKDOWN = "text/markdown"
     TEXT = "text/plain"
+    CSV = "text/csv"
+    RTF = "application/rtf"
+    JSON = "application/json"
+    XML = "application/xml"
+    DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+    XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+    PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+    ODT = "application/vnd.oasis.opendocument.text"
+    ODS = "application/vnd.oasis.opendocument.spreadsheet"
+    ODP = "application/vnd.oasis.opendocument.presentation"
+    EPUB = "application/epub+zip"
 
 
 _SNIFF = 4096
@@ -29,6 +42,9 @@ _SUFFIXES = {
     ".mdx": Kind.MARKDOWN,
     ".txt": Kind.TEXT,
     ".text": Kind.TEXT,
+    ".csv": Kind.CSV,
+    ".tsv": Kind.CSV,
+    ".tab": Kind.CSV,
 }
 _TYPES = {
     "application/pdf": Kind.PDF,
@@ -37,17 +53,16 @@ _TYPES = {
     "application/xhtml+xml": Kind.HTML,
     "text/markdown": Kind.MARKDOWN,
     "text/x-markdown": Kind.MARKDOWN,
+    "text/csv": Kind.CSV,
+    "text/tab-separated-values": Kind.CSV,
 }
-_ARCHIVED = (
-    (b"word/", "a Word document"),
-    (b"xl/", "an Excel workbook"),
-    (b"ppt/", "a PowerPoint presentation"),
-    (b"opendocument.text", "an OpenDocument text"),
-    (b"opendocument", "an OpenDocument file"),
-    (b"epub+zip", "an EPUB book"),
-)
+# Where the parts of Office files are, in the order in which they are asked for.
+_OFFICE = {"word/": Kind.DOCX, "xl/": Kind.XLSX, "ppt/": Kind.PPTX}
+_DECLARED = (Kind.ODT, Kind.ODS, Kind.ODP, Kind.EPUB)
+_MEMBER = re.compile(rb"PK\x03\x04.{26}([\x20-\x7e]{1,80})", re.DOTALL)
+_OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _SIGNATURES = (
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
     (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (0, b"\xff\xd8\xff", "a JPEG image"),
     (0, b"GIF8", "a GIF image"),
@@ -72,13 +87,13 @@ _SIGNATURES = (
     (0, b"MZ", "a program"),
     (0, b"SQLite format 3\0", "a database"),
     (0, b"wOF", "a font"),
-    (0, b"{\\rtf", "an RTF document"),
     (0, b"%!PS", "a PostScript document"),
 )
 _PRINTABLE_MAGIC = frozenset(
     {b"BM", b"MZ", b"ID3", b"wOF", b"BZh", b"OggS", b"ftyp", b"WEBP", b"WAVE", b"GIF8", b"fLaC"}
 )
 _CONTROL = bytes({*range(0x20), 0x7F} - set(b"\t\n\r\f\b\x1b"))
+_BLANK = re.compile(rb"[ \t\r\n\f\0\xef\xbb\xbf]*")
 _LEADING = re.compile(r"(?:\s|<!--.*?-->|<\?xml[^>]*\?>)+", re.DOTALL)
 _PAGE = re.compile(r"(?:<!doctype\s+html|<html)\b", re.IGNORECASE)
 _MARKUP = re.compile(
@@ -97,14 +112,23 @@ _MARKDOWN_SIGNS = (
 )
 
 
+_SAVE_ANEW = "This is an old Office document, which can't be read. Save it as .docx, .xlsx, .pptx or PDF."
+
+
 def detect(body: bytes, *, media_type: str | None = None, filename: str | None = None) -> Kind:
-    """What the body is. Raises UnsupportedType, naming what it seems to be, NoText and MalformedDocument."""
+    """What the body is. Raises UnsupportedType, naming what it seems to be, NoText, EncryptedDocument, MalformedDocument and TooLarge."""
     hint = _hint(media_type, filename)
-    if not body.strip(b" \t\r\n\f\0\xef\xbb\xbf"):
+    if _BLANK.fullmatch(body):
         raise NoText("The file is empty: there is no text to learn from.")
     binary = _binary(body)
     if body.startswith(b"%PDF-") or (b"%PDF-" in body[:1024] and (binary or hint is Kind.PDF)):
         return Kind.PDF
+    if body.startswith(b"PK\x03\x04"):
+        return _archived(body)
+    if body.startswith(b"{\\rtf"):
+        return Kind.RTF
+    if body.startswith(_OLD_OFFICE):
+        raise EncryptedDocument if _ENCRYPTED in body else UnsupportedType(_SAVE_ANEW)
     if name := _foreign(body, binary):
         raise UnsupportedType(f"This is {name}. {UnsupportedType.__doc__}")
     if binary:
@@ -119,10 +143,36 @@ def _hint(media_type: str | None, filename: str | None) -> Kind | None:
     return suffix or _TYPES.get((media_type or "").lower())
 
 
+def _archived(body: bytes) -> Kind:
+    """What a zip file is. Raises UnsupportedType, and for Office files and books what `Archive` raises."""
+    try:
+        archive = Archive(body)
+    except MalformedDocument:
+        if _first_members(body):
+            raise
+        raise UnsupportedType(f"This is a damaged zip archive. {UnsupportedType.__doc__}") from None
+    if kind := _office(archive):
+        return kind
+    raise UnsupportedType(f"This is a zip archive. {UnsupportedType.__doc__}")
+
+
+def _office(archive: Archive) -> Kind | None:
+    if "[Content_Types].xml" in archive:
+        names = [name.replace("\\", "/").lstrip("/").casefold() for name in archive.names]
+        return next((kind for folder, kind in _OFFICE.items() if any(name.startswith(folder) for name in names)), None)
+    if "META-INF/container.xml" in archive:
+        return Kind.EPUB
+    declared = archive.read("mimetype").strip() if "mimetype" in archive else b""
+    return next((kind for kind in _DECLARED if declared.startswith(kind.encode())), None)
+
+
+def _first_members(body: bytes) -> bool:
+    """Whether what is left of a broken zip began as an Office file or book."""
+    found = [name.decode("ascii") for name in _MEMBER.findall(body[:_SNIFF])]
+    return any(name.startswith(("[Content_Types]", "_rels/", "mimetype", *_OFFICE)) for name in found)
+
+
 def _foreign(body: bytes, binary: bool) -> str | None:
-    if body.startswith(b"PK\x03\x04"):
-        inside = body[:_SNIFF] + body[-_SNIFF:]
-        return next((name for sign, name in _ARCHIVED if sign in inside), "a zip archive")
     for offset, magic, name in _SIGNATURES:
         if body.startswith(magic, offset) and (binary or magic not in _PRINTABLE_MAGIC):
             return name
@@ -144,8 +194,10 @@ def _text_kind(body: bytes, hint: Kind | None) -> Kind:
         return Kind.HTML
     if hint is Kind.MARKDOWN:
         return hint
-    if "<?xml" in text[: len(text) - len(start)] or start.startswith("<svg"):
-        raise UnsupportedType(f"This is an XML file. {UnsupportedType.__doc__}")
+    if start.startswith("<svg"):
+        raise UnsupportedType(f"This is an SVG image. {UnsupportedType.__doc__}")
+    if "<?xml" in text[: len(text) - len(start)]:
+        return Kind.XML
     if _MARKUP.match(start) or (hint is Kind.HTML and _TAG.search(text)):
         return Kind.HTML
     return _plain_kind(body, text, hint)
@@ -153,8 +205,19 @@ def _text_kind(body: bytes, hint: Kind | None) -> Kind:
 
 def _plain_kind(body: bytes, text: str, hint: Kind | None) -> Kind:
     if text.lstrip("\ufeff \t\r\n").startswith(("{", "[")) and _is_json(body):
-        raise UnsupportedType(f"This is a JSON file. {UnsupportedType.__doc__}")
+        return Kind.JSON
+    if _is_table(text, hint):
+        return Kind.CSV
     return Kind.MARKDOWN if hint is not Kind.TEXT and _is_markdown(text) else Kind.TEXT
+
+
+def _is_table(text: str, hint: Kind | None) -> bool:
+    """Whether the text's lines are rows; its last line may be cut."""
+    if hint is Kind.CSV:
+        return True
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    whole = lines if len(text) < _SNIFF else lines[: lines.rfind("\n") + 1]
+    return hint is not Kind.TEXT and delimiter_of(whole, sure=False) is not None
 
 
 def _is_markdown(text: str) -> bool:

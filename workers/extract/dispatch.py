@@ -3,19 +3,30 @@
 import encodings
 import importlib
 import pkgutil
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from chat_api.core.errors import NoText
 from workers.documents import Document, Fetched
 from workers.extract.clean import clean_document
+from workers.extract.delimited import extract_delimited
 from workers.extract.detect import Kind, detect
+from workers.extract.docx import extract_docx
+from workers.extract.epub import extract_epub
 from workers.extract.html import extract_html
 from workers.extract.markdown import extract_markdown
+from workers.extract.odf import extract_odf
 from workers.extract.pdf import extract_pdf
 from workers.extract.pdf_lines import read_with_pypdf
+from workers.extract.pptx import extract_pptx
+from workers.extract.rtf import extract_rtf
+from workers.extract.structured import extract_json, extract_xml
 from workers.extract.text import extract_text
+from workers.extract.xlsx import extract_xlsx
 
 _MAX_TITLE = 300
 
@@ -28,21 +39,30 @@ def extract(fetched: Fetched, *, filename: str | None = None) -> Document:
     """
     name = filename or _last_part(fetched.url)
     kind = detect(fetched.body, media_type=fetched.media_type, filename=name)
-    document = clean_document(_read(kind, fetched))
+    document = clean_document(_READERS[kind](fetched))
     if not any(char.isalnum() for block in document.blocks for char in block.text):
         raise NoText
     title = document.title or _first_heading(document) or _stem(name) or urlsplit(fetched.url).hostname or ""
     return replace(document, title=title[:_MAX_TITLE].strip())
 
 
-def _read(kind: Kind, fetched: Fetched) -> Document:
-    if kind is Kind.PDF:
-        return extract_pdf(fetched.body)
-    if kind is Kind.HTML:
-        return extract_html(fetched.body, url=fetched.url, charset=fetched.charset)
-    if kind is Kind.MARKDOWN:
-        return extract_markdown(fetched.body, charset=fetched.charset)
-    return extract_text(fetched.body, charset=fetched.charset)
+_READERS: dict[Kind, Callable[[Fetched], Document]] = {
+    Kind.PDF: lambda fetched: extract_pdf(fetched.body),
+    Kind.HTML: lambda fetched: extract_html(fetched.body, url=fetched.url, charset=fetched.charset),
+    Kind.MARKDOWN: lambda fetched: extract_markdown(fetched.body, charset=fetched.charset),
+    Kind.TEXT: lambda fetched: extract_text(fetched.body, charset=fetched.charset),
+    Kind.CSV: lambda fetched: extract_delimited(fetched.body, charset=fetched.charset),
+    Kind.JSON: lambda fetched: extract_json(fetched.body, charset=fetched.charset),
+    Kind.XML: lambda fetched: extract_xml(fetched.body),
+    Kind.RTF: lambda fetched: extract_rtf(fetched.body),
+    Kind.DOCX: lambda fetched: extract_docx(fetched.body),
+    Kind.XLSX: lambda fetched: extract_xlsx(fetched.body),
+    Kind.PPTX: lambda fetched: extract_pptx(fetched.body),
+    Kind.ODT: lambda fetched: extract_odf(fetched.body, Kind.ODT),
+    Kind.ODS: lambda fetched: extract_odf(fetched.body, Kind.ODS),
+    Kind.ODP: lambda fetched: extract_odf(fetched.body, Kind.ODP),
+    Kind.EPUB: lambda fetched: extract_epub(fetched.body),
+}
 
 
 def _last_part(url: str) -> str:
@@ -71,6 +91,14 @@ def warm_up() -> None:
     for sample in _SAMPLES:
         extract(Fetched("https://example.com/", 200, sample))
     read_with_pypdf(_SAMPLE_PDF)
+    extract_docx(_sample_docx())
+
+
+def _sample_docx() -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("word/document.xml", b"<document><body><p><r><t>Sample.</t></r></p></body></document>")
+    return buffer.getvalue()
 
 
 _SAMPLE_PDF = b"""%PDF-1.4
@@ -89,6 +117,9 @@ _SAMPLES = (
     _SAMPLE_PDF,
     b"<html><body><nav><a href='/'>Home</a></nav><h1>A</h1><p>Sample.</p><table><tr><th>B<td>C</table></body></html>",
     b"# A sample\n\n- **one**\n- [two](https://example.com)\n\n```\ncode\n```\n",
+    b"Name,Price\nSample,1.50\n",
+    b'{"name": "A sample"}',
+    rb"{\rtf1\ansi A sample.\par}",
     "Grüße aus Köln, ein Beispiel – für ältere Dateien.".encode("cp1252"),
     "Пример текста в старой кодировке, без объявления.".encode("koi8-r"),
 )

@@ -23,7 +23,10 @@ def extract_pdf(body: bytes) -> Document:
     empty = [page.number for page in paged.pages if not any(map(_has_word, (line.text for line in page.lines)))]
     count = len(paged.pages) + len(paged.unreadable)
     if len(empty) == len(paged.pages):
-        raise NoText(f"There is no text to learn from: none of its {count} page(s) has a text layer; it may be a scan.")
+        raise NoText(
+            f"There is no text to learn from: none of its {count} page(s) has a text layer; it may be a scan."
+            f" Pages without text: {_ranges(empty)}."
+        )
     return Document(
         title=_title(paged.title) or (largest_text(paged.pages[0]) if paged.pages else ""),
         blocks=tuple(blocks_of(paged.pages, paged.outline)),

@@ -3,10 +3,11 @@
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from workers.documents import Block, BlockKind
+from workers.extract.headings import may_head
 from workers.extract.pdf_furniture import Sizes, without_furniture
 from workers.extract.pdf_lines import HYPHEN, Entry, Line, Page
 
@@ -22,6 +23,7 @@ _WORDS = re.compile(r"\w+(?:-\w+)*")
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
 _GAP = 1.3
 _TITLE_LENGTH = 160
+_BOLD_GAP, _BOLD_SHARE = 1.15, 0.25
 
 
 def blocks_of(pages: Sequence[Page], outline: Sequence[Entry]) -> list[Block]:
@@ -60,7 +62,26 @@ def _levels(pages: Sequence[Page], outline: Sequence[Entry], sizes: Sizes) -> di
     }
     if matched and len(matched) * 2 >= len(outline):
         return matched
-    return {id(line): level for page in pages for line in page.lines if (level := sizes.level(line))} | matched
+    larger = {id(line): level for page in pages for line in page.lines if (level := sizes.level(line))}
+    deepest = min(max(larger.values(), default=0) + 1, 6)
+    return dict.fromkeys(_bold_headings(pages, larger), deepest) | larger | matched
+
+
+def _bold_headings(pages: Sequence[Page], larger: Container[int]) -> list[int]:
+    """Ids of the bold lines that stand alone above lighter text, unless much of the text is bold."""
+    found = []
+    for page in pages:
+        leading = _leading(page)
+        for above, line, below in zip([None, *page.lines], page.lines, page.lines[1:], strict=False):
+            if line.bold and id(line) not in larger and _stands_above(above, line, below, leading):
+                found.append(id(line))
+    return found if len(found) <= _BOLD_SHARE * sum(len(page.lines) for page in pages) else []
+
+
+def _stands_above(above: Line | None, line: Line, below: Line, leading: float) -> bool:
+    apart = above is None or not _near(above, line, _BOLD_GAP * leading)
+    fits = not line.tabular and may_head(line.text) and _item(line.text) is None
+    return apart and fits and not below.bold and _near(line, below, 3 * leading)
 
 
 def _titled(page: Page, title: str) -> Line | None:

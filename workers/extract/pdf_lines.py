@@ -22,6 +22,8 @@ _CATALOG = re.compile(rb"(\d{1,7}) 0 obj\s*<<[^>]{0,200}/Type\s*/Catalog\b")
 _DAMAGE = (PyPdfError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError)
 _CELL_GAP = 1.2
 _MAX_RUNS = 40
+_BOLD = re.compile(rb"bold|black|heavy|demi", re.IGNORECASE)
+_FORCE_BOLD, _FONT_NAME = 1 << 18, 128
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{1,8})*")
 _SPACE = re.compile(r"\s+")
 _MARK = re.compile(r"\(?[\dA-Za-z]{0,3}(?:\.\d+)*[.)]?|\W{1,2}")
@@ -42,6 +44,8 @@ class Line:
     """The height of its characters' boxes, which grows with the font's size."""
     tabular: bool = False
     """Whether it has gaps as wide as those between a table's cells, written as ` | `."""
+    bold: bool = False
+    """Whether it begins and ends in a bold font."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +163,18 @@ def _lines(textpage: Any, text: str) -> Iterator[Line]:
             _, right, bottom, size = _box(textpage, first + len(stripped) - 1, box)
             size = max(first_size, size)
             cells = _cells(textpage, stripped, first, _CELL_GAP * size)
-            yield Line(" | ".join(cells), left, right, first_bottom, bottom, size, len(cells) > 1)
+            bold = _is_bold(textpage, first) and _is_bold(textpage, first + len(stripped) - 1)
+            yield Line(" | ".join(cells), left, right, first_bottom, bottom, size, len(cells) > 1, bold)
         start += len(line) + 2
+
+
+def _is_bold(textpage: Any, text_index: int) -> bool:
+    index = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, text_index)
+    if index < 0:
+        return False
+    name, flags = ctypes.create_string_buffer(_FONT_NAME), ctypes.c_int()
+    pdfium.FPDFText_GetFontInfo(textpage, index, name, _FONT_NAME, ctypes.byref(flags))
+    return bool(flags.value & _FORCE_BOLD or _BOLD.search(name.value))
 
 
 def _cells(textpage: Any, line: str, first: int, gap: float) -> list[str]:

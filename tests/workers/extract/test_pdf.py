@@ -1,6 +1,7 @@
 """PDF files: text in order with its pages, and every condition that a file can be in."""
 
 import pytest
+from fpdf import FPDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +41,18 @@ def test_running_headers_and_footers_are_dropped() -> None:
     assert "Page 2 of 4" not in text
 
 
+def test_bold_lines_above_text_are_headings() -> None:
+    pdf = FPDF()
+    pdf.add_page()
+    for title in ("Cleaning", "Storing"):
+        pdf.set_font("Helvetica", "B", 11)
+        pdf.multi_cell(0, 6, title, new_x="LMARGIN", new_y="NEXT")
+        pdf.set_font("Helvetica", "", 11)
+        pdf.multi_cell(0, 6, f"{LONG} **{LONG}**", markdown=True, new_x="LMARGIN", new_y="NEXT")
+        pdf.ln(4)
+    assert headings(read(bytes(pdf.output()))) == [(1, "Cleaning"), (1, "Storing")]
+
+
 def test_text_that_repeats_on_pages_is_kept() -> None:
     def write(pdf: Manual, number: int) -> None:
         pdf.text_block("This sentence stands on every page of the book, and it belongs there.")
@@ -77,7 +90,7 @@ def test_title(declared: str, title: str) -> None:
 
 
 def test_scan_says_how_many_pages_were_seen() -> None:
-    with pytest.raises(NoText, match=r"none of its 3 page\(s\) has a text layer"):
+    with pytest.raises(NoText, match=r"none of its 3 page\(s\) has a text layer.* Pages without text: 1–3\."):
         read(scan(3))
 
 

@@ -1,0 +1,170 @@
+"""Workbooks and delimited files: values as shown, rows as records, whatever their encoding or size."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chat_api.core.errors import MalformedDocument, TooLarge
+from tests.workers.extract.files import all_text, read, texts
+from tests.workers.extract.office import workbook
+from workers.documents import Document
+from workers.extract import delimited, grid
+from workers.extract.grid import Records
+from workers.extract.xlsx_values import Formats
+
+
+def sheet(rows: list[list[str]]) -> list[str]:
+    """The lines that these rows become."""
+    return "\n".join(block.text for block in Records().blocks(rows)).splitlines()
+
+
+def delimited_text(body: str, encoding: str = "utf-8") -> Document:
+    return read(body.encode(encoding), filename="x.csv")
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_head_names_the_values_below_it() -> None:
+    rows = [["Name", "2023", "2024"], ["A", "1", ""], ["B", "", "2"]]
+    assert sheet(rows) == ["- Name: A; 2023: 1", "- Name: B; 2024: 2"]
+
+
+def test_rows_without_a_head_are_lists() -> None:
+    assert sheet([["1", "2"], ["3", "4"]]) == ["- 1 | 2", "- 3 | 4"]
+
+
+def test_a_title_stands_alone_and_a_gap_begins_a_new_table() -> None:
+    rows = [
+        ["Prices"],
+        [""],
+        ["Name", "Price"],
+        ["A", "1"],
+        [],
+        ["B", "two"],
+        ["C", "3"],
+        [],
+        ["Town", "Street", "Code"],
+        ["X", "Y", "3"],
+    ]
+    names = ["- Name: A; Price: 1", "- Name: B; Price: two", "- Name: C; Price: 3"]
+    assert sheet(rows) == ["Prices", *names, "- Town: X; Street: Y; Code: 3"]
+
+
+def test_names_without_rows_are_a_row() -> None:
+    assert sheet([["Name", "Price"]]) == ["- Name | Price"]
+
+
+def test_records_are_bounded() -> None:
+    with pytest.raises(TooLarge, match="100,000 rows"):
+        list(Records().blocks([["a", "b"]] * (grid.MAX_ROWS + 2)))
+    with pytest.raises(TooLarge, match="characters"):
+        list(Records().blocks([["x" * grid.MAX_CELL] * 100] * 10))
+
+
+def test_markdown_escapes_and_pads() -> None:
+    assert grid.markdown([["a|b", "c"], ["d\ne"], ["", ""]]) == "| a\\|b | c |\n| --- | --- |\n| d e |  |"
+
+
+# --- workbooks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "shown"),
+    [
+        *(
+            ("General", "3.50", "3.5"),
+            ("General", "1e3", "1000"),
+            ("General", "0.1234567890123456", "0.123456789012346"),
+        ),
+        *(("0.00", "3.5", "3.50"), ("#,##0", "1234567", "1,234,567"), ("#,##0.00", "-1234.5", "-1,234.50")),
+        *(("0.##", "2.5", "2.5"), ("0.##", "2", "2"), ("0%", "0.125", "12%"), ("0.0%", "0.125", "12.5%")),
+        *(('"€"#,##0.00', "3.5", "€3.50"), ('0.00 "kg"', "2", "2.00 kg"), ("[$€-407]#,##0.00", "9", "€9.00")),
+        *(("yyyy-mm-dd", "45352", "2024-03-01"), ("dd/mm/yy", "45352", "2024-03-01"), ("mmm", "45352", "2024-03-01")),
+        *(("d.m.yyyy h:mm", "45352.604166666664", "2024-03-01 14:30"), ("h:mm", "0.25", "06:00")),
+        *(("[h]:mm:ss", "1.5", "36:00:00"), ("yyyy", "-5", "-5"), ("yyyy", "1e15", "1e+15"), ("General", "NaN", "NaN")),
+        *(("@", "5", "5"), ("[Red]0.0;[Blue]-0.0", "5", "5.0"), ('"day" 0', "3", "day 3")),
+    ],
+)
+def test_numbers_are_as_shown(code: str, value: str, shown: str) -> None:
+    cells = f'<numFmts><numFmt numFmtId="200" formatCode="{code.replace(chr(34), "&quot;")}"/></numFmts>'
+    styles = f'{cells}<cellXfs><xf numFmtId="0"/><xf numFmtId="200"/></cellXfs>'
+    body = workbook(f'<row><c t="inlineStr"><is><t>v</t></is></c><c s="1"><v>{value}</v></c></row>', styles=styles)
+    assert texts(read(body), "list") == [f"- v | {shown}"]
+
+
+@settings(deadline=None)
+@given(st.text(max_size=30), st.floats(allow_nan=False))
+def test_any_format_shows_any_number(code: str, value: float) -> None:
+    formats = Formats(None, since_1904=True)
+    formats._codes[0], formats._styles = code, [0]
+    assert isinstance(formats.show(repr(value), 0), str)
+
+
+def test_cells_of_every_type() -> None:
+    shared = "<si><t>plain</t></si><si><r><t>ri</t></r><r><t>ch</t></r><rPh><t>no</t></rPh></si>"
+    cells = (
+        '<c r="A1" t="s"><v>0</v></c><c r="C1" t="s"><v>1</v></c><c r="D1" t="b"><v>1</v></c><c r="E1" t="e"><v>#N/A</v></c>'
+        '<c r="F1" t="str"><f>A1</f><v>sum</v></c><c r="G1" t="s"><v>99</v></c>'
+    )
+    assert texts(read(workbook(f"<row>{cells}</row>", shared)), "list") == ["- plain | rich | yes | sum"]
+
+
+def test_gaps_between_rows_end_a_table() -> None:
+    def row(number: int, *cells: str) -> str:
+        written = "".join(f'<c t="str"><v>{cell}</v></c>' for cell in cells)
+        return f'<row r="{number}">{written}</row>'
+
+    rows = row(1, "Name", "Price") + row(2, "A", "1") + row(9, "Town", "Code", "Land") + row(10, "X", "2", "Y")
+    assert all_text(read(workbook(rows))).splitlines()[1:] == ["- Name: A; Price: 1", "- Town: X; Code: 2; Land: Y"]
+
+
+# --- delimited --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_delimiter_and_encoding_are_found(delimiter: str, encoding: str) -> None:
+    rows = [["Größe", "Preis"], ["klein, aber fein", "1,50 €"], ["groß; größer", '2" breit'], ["zwei\nZeilen", "3"]]
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, delimiter=delimiter).writerows(rows)
+    lines = all_text(delimited_text(buffer.getvalue(), encoding)).splitlines()
+    assert lines == [f"- Größe: {first.replace(chr(10), ' ')}; Preis: {second}" for first, second in rows[1:]]
+
+
+@pytest.mark.parametrize("many", [1, 20_000])
+def test_a_lone_quote_is_a_character(many: int) -> None:
+    body = 'Name,Size\n"Screw 3 long,7\n' + "A,8\n" * many
+    assert all_text(delimited_text(body)).splitlines()[:2] == ['- Name: "Screw 3 long; Size: 7', "- Name: A; Size: 8"]
+
+
+def test_excel_hint_names_the_delimiter() -> None:
+    assert texts(delimited_text("sep=|\nName|Price, net\nA|1\n")) == ["- Name: A; Price, net: 1"]
+
+
+def test_one_column() -> None:
+    assert texts(delimited_text("Anna\nBen\n")) == ["Anna\nBen"]
+
+
+def test_large_files_are_refused_before_they_are_decoded() -> None:
+    with pytest.raises(TooLarge, match="more than the 38"):
+        read(b"a,b\n" * (delimited.MAX_BYTES // 4 + 1), filename="x.csv")
+
+
+def test_an_endless_field_is_damage() -> None:
+    with pytest.raises(MalformedDocument):
+        delimited_text("a,b\n" + "x" * (2 << 20))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.text(max_size=8), min_size=2, max_size=4), min_size=1, max_size=6))
+def test_every_word_of_a_table_is_found(rows: list[list[str]]) -> None:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows([["key", *row] for row in rows])
+    text = "\n".join(
+        block.text for block in delimited.extract_delimited(buffer.getvalue().encode("utf-8", "replace")).blocks
+    )
+    assert text.count("key") >= len(rows)

@@ -1,0 +1,147 @@
+"""Owns Word documents: body, lists, tables, text boxes and notes in reading order."""
+
+from typing import Any
+
+from workers.documents import Block, Document
+from workers.extract.docx_styles import Numbering, Shape, Styles
+from workers.extract.docx_text import Seen, seen
+from workers.extract.grid import markdown
+from workers.extract.headings import may_head, with_headings
+from workers.extract.lists import joined_lists
+from workers.extract.ooxml import Package
+from workers.extract.xml_tree import attribute, mending, whole
+
+_OPEN = frozenset({"sdt", "sdtContent", "ins", "moveTo", "customXml", "smartTag", "AlternateContent", "Choice"})
+_MAX_SPAN, _CARRIED = 64, 500
+_PARTS = ("styles", "numbering", "footnotes", "endnotes")
+
+
+def extract_docx(body: bytes) -> Document:
+    """The document's blocks; the title may be empty. Headers, footers, comments and deleted text are left out.
+
+    Raises MalformedDocument, EncryptedDocument, TooLarge.
+    """
+    with mending():
+        package = Package(body)
+        return _Reader(package, package.main("word/document.xml")).read()
+
+
+class _Reader:
+    """Walks through the body and collects blocks."""
+
+    def __init__(self, package: Package, main: str) -> None:
+        related = package.relations(main).values()
+        parts = {one.kind: one.target for one in related if one.target in package.archive}
+        opened = {kind: package.xml(parts[kind]) for kind in _PARTS if kind in parts}
+        self._package, self._main = package, main
+        self._styles = Styles(opened.get("styles"))
+        self._numbering = Numbering(opened.get("numbering"))
+        self._notes = {kind: self._written_notes(opened.get(f"{kind}s"), kind) for kind in ("footnote", "endnote")}
+        self._blocks: list[Block] = []
+        self._bold: set[int] = set()
+        """Places of the paragraphs that look like headings."""
+        self._title = ""
+        self._hidden = 0
+
+    def read(self) -> Document:
+        """The whole document."""
+        for element in self._package.xml(self._main).iterchildren("body"):
+            self._walk(element)
+        hidden = f"{self._hidden} words that the document hides from its readers were dropped."
+        return Document(
+            title=self._package.title() or self._title,
+            blocks=tuple(joined_lists(with_headings(self._blocks, self._bold))),
+            media_type="application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+            language=self._styles.language,
+            warnings=(hidden,) if self._hidden else (),
+        )
+
+    def _written_notes(self, root: Any | None, kind: str) -> dict[str, str]:
+        notes = root.iter(kind) if root is not None else ()
+        return {
+            attribute(note, "id"): " ".join(text for one in note.iter("p") if (text := seen(one, self._styles).text))
+            for note in notes
+            if attribute(note, "type", "normal") == "normal"
+        }
+
+    def _walk(self, container: Any) -> None:
+        for element in container:
+            if element.tag == "p":
+                self._paragraph(element)
+            elif element.tag == "tbl":
+                self._table(element)
+            elif element.tag in _OPEN:
+                self._walk(element)
+
+    def _paragraph(self, element: Any) -> None:
+        found = self._seen(element)
+        shape = self._styles.shape(element)
+        if found.text and not shape.contents:
+            self._blocks.append(self._block(found, shape))
+        self._add_notes(found)
+        for box in found.boxes:
+            self._walk(box)
+
+    def _seen(self, element: Any) -> Seen:
+        found = seen(element, self._styles)
+        self._hidden += found.hidden
+        return found
+
+    def _block(self, found: Seen, shape: Shape) -> Block:
+        flat = " ".join(found.text.split())
+        if shape.level:
+            self._title = self._title or (flat if shape.title else "")
+            return Block("heading", flat, shape.level)
+        if mark := self._numbering.mark(shape.numbering):
+            return Block("list", mark + flat)
+        if found.bold and may_head(found.text):
+            self._bold.add(len(self._blocks))
+        return Block("code" if shape.code else "paragraph", found.text)
+
+    def _add_notes(self, found: Seen) -> None:
+        for kind, number in found.notes:
+            if note := self._notes[kind].get(number):
+                self._blocks.append(Block("paragraph", f"[{number}] {note}"))
+
+    # --- tables -------------------------------------------------------------------------------------------------------
+
+    def _table(self, table: Any) -> None:
+        rows = [list(_nearest(row, "tc")) for row in _nearest(table, "tr")]
+        if max(map(len, rows), default=0) < 2:  # it only frames its text
+            for cell in (cell for row in rows for cell in row):
+                self._walk(cell)
+            return
+        written: list[list[str]] = []
+        found: list[Seen] = []
+        for row in rows:
+            written.append(self._row(row, written[-1] if written else [], found))
+        if text := markdown(written):
+            self._blocks.append(Block("table", text))
+        for one in found:
+            self._add_notes(one)
+
+    def _row(self, row: list[Any], above: list[str], found: list[Seen]) -> list[str]:
+        cells: list[str] = []
+        for cell in row:
+            paragraphs = [self._seen(one) for one in cell.iter("p")]
+            found.extend(one for one in paragraphs if one.notes)
+            text = " ".join(one.text for one in paragraphs if one.text)
+            merged = cell.find("tcPr/vMerge")
+            if merged is not None and attribute(merged, "val") != "restart" and len(cells) < len(above):
+                text = above[len(cells)][:_CARRIED]
+            span = cell.find("tcPr/gridSpan")
+            width = min(whole(attribute(span, "val"), 1), _MAX_SPAN) if span is not None else 1
+            cells += [text, *[""] * (width - 1)]
+        return cells
+
+
+def _nearest(parent: Any, tag: str) -> list[Any]:
+    """The parent's children of this tag, also those that stand in content controls and the like."""
+    found, stack = [], list(reversed(parent))
+    while stack:
+        element = stack.pop()
+        if element.tag == tag:
+            found.append(element)
+        elif element.tag in _OPEN:
+            stack.extend(reversed(element))
+    return found

@@ -1,0 +1,69 @@
+"""Owns the text of a Word paragraph: what a reader sees of its runs, and the notes and text boxes that hang on it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from workers.extract.docx_styles import Styles, is_on
+from workers.extract.xml_tree import attribute
+
+_UNSEEN = frozenset({"del", "moveFrom", "pPr", "rPr", "instrText", "delText", "txbxContent", "Fallback", "rt"})
+_MARKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
+_REFERENCES = {"footnoteReference": "footnote", "endnoteReference": "endnote"}
+
+
+@dataclass(slots=True)
+class Seen:
+    """A paragraph's text, its notes' kinds and ids, its text boxes, how many words it hides, and whether all is bold."""
+
+    parts: list[str] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    boxes: list[Any] = field(default_factory=list)
+    hidden: int = 0
+    bold: bool = True
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts).strip()
+
+
+def seen(paragraph: Any, styles: Styles) -> Seen:
+    """What a reader sees of the paragraph."""
+    found = Seen()
+    stack = [paragraph]
+    bold = False
+    while stack:
+        element = stack.pop()
+        tag = element.tag
+        if tag in _UNSEEN:
+            if tag == "txbxContent":
+                found.boxes.append(element)
+            continue
+        if tag == "t":
+            found.parts.append(element.text or "")
+            found.bold = found.bold and (bold or not (element.text or "").strip())
+        elif tag in _MARKS:
+            found.parts.append(_MARKS[tag])
+        elif tag in _REFERENCES:
+            number = attribute(element, "id")
+            found.parts.append(f" [{number}]")
+            found.notes.append((_REFERENCES[tag], number))
+        elif tag == "r":
+            hidden, bold = _look(element, styles)
+            if hidden:
+                found.hidden += sum(len((text.text or "").split()) for text in element.iter("t"))
+                continue
+        stack.extend(reversed(element))
+    return found
+
+
+def _look(run: Any, styles: Styles) -> tuple[bool, bool]:
+    """Whether the run is hidden, and whether it is bold."""
+    properties = run.find("rPr")
+    if properties is None:
+        return False, False
+    named = properties.find("rStyle")
+    style = attribute(named, "val") if named is not None else ""
+    return (
+        is_on(properties, "vanish") or style in styles.hidden,
+        is_on(properties, "b") or style in styles.bold,
+    )

@@ -1,0 +1,127 @@
+"""Owns tables made of rows of texts: as Markdown, and as records that say what each value is."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from chat_api.core.errors import TooLarge
+from workers.documents import Block, BlockKind
+
+MAX_ROWS = 100_000
+MAX_TEXT = 20_000_000
+"""Characters of all of a document's records together."""
+MAX_COLUMNS = 1_000
+MAX_CELL = 32_767
+"""Characters of a cell; the same as Excel's."""
+_LINES = 200
+_HEAD_LENGTH = 80
+_NUMBER = re.compile(r"[^\w]*[\d.,'’/:%-][\d.,'’/:%\s-]*[^\w]*")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+
+Row = Sequence[str]
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """The rows as a Markdown table whose head is the first; empty when no cell has text. Raises TooLarge."""
+    flat: list[list[str]] = []
+    width = size = 0
+    for row in rows:
+        cells = [" ".join(cell[:MAX_CELL].split()).replace("|", "\\|") for cell in row[:MAX_COLUMNS]]
+        if any(cells):
+            flat.append(cells)
+            width = max(width, len(cells))
+            size += sum(map(len, cells))
+        if size > MAX_TEXT or len(flat) * width > MAX_TEXT:
+            raise TooLarge("A table is larger than what is read. Split it.")
+    if not flat:
+        return ""
+    lines = [f"| {' | '.join([*row, *[''] * (width - len(row))])} |" for row in flat]
+    return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
+
+
+class Records:
+    """Makes rows into lists of `- Column: value; Column: value`, and texts that stand alone in a row into paragraphs.
+
+    One instance counts for a whole document: it raises TooLarge past MAX_ROWS rows or MAX_TEXT characters.
+    """
+
+    def __init__(self) -> None:
+        self._rows = self._size = 0
+
+    def blocks(self, rows: Iterable[Row]) -> Iterator[Block]:
+        """The blocks of one sheet. A row of names is the head of those below it, until an empty row ends the table."""
+        return self.written(_lines(rows))
+
+    def written(self, records: Iterable[str]) -> Iterator[Block]:
+        """The blocks of records that are lines already: those that begin with `- ` in lists, others in paragraphs."""
+        kind: BlockKind = "list"
+        lines: list[str] = []
+        for line in records:
+            self._count(line)
+            listed: BlockKind = "list" if line.startswith("- ") else "paragraph"
+            if lines and (listed != kind or len(lines) == _LINES):
+                yield Block(kind, "\n".join(lines))
+                lines = []
+            kind = listed
+            lines.append(line)
+        if lines:
+            yield Block(kind, "\n".join(lines))
+
+    def _count(self, line: str) -> None:
+        self._rows += 1
+        self._size += len(line)
+        if self._rows > MAX_ROWS or self._size > MAX_TEXT:
+            raise TooLarge(
+                f"The tables hold more than is read: {MAX_ROWS:,} rows or {MAX_TEXT:,} characters. Split the file."
+            )
+
+
+def _lines(rows: Iterable[Row]) -> Iterator[str]:
+    head: Row = ()
+    waiting: Row = ()  # may be a head, if a row follows
+    fresh = True
+    for cells in rows:
+        row = tuple(" ".join(cell[:MAX_CELL].split()) for cell in cells[:MAX_COLUMNS])
+        filled = sum(map(bool, row))
+        if waiting:
+            if filled:
+                head = waiting
+            else:
+                yield _record(waiting, ())
+            waiting = ()
+        if not filled:
+            fresh = True
+        elif fresh and filled > 1 and _is_head(row) and not _same_columns(row, head):
+            waiting, fresh = row, False
+        elif filled == 1 and (fresh or not head):
+            yield next(filter(None, row))
+        else:
+            fresh = False
+            yield _record(row, head)
+    if waiting:
+        yield _record(waiting, ())
+
+
+def _record(row: Row, head: Row) -> str:
+    names = (*head, *[""] * (len(row) - len(head)))
+    parts = [f"{name}: {cell}" if name else cell for name, cell in zip(names, row, strict=False) if cell]
+    return "- " + ("; " if head else " | ").join(parts)
+
+
+def _is_head(row: Row) -> bool:
+    """Whether the row names columns: short texts, each another, with few gaps and no numbers but years."""
+    names = [cell for cell in row if cell]
+    first = next(index for index, cell in enumerate(row) if cell)
+    last = next(index for index in range(len(row), 0, -1) if row[index - 1])
+    return (
+        len({name.casefold() for name in names}) == len(names)
+        and len(names) * 2 > last - first
+        and not _NUMBER.fullmatch(names[0])
+        and all(len(name) <= _HEAD_LENGTH and (_YEAR.fullmatch(name) or not _NUMBER.fullmatch(name)) for name in names)
+    )
+
+
+def _same_columns(row: Row, head: Row) -> bool:
+    """Whether the row goes on with the table above the gap; not when it is its head again."""
+    wide = max(len(row), len(head))
+    filled = [[bool(cell) for cell in (*cells, *[""] * (wide - len(cells)))] for cells in (row, head)]
+    return bool(head) and filled[0] == filled[1] and row != head

@@ -1,0 +1,196 @@
+"""Owns OpenDocument files: texts, spreadsheets and presentations share one markup."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from chat_api.core.errors import EncryptedDocument
+from workers.documents import Block, Document
+from workers.extract.archive import Archive
+from workers.extract.grid import MAX_COLUMNS, Records, markdown
+from workers.extract.lists import joined_lists
+from workers.extract.odf_text import frames, notes, text_of
+from workers.extract.xml_tree import attribute, language_tag, mending, parse_xml, whole
+
+_UNREAD = frozenset(
+    {
+        *("alphabetical-index", "annotation", "desc", "forms", "illustration-index", "index-title", "notes", "title"),
+        *("object-index", "sequence-decls", "settings", "table-index", "table-of-content", "tracked-changes"),
+        *("user-index",),
+    }
+)
+_MAX_REPEAT = 200
+_MAX_DEPTH = 8
+
+
+def extract_odf(body: bytes, media_type: str) -> Document:
+    """The document's blocks; pages are slides. The title may be empty. Deleted text and comments are left out.
+
+    Raises MalformedDocument, EncryptedDocument, TooLarge.
+    """
+    with mending():
+        archive = Archive(body)
+        manifest = "META-INF/manifest.xml"
+        if manifest in archive and b"encryption-data" in archive.read(manifest):
+            raise EncryptedDocument
+        meta = parse_xml(archive.read("meta.xml")) if "meta.xml" in archive else None
+        reader = _Reader(parse_xml(archive.read("content.xml")))
+        blocks = tuple(joined_lists(reader.blocks()))
+        return Document(
+            title=" ".join((meta.findtext(".//title") or "").split()) if meta is not None else "",
+            blocks=blocks,
+            media_type=media_type,
+            language=language_tag(meta.findtext(".//language") or "") if meta is not None else None,
+            pages=reader.pages,
+            warnings=(f"Hidden pages were left out: {', '.join(reader.hidden)}.",) if reader.hidden else (),
+        )
+
+
+class _Reader:
+    """Walks through the content and gives blocks."""
+
+    def __init__(self, content: Any) -> None:
+        self.pages: int | None = None
+        self.hidden: list[str] = []
+        self._content = content
+        self._records = Records()
+        self._ordered = {
+            attribute(style, "name")
+            for style in content.iter("list-style")
+            if next((child.tag for child in style), "") == "list-level-style-number"
+        }
+        self._unseen = {
+            attribute(style, "name")
+            for style in content.iter("style")
+            for properties in style
+            if attribute(properties, "visibility") == "hidden" or attribute(properties, "display") in {"none", "false"}
+        }
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks of the text, the sheets or the slides."""
+        for body in self._content.iterchildren("body"):
+            for kind in body:
+                if kind.tag == "spreadsheet":
+                    yield from self._sheets(kind)
+                elif kind.tag == "presentation":
+                    yield from self._slides(kind)
+                else:
+                    yield from self._walk(kind, None)
+
+    def _sheets(self, spreadsheet: Any) -> Iterator[Block]:
+        for table in spreadsheet.iterchildren("table"):
+            name = attribute(table, "name")
+            if attribute(table, "style-name") in self._unseen:
+                self.hidden.append(name)
+                continue
+            rows = list(self._records.blocks(_sheet_rows(table)))
+            if rows:
+                yield Block("heading", name or "Sheet", 1)
+                yield from rows
+
+    def _slides(self, presentation: Any) -> Iterator[Block]:
+        self.pages = 0
+        for slide in presentation.iterchildren("page"):
+            self.pages += 1
+            if attribute(slide, "style-name") in self._unseen:
+                self.hidden.append(str(self.pages))
+                continue
+            for frame in slide:
+                if attribute(frame, "class") == "title":
+                    if text := " ".join(" ".join(text_of(one) for one in frame.iter("p")).split()):
+                        yield Block("heading", text, 1, self.pages)
+                else:
+                    yield from self._walk(frame, self.pages)
+            for remarks in slide.iterchildren("notes"):
+                if text := "\n".join(text_of(one) for one in remarks.iter("p")).strip():
+                    yield Block("paragraph", f"Notes: {text}", page=self.pages)
+
+    def _walk(self, container: Any, page: int | None) -> Iterator[Block]:
+        for element in container:
+            tag = element.tag
+            if tag in {"h", "p"}:
+                yield from self._paragraph(element, page)
+            elif tag == "list":
+                yield from self._list(element, page)
+            elif tag == "table":
+                yield from self._table(element, page)
+            elif tag not in _UNREAD and not (tag == "section" and attribute(element, "display") == "none"):
+                yield from self._walk(element, page)
+
+    def _paragraph(self, element: Any, page: int | None) -> Iterator[Block]:
+        if text := text_of(element).strip():
+            if element.tag == "h":
+                level = min(max(whole(attribute(element, "outline-level"), 1), 1), 6)
+                yield Block("heading", " ".join(text.split()), level, page)
+            else:
+                yield Block("paragraph", text, page=page)
+        yield from _notes(element, page)
+        for frame in frames(element):
+            yield from self._walk(frame, page)
+
+    def _list(self, element: Any, page: int | None) -> Iterator[Block]:
+        if next(element.iter("h"), None) is not None or next(element.iter("table"), None) is not None:
+            for item in element:
+                yield from self._walk(item, page)
+            return
+        for line in self._items(element, 0, attribute(element, "style-name") in self._ordered):
+            yield Block("list", line, page=page)
+        yield from _notes(element, page)
+
+    def _items(self, element: Any, depth: int, ordered: bool) -> Iterator[str]:
+        number = 0
+        for item in element.iterchildren("list-item", "list-header"):
+            texts = [text for one in item.iterchildren("p") if (text := " ".join(text_of(one).split()))]
+            number += bool(texts)
+            if texts:
+                mark = f"{number}." if ordered else "-"
+                yield f"{'  ' * min(depth, _MAX_DEPTH)}{mark} {' '.join(texts)}"
+            for inner in item.iterchildren("list"):
+                style = attribute(inner, "style-name")
+                yield from self._items(inner, depth + 1, style in self._ordered if style else ordered)
+
+    def _table(self, table: Any, page: int | None) -> Iterator[Block]:
+        rows = [_row(row) for row in _rows(table)]
+        if max(map(len, rows), default=0) < 2:
+            for row in _rows(table):
+                yield from self._walk(row, page)
+        elif text := markdown(rows):
+            yield Block("table", text, page=page)
+            yield from _notes(table, page)
+
+
+def _notes(element: Any, page: int | None) -> Iterator[Block]:
+    for mark, text in notes(element):
+        yield Block("paragraph", f"[{mark}] {text}", page=page)
+
+
+def _rows(table: Any) -> Iterator[Any]:
+    """The table's own rows, those of its groups too."""
+    stack = list(reversed(table))
+    while stack:
+        element = stack.pop()
+        if element.tag == "table-row":
+            yield element
+        elif element.tag in {"table-header-rows", "table-rows", "table-row-group"}:
+            stack.extend(reversed(element))
+
+
+def _sheet_rows(table: Any) -> Iterator[list[str]]:
+    for row in _rows(table):
+        cells = _row(row)
+        for _ in range(_repeat(row, "number-rows-repeated") if any(cells) else 1):
+            yield cells
+
+
+def _row(row: Any) -> list[str]:
+    cells: list[str] = []
+    for cell in row.iterchildren("table-cell", "covered-table-cell"):
+        text = " ".join(text_of(one) for one in cell.iter("p", "h")).strip()
+        times = whole(attribute(cell, "number-columns-repeated"), 1)
+        cells += [text] * max(0, min(times, MAX_COLUMNS - len(cells)))
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
+
+
+def _repeat(element: Any, name: str) -> int:
+    return max(1, min(whole(attribute(element, name), 1), _MAX_REPEAT))

@@ -1,0 +1,61 @@
+"""Owns the text of an OpenDocument paragraph: its spans and spaces, and the notes and frames that hang on it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from workers.extract.xml_tree import attribute, whole
+
+_UNSEEN = frozenset(
+    {"note-body", "annotation", "annotation-end", "frame", "ruby-text", "tracked-changes", "g", "custom-shape"}
+)
+_HIDDEN = frozenset({"hidden-text", "hidden-paragraph"})
+_MAX_SPACES = 100
+_FLOATING = frozenset({"text-box", "table", "custom-shape"})
+
+
+def text_of(paragraph: Any) -> str:
+    """What a reader sees of the paragraph; a note's mark as `[1]`."""
+    parts: list[str] = []
+    stack: list[Any] = [paragraph]
+    while stack:
+        element = stack.pop()
+        if isinstance(element, str):
+            parts.append(element)
+            continue
+        if element is not paragraph and element.tail:
+            stack.append(element.tail)
+        if element.tag in _UNSEEN or element.tag in _HIDDEN:
+            continue
+        if element.tag == "note-citation":
+            parts.append(f" [{element.text or ''}]")
+            continue
+        parts.append(_own(element))
+        stack.extend(reversed(element))
+    return "".join(parts)
+
+
+def _own(element: Any) -> str:
+    if element.tag == "s":
+        return " " * min(max(1, whole(attribute(element, "c"), 1)), _MAX_SPACES)
+    if element.tag in {"tab", "line-break"}:
+        return "\t" if element.tag == "tab" else "\n"
+    return element.text or ""
+
+
+def notes(element: Any) -> Iterator[tuple[str, str]]:
+    """The marks and texts of the notes in it."""
+    for note in element.iter("note"):
+        text = " ".join(text_of(one) for body in note.iterchildren("note-body") for one in body.iter("p"))
+        if text.strip():
+            yield (note.findtext("note-citation") or "").strip(), " ".join(text.split())
+
+
+def frames(paragraph: Any) -> Iterator[Any]:
+    """The text boxes and tables that are anchored to the paragraph."""
+    stack = list(reversed(paragraph))
+    while stack:
+        element = stack.pop()
+        if element.tag in _FLOATING:
+            yield element
+        elif element.tag != "note":
+            stack.extend(reversed(element))

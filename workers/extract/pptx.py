@@ -1,0 +1,126 @@
+"""Owns PowerPoint presentations: a slide is a page, its title a heading; tables, diagrams and notes are kept."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from workers.documents import Block, Document
+from workers.extract.grid import markdown
+from workers.extract.lists import joined_lists
+from workers.extract.ooxml import Package
+from workers.extract.xml_tree import attribute, mending, whole
+
+_TITLES = frozenset({"title", "ctrTitle"})
+_FURNITURE = frozenset({"dt", "ftr", "sldNum", "hdr", "sldImg"})
+_LISTED = frozenset({"", "body", "obj"})
+_OPEN = frozenset({"grpSp", "AlternateContent", "Choice"})
+
+
+def extract_pptx(body: bytes) -> Document:
+    """The slides' text with their numbers; the title may be empty. Hidden slides are left out.
+
+    Raises MalformedDocument, EncryptedDocument, TooLarge.
+    """
+    with mending():
+        package = Package(body)
+        main = package.main("ppt/presentation.xml")
+        relations = package.relations(main)
+        blocks: list[Block] = []
+        hidden = []
+        listed = [relations.get(_relation(one)) for one in package.xml(main).iter("sldId")]
+        slides = [one.target for one in listed if one and one.kind == "slide" and one.target in package.archive]
+        for number, part in enumerate(dict.fromkeys(slides), 1):
+            slide = package.xml(part)
+            if attribute(slide, "show", "1") in {"0", "false"}:
+                hidden.append(str(number))
+            else:
+                blocks.extend(joined_lists(_slide(package, part, slide, number)))
+        return Document(
+            title=package.title(),
+            blocks=tuple(blocks),
+            media_type="application/vnd.openxmlformats-officedocument.presentationml.presentation",
+            pages=len(slides),
+            warnings=(f"Hidden slides were left out: {', '.join(hidden)}.",) if hidden else (),
+        )
+
+
+def _relation(slide: Any) -> str:
+    return next((str(value) for key, value in slide.items() if key.endswith("}id")), "")
+
+
+def _slide(package: Package, part: str, slide: Any, number: int) -> Iterator[Block]:
+    relations = package.relations(part)
+    shapes = [shape for tree in slide.iter("spTree") for shape in _shapes(tree)]
+    titles = [shape for shape in shapes if _placeholder(shape) in _TITLES]
+    for shape in titles:
+        if text := " ".join(" ".join(_text(one) for one in shape.iter("p")).split()):
+            yield Block("heading", text, 1, number)
+    for shape in shapes:
+        if shape.tag == "graphicFrame":
+            yield from _graphic(package, shape, {key: one.target for key, one in relations.items()}, number)
+        elif shape not in titles:
+            yield from _paragraphs(shape, number)
+    for one in relations.values():
+        if one.kind == "notesSlide" and one.target in package.archive:
+            yield from _notes(package.xml(one.target), number)
+
+
+def _shapes(tree: Any) -> Iterator[Any]:
+    """The shapes in reading order, those of groups too."""
+    stack = list(reversed(tree))
+    while stack:
+        element = stack.pop()
+        if element.tag in {"sp", "graphicFrame"}:
+            if _placeholder(element) not in _FURNITURE:
+                yield element
+        elif element.tag in _OPEN:
+            stack.extend(reversed(element))
+
+
+def _placeholder(shape: Any) -> str | None:
+    """The placeholder's type, empty for one of the layout's own; None for a shape that is none."""
+    found = shape.find("*/nvPr/ph")
+    return attribute(found, "type") if found is not None else None
+
+
+def _paragraphs(shape: Any, number: int) -> Iterator[Block]:
+    listed = _placeholder(shape) in _LISTED
+    for paragraph in shape.iterfind("txBody/p"):
+        text = _text(paragraph).strip()
+        if not text:
+            continue
+        properties = paragraph.find("pPr")
+        marks = {child.tag for child in properties} if properties is not None else set()
+        if marks & {"buChar", "buAutoNum", "buBlip"} or (listed and "buNone" not in marks):
+            depth = whole(attribute(properties, "lvl")) if properties is not None else 0
+            yield Block("list", f"{'  ' * min(max(depth, 0), 8)}- {' '.join(text.split())}", page=number)
+        else:
+            yield Block("paragraph", text, page=number)
+
+
+def _text(paragraph: Any) -> str:
+    return "".join("\n" if one.tag == "br" else one.text or "" for one in paragraph.iter("t", "br"))
+
+
+def _graphic(package: Package, frame: Any, targets: dict[str, str], number: int) -> Iterator[Block]:
+    for table in frame.iter("tbl"):
+        rows = [[_cell(cell) for cell in row.iterchildren("tc")] for row in table.iterchildren("tr")]
+        if text := markdown(rows):
+            yield Block("table", text, page=number)
+    for diagram in frame.iter("relIds"):
+        part = targets.get(attribute(diagram, "dm"), "")
+        if part in package.archive:
+            for paragraph in package.xml(part).iter("p"):
+                if text := " ".join(_text(paragraph).split()):
+                    yield Block("list", f"- {text}", page=number)
+
+
+def _cell(cell: Any) -> str:
+    return " ".join(_text(paragraph) for paragraph in cell.iter("p"))
+
+
+def _notes(notes: Any, number: int) -> Iterator[Block]:
+    for tree in notes.iter("spTree"):
+        for shape in _shapes(tree):
+            text = "\n".join(_text(paragraph) for paragraph in shape.iterfind("txBody/p")).strip()
+            if text:
+                yield Block("paragraph", f"Notes: {text}", page=number)

@@ -1,0 +1,129 @@
+"""Owns Excel workbooks: each sheet a section, its rows as records, values as the sheet shows them."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from chat_api.core.errors import TooLarge
+from workers.documents import Block, Document
+from workers.extract.grid import MAX_COLUMNS, MAX_TEXT, Records
+from workers.extract.ooxml import Package
+from workers.extract.xlsx_values import Formats
+from workers.extract.xml_tree import attribute, mending, stream_xml, whole
+
+_COLUMN = re.compile(r"([A-Z]{1,3})\d{1,7}")
+
+
+def extract_xlsx(body: bytes) -> Document:
+    """The workbook's rows; the title may be empty. Hidden sheets, comments and charts are left out.
+
+    Raises MalformedDocument, EncryptedDocument, TooLarge.
+    """
+    with mending():
+        package = Package(body)
+        main = package.main("xl/workbook.xml")
+        workbook, relations = package.xml(main), package.relations(main)
+        values = _Values(package, {one.kind: one.target for one in relations.values()}, workbook)
+        sheets = []
+        hidden = []
+        for sheet in workbook.iter("sheet"):
+            relation = relations.get(_relation(sheet))
+            if attribute(sheet, "state", "visible") != "visible":
+                hidden.append(attribute(sheet, "name"))
+            elif relation and relation.kind == "worksheet" and relation.target in package.archive:
+                sheets.append((attribute(sheet, "name"), relation.target))
+        return Document(
+            title=package.title(),
+            blocks=tuple(_blocks(package, sheets, values)),
+            media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            warnings=(f"Hidden sheets were left out: {', '.join(hidden)}.",) if hidden else (),
+        )
+
+
+def _relation(sheet: Any) -> str:
+    """The id of the sheet's relationship, which is beside its number among the sheets."""
+    return next((str(value) for key, value in sheet.items() if key.endswith("}id")), "")
+
+
+def _blocks(package: Package, sheets: list[tuple[str, str]], values: "_Values") -> Iterator[Block]:
+    records = Records()
+    for name, part in sheets:
+        rows = list(records.blocks(_rows(package, part, values)))
+        if rows:
+            yield Block("heading", name or "Sheet", 1)
+            yield from rows
+
+
+def _rows(package: Package, part: str, values: "_Values") -> Iterator[list[str]]:
+    """The sheet's rows, gaps between them as one empty row."""
+    last = 0
+    for row in stream_xml(package.archive.stream(part), "row"):
+        number = whole(attribute(row, "r"), last + 1)
+        if number > last + 1:
+            yield []
+        last = number
+        yield _cells(row, values)
+
+
+def _cells(row: Any, values: "_Values") -> list[str]:
+    cells: list[str] = []
+    for cell in row.iterchildren("c"):
+        column = _column(attribute(cell, "r"), len(cells))
+        text = values.of(cell)
+        if text and column < MAX_COLUMNS:
+            cells += [""] * (column + 1 - len(cells))
+            cells[column] = text
+    return cells
+
+
+def _column(reference: str, default: int) -> int:
+    """`C7` as 2."""
+    found = _COLUMN.fullmatch(reference)
+    if not found:
+        return default
+    number = 0
+    for letter in found.group(1):
+        number = number * 26 + ord(letter) - 64
+    return number - 1
+
+
+class _Values:
+    """What cells hold, as text."""
+
+    def __init__(self, package: Package, parts: dict[str, str], workbook: Any) -> None:
+        self._shared = list(_shared(package, parts["sharedStrings"])) if "sharedStrings" in parts else []
+        properties = next(workbook.iter("workbookPr"), None)
+        since_1904 = properties is not None and attribute(properties, "date1904") in {"1", "true"}
+        styles = package.xml(parts["styles"]) if "styles" in parts else None
+        self._formats = Formats(styles, since_1904=since_1904)
+
+    def of(self, cell: Any) -> str:
+        """The cell's value; nothing for errors and formulas without a stored value."""
+        kind, value = attribute(cell, "t", "n"), cell.findtext("v") or ""
+        if kind == "inlineStr":
+            return _rich(cell.find("is"))
+        if kind == "s":
+            index = whole(value, -1)
+            return self._shared[index] if 0 <= index < len(self._shared) else ""
+        if kind == "b":
+            return {"1": "yes", "0": "no"}.get(value, "")
+        if kind == "e" or not value:
+            return ""
+        return value if kind in {"str", "d"} else self._formats.show(value, whole(attribute(cell, "s")))
+
+
+def _shared(package: Package, part: str) -> Iterator[str]:
+    size = 0
+    for item in stream_xml(package.archive.stream(part), "si"):
+        text = _rich(item)
+        size += len(text) + 8
+        if size > 2 * MAX_TEXT:
+            raise TooLarge("The workbook holds more text than is read. Split it.")
+        yield text
+
+
+def _rich(item: Any) -> str:
+    """A text of one or more runs, without its pronunciation."""
+    if item is None:
+        return ""
+    return "".join(text.text or "" for text in item.iter("t") if text.getparent().tag != "rPh")

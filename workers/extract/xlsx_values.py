@@ -1,0 +1,123 @@
+"""Owns how a workbook's numbers look: as dates, times, percentages, or with the decimals that their format asks for."""
+
+import math
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from workers.extract.xml_tree import attribute, whole
+
+# The formats that are known by number alone: ECMA-376 part 1, 18.8.30
+_BUILT_IN = {
+    **{1: "0", 2: "0.00", 3: "#,##0", 4: "#,##0.00", 9: "0%", 10: "0.00%"},
+    **{
+        14: "yyyy-mm-dd",
+        15: "d-mmm-yy",
+        16: "d-mmm",
+        17: "mmm-yy",
+        18: "h:mm",
+        19: "h:mm:ss",
+        20: "h:mm",
+        21: "h:mm:ss",
+    },
+    **{22: "yyyy-mm-dd h:mm", 37: "#,##0", 38: "#,##0", 39: "#,##0.00", 40: "#,##0.00", 45: "mm:ss", 46: "[h]:mm:ss"},
+    **{47: "mm:ss.0"},
+}
+_EPOCH, _EPOCH_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)  # noqa: DTZ001  # a sheet's dates have no zone
+_LAST_DAY = 2_958_465
+_LITERAL = re.compile(r'"([^"]*)"|\\(.)|_.|\*.')
+_BRACKET = re.compile(r"\[(?:\$([^\]\-]*)[^\]]*|[^\]]*)\]")
+_ELAPSED = re.compile(r"\[(?:h+|m+|s+)\]", re.IGNORECASE)
+_DIGITS = re.compile(r"[#0?][#0?,]*(?:\.([#0?]*))?")
+_MAX_DECIMALS = 15
+
+Formatter = Callable[[float], str]
+
+
+def formatter(code: str, epoch: datetime) -> Formatter:
+    """What shows numbers in this format: for dates ISO 8601, since a reader can't know which of 3/4 is the month."""
+    section = code.split(";", maxsplit=1)[0][:200]
+    elapsed = bool(_ELAPSED.search(section))
+    bare = _BRACKET.sub("", _LITERAL.sub("", section)).casefold()
+    if elapsed:
+        return _duration
+    if re.search(r"[ydhs]", bare) and "general" not in bare:
+        return lambda value: _moment(value, epoch, bare)
+    if "m" in bare and not _DIGITS.search(bare):
+        return lambda value: _moment(value, epoch, bare)
+    return _number_formatter(section)
+
+
+def _number_formatter(section: str) -> Formatter:
+    signs = _BRACKET.sub(lambda found: found.group(1) or "", section)
+    shown = _LITERAL.sub(lambda found: found.group(1) or found.group(2) or "", signs)
+    found = _DIGITS.search(shown)
+    if not found or "general" in shown.casefold() or "E" in shown:
+        return plain
+    before, after = shown[: found.start()], shown[found.end() :]
+    pattern = found.group(1) or ""
+    least = min(pattern.count("0"), _MAX_DECIMALS)
+    most = min(len(pattern), _MAX_DECIMALS)
+    commas = "," in found.group().rstrip(",")
+    percent = "%" in after
+
+    def show(value: float) -> str:
+        number = f"{abs(value) * (100 if percent else 1):{',' if commas else ''}.{most}f}"
+        if most > least:
+            number = number[: len(number) - (most - least)] + number[len(number) - (most - least) :].rstrip("0")
+        sign = "-" if value < 0 else ""
+        return f"{sign}{before}{number.removesuffix('.')}{after}".strip()
+
+    return show
+
+
+def plain(value: float) -> str:
+    """A number as a sheet shows it by default: no exponent where it can be read without, at most 15 digits."""
+    if value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    return f"{value:.15g}"
+
+
+def _moment(value: float, epoch: datetime, bare: str) -> str:
+    if not 0 <= value <= _LAST_DAY:
+        return plain(value)
+    moment = epoch + timedelta(days=int(value), seconds=round((value - int(value)) * 86_400))
+    clock = f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
+    if not re.search(r"[yd]", bare) and re.search(r"[hs]", bare):
+        return clock
+    timed = re.search(r"[hs]", bare) and value != int(value)
+    return f"{moment:%Y-%m-%d} {clock}" if timed else f"{moment:%Y-%m-%d}"
+
+
+def _duration(value: float) -> str:
+    seconds = round(abs(value) * 86_400)
+    return f"{'-' if value < 0 else ''}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+class Formats:
+    """The number formats of a workbook's cells, by the cells' style."""
+
+    def __init__(self, styles: Any | None, *, since_1904: bool) -> None:
+        self._epoch = _EPOCH_1904 if since_1904 else _EPOCH
+        self._codes = dict(_BUILT_IN)
+        self._styles: list[int] = []
+        self._formatters: dict[int, Formatter] = {}
+        if styles is not None:
+            for element in styles.iter("numFmt"):
+                self._codes[whole(attribute(element, "numFmtId"))] = attribute(element, "formatCode")
+            for cells in styles.iterchildren("cellXfs"):
+                self._styles = [whole(attribute(one, "numFmtId")) for one in cells.iterchildren("xf")]
+
+    def show(self, number: str, style: int) -> str:
+        """A cell's number, as its style shows it."""
+        try:
+            value = float(number)
+        except ValueError:
+            return number
+        if not math.isfinite(value) or abs(value) > 1e300:
+            return number
+        form = self._styles[style] if 0 <= style < len(self._styles) else 0
+        if form not in self._formatters:
+            self._formatters[form] = formatter(self._codes.get(form, "General"), self._epoch)
+        return self._formatters[form](value)
