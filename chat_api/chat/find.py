@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from chat_api.chat.prompt import PastTurn
 from chat_api.chat.retrieve import Passage, SpaceChangedError, search
 from chat_api.chat.retry import persist
 from chat_api.chat.words import about_tokens
-from chat_api.core.embeddings import Embedders
+from chat_api.core.embeddings import Embedders, EmbeddingSpace
 
 
 class Timings(dict[str, float]):
@@ -28,6 +29,15 @@ class Timings(dict[str, float]):
         began = time.perf_counter()
         yield
         self[what] = self.get(what, 0) + 1000 * (time.perf_counter() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """A text as a question's vector, in the space that it can be compared in."""
+
+    text: str
+    space: EmbeddingSpace
+    vector: NDArray[np.float32]
 
 
 class Finder:
@@ -50,8 +60,8 @@ class Finder:
         asked = asyncio.create_task(self._embed(question))
         try:
             text = await self._rewritten(answerer, question, history)
-            rewritten = await self._search(text, await self._embed(text)) if text != question else []
-            found = merged(rewritten, await self._search(question, await asked), self._bot.config.retrieval_k)
+            rewritten = await self._search(await self._embed(text)) if text != question else []
+            found = merged(rewritten, await self._search(await asked), self._bot.config.retrieval_k)
         finally:
             asked.cancel()
         return [passage for passage in found if passage.score >= self._bot.config.similarity_threshold]
@@ -65,27 +75,27 @@ class Finder:
             self.uses.append(Use("rewrite", used.model, used.prompt_tokens, used.completion_tokens))
         return rewriting.text
 
-    async def _embed(self, text: str) -> NDArray[np.float32]:
+    async def _embed(self, text: str) -> _Query:
         space = self._space
         embedder = self._embedders.of(space)
         with self._timings.of("embed"):
             vector = await persist(lambda: embedder.embed_query(text), self._patience_s)
         self.uses.append(Use("query", space.model, about_tokens(text)))
-        return vector
+        return _Query(text, space, vector)
 
-    async def _search(self, text: str, query: NDArray[np.float32]) -> list[Passage]:
+    async def _search(self, query: _Query) -> list[Passage]:
         bot = self._bot
         while True:
             try:
                 with self._timings.of("search"):
                     async with self._reading.connect() as connection:
                         return await search(
-                            connection, bot.org_id, bot.bot_id, self._space, query, bot.config.retrieval_k
+                            connection, bot.org_id, bot.bot_id, query.space, query.vector, bot.config.retrieval_k
                         )
             except SpaceChangedError as changed:
                 self._bots.forget(bot)
                 self._space = changed.space
-                query = await self._embed(text)
+                query = await self._embed(query.text)
 
 
 def merged(one: Sequence[Passage], two: Sequence[Passage], most: int) -> list[Passage]:

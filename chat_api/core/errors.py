@@ -226,7 +226,7 @@ class UnknownHost(TrainingError):
 
 
 class UnsupportedType(TrainingError):
-    """This type of file can't be read. Use a web page, PDF, HTML, Markdown or plain text."""
+    """This type of file can't be read. Use a web page, PDF, an office document, EPUB, CSV, Markdown or plain text."""
 
     code = "unsupported_type"
 

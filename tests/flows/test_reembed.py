@@ -163,9 +163,10 @@ def test_a_question_during_the_switch_is_embedded_again(trained: World) -> None:
         trained.provider.controls.latency_ms = 0
         frames = visit.answer()
         assert fact in frames[-1]["text"]
-        assert trained.provider.counts.models == {NEW.model: 1, OLD.model: 1}
+        # A follow-up is embedded twice: as it was asked, and rewritten.
+        assert trained.provider.counts.models == {NEW.model: 2, OLD.model: 2}
         asker.ask(question, fact)
-        assert trained.provider.counts.models == {NEW.model: 1, OLD.model: 2}  # the next one knows
+        assert trained.provider.counts.models == {NEW.model: 2, OLD.model: 4}  # the next one knows
         assert not asker.wrong
 
 
