@@ -174,10 +174,11 @@ class Feed:
             )]  # fmt: skip
             fresh = [(job_id, version) for job_id, version in rows if version > self._seen.get(job_id, 0)]
             told = tell and bool(self.watchers)
+            # Before anybody is told: who resumes after one of these must find those that came with it.
+            self._found.extend((version, job_id, told) for job_id, version in fresh)
             if told:
                 await self._tell(chat, [job_id for job_id, _ in fresh])
         self._seen = dict(rows)  # what is older is not found again
-        self._found.extend((version, job_id, told) for job_id, version in fresh)
         self._mark(newest)
 
     async def _tell(self, chat: AsyncSession, job_ids: Sequence[UUID]) -> None:
