@@ -1,6 +1,6 @@
 """What the sandbox's tests ask of processes: whose children live, which descriptors are open; and of the killers."""
 
-import threading
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,20 +20,24 @@ def lines(document: Document) -> list[str]:
     return [block.text for block in document.blocks]
 
 
-def descendants(pid: int) -> list[int]:
-    """The processes below this one, dead ones that nobody has asked after among them."""
+def children(pid: int) -> list[int]:
+    """The processes that this one started, dead ones that nobody has asked after among them."""
     try:
-        tasks = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+        return sorted(
+            int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
+        )
     except OSError:
         return []
-    children = [int(child) for task in tasks for child in task.split()]
-    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below this one."""
+    return [found for child in children(pid) for found in (child, *descendants(child))]
 
 
 def server_pids() -> list[int]:
     """This process's fork servers with the killers, the latest last."""
-    task = Path(f"/proc/self/task/{threading.get_native_id()}/children")
-    return [pid for pid in map(int, task.read_text().split()) if KILLERS in _command(pid)]
+    return [pid for pid in children(os.getpid()) if KILLERS in _command(pid)]
 
 
 def _command(pid: int) -> str:

@@ -67,6 +67,11 @@ def told(outcome: Outcome) -> str:
     return lines(outcome)[0]
 
 
+def parsing() -> bool:
+    """Whether some fork server has a child."""
+    return any(descendants(server) for server in server_pids())
+
+
 # --- one child for several --------------------------------------------------------------------------------------------
 
 
@@ -143,11 +148,11 @@ def test_large_bodies_take_several_children(killers: Sandbox) -> None:
 
 def test_what_was_read_before_the_fork_server_died_is_kept(killers: Sandbox) -> None:
     def strike() -> None:
-        if len(family := descendants(os.getpid())) >= 2 and not struck:
-            struck.append(family)
-            os.kill(server_pids()[-1], signal.SIGKILL)
+        if (servers := server_pids()) and descendants(servers[-1]) and not struck:
+            struck.append(servers[-1])
+            os.kill(servers[-1], signal.SIGKILL)
 
-    struck: list[list[int]] = []
+    struck: list[int] = []
     outcomes = killers.extract_many([(deed(name), None) for name in ["pid", "nap", "nap", "pid"]], check=strike)
     assert struck
     assert [type(outcome) for outcome in outcomes] == [Document] * 4
@@ -175,7 +180,7 @@ def test_the_check_is_asked_while_waiting_for_a_turn() -> None:
     with Sandbox(entry=KILLERS, at_once=1) as sandbox, ThreadPoolExecutor() as threads:
         ended = threading.Event()
         sleeper = threads.submit(sandbox.extract, deed("sleep"), check=partial(_stop_when, ended))
-        until(lambda: len(descendants(os.getpid())) >= 2)
+        until(parsing)
         with pytest.raises(Stopped):
             sandbox.extract(deed("echo"), check=stops_at(3))
         ended.set()
@@ -217,10 +222,11 @@ def test_lost_fork_servers_leave_no_descriptor_behind(killers: Sandbox) -> None:
 def test_closing_takes_the_children_along(hasty: Sandbox) -> None:
     with ThreadPoolExecutor() as threads:
         sleeper = threads.submit(hasty.extract, deed("sleep"))
-        until(lambda: len(descendants(os.getpid())) >= 2)
-        family = descendants(os.getpid())
+        until(parsing)
+        (server,) = server_pids()
+        family = {server, *descendants(server)}
         hasty.close()
-        assert not set(family) & set(descendants(os.getpid()))
+        until(lambda: not family & set(descendants(os.getpid())))
         assert isinstance(sleeper.exception(20), ParserTimeout)  # read anew by the next server
 
 
@@ -242,7 +248,7 @@ def test_a_slow_document_does_not_hold_up_another_thread() -> None:
     with Sandbox(entry=KILLERS) as sandbox, ThreadPoolExecutor() as threads:
         ended = threading.Event()
         sleeper = threads.submit(sandbox.extract, deed("sleep"), check=partial(_stop_when, ended))
-        until(lambda: len(descendants(os.getpid())) >= 2)
+        until(parsing)
         assert lines(sandbox.extract(deed("echo"))) == ["echo"]
         ended.set()
         assert isinstance(sleeper.exception(20), Stopped)
@@ -253,6 +259,7 @@ def test_the_fork_server_outlives_the_thread_that_started_it() -> None:
         thread = threading.Thread(target=sandbox.extract, args=(deed("echo"),))
         thread.start()
         thread.join()
-        servers = set(descendants(os.getpid()))
+        servers = server_pids()
         assert lines(sandbox.extract(deed("echo"))) == ["echo"]
-        assert servers & set(descendants(os.getpid()))
+        assert servers
+        assert server_pids() == servers
