@@ -106,7 +106,7 @@ async def _chat(settings: Settings, engines: AsyncEngines, embedders: Embedders)
         cache, counted = AnswerCache(redis_url), MessageRates(rates, redis_url)
         stack.push_async_callback(cache.aclose)
         stack.push_async_callback(counted.aclose)
-        budgets = Budgets(engines.chat, settings.prices)
+        budgets = Budgets(engines, settings.prices)
         yield ChatServices(engines, embedders, answerer, Bots(engines), budgets, cache, counted)
 
 

@@ -103,7 +103,7 @@ class Bots:
                 row = (await connection.execute(FROM_DASHBOARD, values)).one_or_none()
         except (SQLAlchemyError, TimeoutError) as error:
             log.warning("dashboard_away", error=type(error).__name__)
-            async with self._engines.chat.connect() as connection:
+            async with self._engines.tenant(org_id) as connection:
                 row = (await connection.execute(FROM_SNAPSHOT, values)).one_or_none()
             if row is None:
                 # It may well exist; only nobody can say so now.
@@ -112,7 +112,7 @@ class Bots:
         else:
             if row is None:
                 return None
-            async with self._engines.chat.begin() as connection:
+            async with self._engines.tenant(org_id) as connection:
                 space = await _keep(connection, values, row)
         if row.deleted_at is not None:
             return None

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.bot import Bot
+from chat_api.core.database import AsyncEngines
 from chat_api.core.errors import TooManyRequests
 from chat_api.core.prices import cost_microusd
 
@@ -109,9 +110,9 @@ SETTLE = text("""
 class Budgets:
     """The budgets of all bots and orgs; a bot without one costs no statement."""
 
-    def __init__(self, engine: AsyncEngine, prices: Mapping[str, Sequence[float]]) -> None:
+    def __init__(self, engines: AsyncEngines, prices: Mapping[str, Sequence[float]]) -> None:
         """`prices`: USD per million tokens, by model."""
-        self._engine, self._prices = engine, prices
+        self._engines, self._prices = engines, prices
 
     async def reserve(self, bot: Bot, tokens: int, allowance: Allowance) -> None:
         """Sets `tokens` more aside for a turn, or leaves it with what costs nothing: see `allowance` afterwards.
@@ -125,7 +126,7 @@ class Budgets:
             **{"org_id": bot.org_id, "bot_id": bot.bot_id, "reservation_id": allowance.reservation_id},
             **{"tokens": tokens, "daily": daily, "monthly": monthly},
         }
-        async with self._engine.begin() as connection:
+        async with self._engines.tenant(bot.org_id) as connection:
             await connection.execute(ONE_AT_A_TIME, {"org_id": bot.org_id})
             row = (await connection.execute(RESERVE, values)).one()
         spent = [(row.daily, daily, next_day), (row.monthly, monthly, next_month)]

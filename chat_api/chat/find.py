@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chat_api.chat.answer import Answerer
 from chat_api.chat.bot import Bot, Bots
@@ -17,6 +16,7 @@ from chat_api.chat.prompt import PastTurn
 from chat_api.chat.retrieve import Passage, SpaceChangedError, search
 from chat_api.chat.retry import persist
 from chat_api.chat.words import about_tokens
+from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import Embedders, EmbeddingSpace
 
 
@@ -44,11 +44,11 @@ class Finder:
     """Looks for one turn's passages; `uses` says what that has used so far."""
 
     def __init__(
-        self, bot: Bot, timings: Timings, *, bots: Bots, embedders: Embedders, reading: AsyncEngine, patience_s: float
+        self, bot: Bot, timings: Timings, *, bots: Bots, embedders: Embedders, engines: AsyncEngines, patience_s: float
     ) -> None:
         """`patience_s`: how long an embedding is waited for."""
         self._bot, self._timings = bot, timings
-        self._bots, self._embedders, self._reading, self._patience_s = bots, embedders, reading, patience_s
+        self._bots, self._embedders, self._engines, self._patience_s = bots, embedders, engines, patience_s
         self._space = bot.space or embedders.space
         self.uses: list[Use] = []
 
@@ -88,7 +88,7 @@ class Finder:
         while True:
             try:
                 with self._timings.of("search"):
-                    async with self._reading.connect() as connection:
+                    async with self._engines.tenant(bot.org_id) as connection:
                         return await search(
                             connection, bot.org_id, bot.bot_id, query.space, query.vector, bot.config.retrieval_k
                         )

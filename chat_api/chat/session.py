@@ -192,7 +192,7 @@ class Session:
         await self._wire.send(error_frame(shown.code, shown.message, ask_id, error.retry_after))
 
     async def _feedback(self, frame: Feedback) -> None:
-        async with self._services.engines.chat.begin() as connection:
+        async with self._services.engines.tenant(self._bot.org_id) as connection:
             known = await keep_feedback(
                 connection, self._bot, self._principal.sub, frame.message_id, frame.value, frame.comment
             )

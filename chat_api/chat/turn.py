@@ -10,7 +10,6 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chat_api.chat import links
 from chat_api.chat.answer import Answerer, Ending, Question
@@ -53,15 +52,10 @@ class ChatServices:
     patience_s: float = 60
     """How long the embedding of a question is waited for."""
 
-    @property
-    def reading(self) -> AsyncEngine:
-        """The chat database for single statements, without the two trips of a transaction around each."""
-        return self.engines.chat.execution_options(isolation_level="AUTOCOMMIT")
-
     def finder(self, bot: Bot, timings: Timings) -> Finder:
         """What finds one turn's passages."""
         return Finder(
-            bot, timings, bots=self.bots, embedders=self.embedders, reading=self.reading, patience_s=self.patience_s
+            bot, timings, bots=self.bots, embedders=self.embedders, engines=self.engines, patience_s=self.patience_s
         )
 
 
@@ -115,7 +109,7 @@ class Turn:
         """The conversation so far, and what the bot knows by now, where answers are cached."""
         bot, record = self._bot, self.record
         with self._timings.of("load"):
-            async with self._services.reading.connect() as connection:
+            async with self._services.engines.tenant(self._bot.org_id) as connection:
                 conversation = await load_conversation(
                     connection, bot, self._visitor, record.conversation_id, record.ask_id
                 )
@@ -229,7 +223,7 @@ class Turn:
         TURNS.labels(record.error_code or record.finish_reason).inc()
         TURN_SECONDS.observe(self._timings["total"] / 1000)
         try:
-            async with asyncio.timeout(RECORD_WITHIN_S), self._services.engines.chat.begin() as connection:
+            async with asyncio.timeout(RECORD_WITHIN_S), self._services.engines.tenant(self._bot.org_id) as connection:
                 await keep_turn(connection, self._bot, self._visitor, record)
                 await self._services.budgets.settle(connection, self._bot, self._allowance, self._uses())
             self._recorded = True
@@ -270,7 +264,7 @@ class Turn:
 
     async def _samples(self) -> list[str]:
         try:
-            async with self._services.reading.connect() as connection:
+            async with self._services.engines.tenant(self._bot.org_id) as connection:
                 return await sample_questions(connection, self._bot)
         except SQLAlchemyError as error:
             log.warning("no_sample_questions", error=type(error).__name__)

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy import exc as sql
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chat_api.core.settings import Settings
 
@@ -33,12 +34,22 @@ TIME_LIMITS = (
 middle of one holds its locks no longer than this."""
 
 
+SET_ORG = text("SELECT set_config('app.org_id', :org_id, true)")
+
+
 @dataclass(frozen=True, slots=True)
 class AsyncEngines:
     """The API's engines to the chat database and the dashboard database."""
 
     chat: AsyncEngine
     dashboard: AsyncEngine
+
+    @asynccontextmanager
+    async def tenant(self, org_id: UUID) -> AsyncIterator[AsyncConnection]:
+        """A transaction in the chat database that sees one org's rows, and no others. Raises SQLAlchemyError."""
+        async with self.chat.begin() as connection:
+            await connection.execute(SET_ORG, {"org_id": str(org_id)})
+            yield connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from chat_api.chat.bot import Bot
 from chat_api.chat.budget import Allowance, Budgets, Step, Use, next_day, next_month
 from chat_api.core.bot_config import BotConfig, OrgLimits
+from chat_api.core.database import AsyncEngines
 
 pytestmark = pytest.mark.stack
 PRICES = {"m": (1.0, 2.0)}
@@ -36,7 +37,7 @@ class Ledger:
         async def run() -> Any:
             engine = create_async_engine(self._dsn.replace("postgresql:", "postgresql+psycopg:"), pool_size=20)
             try:
-                return await what(Budgets(engine, PRICES), engine)
+                return await what(Budgets(AsyncEngines(engine, engine), PRICES), engine)
             finally:
                 await engine.dispose()
 
