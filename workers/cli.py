@@ -137,13 +137,17 @@ def _process(options: argparse.Namespace, settings: Settings, engines: Engines) 
     unknown = set(options.source or []) - {source.source_id for source in wanted}
     for source_id in sorted(unknown):
         print(f"{source_id}: there is no such source to train.", file=sys.stderr)
-    runs = queue_runs(engines.chat, wanted, force=options.force, revive=bool(options.source))
-    with connect_redis(settings) as redis:
-        if runs and not ring(redis, settings.queue_name, list(runs.values())):
-            print("Redis does not answer: the sweeper rings for the runs when it does.", file=sys.stderr)
+    runs = list(queue_runs(engines.chat, wanted, force=options.force, revive=bool(options.source)).values())
+    _ring(settings, runs)
     print(f"{len(runs)} of {len(wanted)} sources queued")
-    failed = _wait(engines, list(runs.values())) if options.wait and runs else 0
+    failed = _wait(engines, runs) if options.wait and runs else 0
     return 1 if failed or unknown else 0
+
+
+def _ring(settings: Settings, job_ids: Sequence[UUID]) -> None:
+    with connect_redis(settings) as redis:
+        if job_ids and not ring(redis, settings.queue_name, job_ids):
+            print("Redis does not answer: the sweeper rings for the runs when it does.", file=sys.stderr)
 
 
 def _wait(engines: Engines, job_ids: Sequence[UUID]) -> int:

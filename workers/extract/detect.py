@@ -121,14 +121,8 @@ def detect(body: bytes, *, media_type: str | None = None, filename: str | None =
     if _BLANK.fullmatch(body):
         raise NoText("The file is empty: there is no text to learn from.")
     binary = _binary(body)
-    if body.startswith(b"%PDF-") or (b"%PDF-" in body[:1024] and (binary or hint is Kind.PDF)):
-        return Kind.PDF
-    if body.startswith(b"PK\x03\x04"):
-        return _archived(body)
-    if body.startswith(b"{\\rtf"):
-        return Kind.RTF
-    if body.startswith(_OLD_OFFICE):
-        raise EncryptedDocument if _ENCRYPTED in body else UnsupportedType(_SAVE_ANEW)
+    if signed := _signed(body, in_pdf=binary or hint is Kind.PDF):
+        return signed
     if name := _foreign(body, binary):
         raise UnsupportedType(f"This is {name}. {UnsupportedType.__doc__}")
     if binary:
@@ -136,6 +130,19 @@ def detect(body: bytes, *, media_type: str | None = None, filename: str | None =
             raise MalformedDocument
         raise UnsupportedType(f"This is an unknown binary file. {UnsupportedType.__doc__}")
     return _text_kind(body, hint)
+
+
+def _signed(body: bytes, *, in_pdf: bool) -> Kind | None:
+    """What the first bytes say. `in_pdf`: whether a PDF may begin with something else."""
+    if body.startswith(b"%PDF-") or (in_pdf and b"%PDF-" in body[:1024]):
+        return Kind.PDF
+    if body.startswith(b"PK\x03\x04"):
+        return _archived(body)
+    if body.startswith(b"{\\rtf"):
+        return Kind.RTF
+    if body.startswith(_OLD_OFFICE):
+        raise EncryptedDocument if _ENCRYPTED in body else UnsupportedType(_SAVE_ANEW)
+    return None
 
 
 def _hint(media_type: str | None, filename: str | None) -> Kind | None:

@@ -25,6 +25,20 @@ class Seen:
     def text(self) -> str:
         return "".join(self.parts).strip()
 
+    def take(self, element: Any, *, bold: bool) -> None:
+        """What stands in an element itself: text, a mark, or a note's number."""
+        tag = element.tag
+        if tag == "t":
+            text = element.text or ""
+            self.parts.append(text)
+            self.bold = self.bold and (bold or not text.strip())
+        elif tag in _MARKS:
+            self.parts.append(_MARKS[tag])
+        elif tag in _REFERENCES:
+            number = attribute(element, "id")
+            self.parts.append(f" [{number}]")
+            self.notes.append((_REFERENCES[tag], number))
+
 
 def seen(paragraph: Any, styles: Styles) -> Seen:
     """What a reader sees of the paragraph."""
@@ -33,26 +47,16 @@ def seen(paragraph: Any, styles: Styles) -> Seen:
     bold = False
     while stack:
         element = stack.pop()
-        tag = element.tag
-        if tag in _UNSEEN:
-            if tag == "txbxContent":
-                found.boxes.append(element)
-            continue
-        if tag == "t":
-            found.parts.append(element.text or "")
-            found.bold = found.bold and (bold or not (element.text or "").strip())
-        elif tag in _MARKS:
-            found.parts.append(_MARKS[tag])
-        elif tag in _REFERENCES:
-            number = attribute(element, "id")
-            found.parts.append(f" [{number}]")
-            found.notes.append((_REFERENCES[tag], number))
-        elif tag == "r":
-            hidden, bold = _look(element, styles)
-            if hidden:
-                found.hidden += sum(len((text.text or "").split()) for text in element.iter("t"))
-                continue
-        stack.extend(reversed(element))
+        if element.tag == "txbxContent":
+            found.boxes.append(element)
+        elif element.tag not in _UNSEEN:
+            if element.tag == "r":
+                hidden, bold = _look(element, styles)
+                if hidden:
+                    found.hidden += sum(len((text.text or "").split()) for text in element.iter("t"))
+                    continue
+            found.take(element, bold=bold)
+            stack.extend(reversed(element))
     return found
 
 

@@ -82,12 +82,9 @@ def _lines(rows: Iterable[Row]) -> Iterator[str]:
     for cells in rows:
         row = tuple(" ".join(cell[:MAX_CELL].split()) for cell in cells[:MAX_COLUMNS])
         filled = sum(map(bool, row))
-        if waiting:
-            if filled:
-                head = waiting
-            else:
-                yield _record(waiting, ())
-            waiting = ()
+        if waiting and not filled:
+            yield _record(waiting, ())
+        head, waiting = waiting if filled and waiting else head, ()
         if not filled:
             fresh = True
         elif fresh and filled > 1 and _is_head(row) and not _same_columns(row, head):

@@ -1,6 +1,6 @@
 """Owns PowerPoint presentations: a slide is a page, its title a heading; tables, diagrams and notes are kept."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from workers.documents import Block, Document
@@ -51,17 +51,22 @@ def _slide(package: Package, part: str, slide: Any, number: int) -> Iterator[Blo
     relations = package.relations(part)
     shapes = [shape for tree in slide.iter("spTree") for shape in _shapes(tree)]
     titles = [shape for shape in shapes if _placeholder(shape) in _TITLES]
-    for shape in titles:
-        if text := " ".join(" ".join(_text(one) for one in shape.iter("p")).split()):
-            yield Block("heading", text, 1, number)
+    yield from _headings(titles, number)
+    targets = {key: one.target for key, one in relations.items()}
     for shape in shapes:
         if shape.tag == "graphicFrame":
-            yield from _graphic(package, shape, {key: one.target for key, one in relations.items()}, number)
+            yield from _graphic(package, shape, targets, number)
         elif shape not in titles:
             yield from _paragraphs(shape, number)
     for one in relations.values():
         if one.kind == "notesSlide" and one.target in package.archive:
             yield from _notes(package.xml(one.target), number)
+
+
+def _headings(titles: Iterable[Any], number: int) -> Iterator[Block]:
+    for shape in titles:
+        if text := " ".join(" ".join(_text(one) for one in shape.iter("p")).split()):
+            yield Block("heading", text, 1, number)
 
 
 def _shapes(tree: Any) -> Iterator[Any]:

@@ -148,23 +148,26 @@ class _Reader:
 
     def _end_paragraph(self) -> None:
         self._end_table()
-        state, mark = self._state, self._paragraph.mark.strip()
-        bold = self._paragraph.bold
+        mark, bold = self._paragraph.mark.strip(), self._paragraph.bold
         text = self._paragraph.take_text()
-        flat = " ".join(text.split())
-        level = state.level or self._tables.levels.get(state.style, 0)
-        if flat and level:
-            self._blocks.append(Block("heading", flat, level))
-        elif flat and (mark or state.listed):
-            number = mark if mark.rstrip(".)").isdecimal() and len(mark) < 6 else ""
-            prefix = f"{number.rstrip('.)')}." if number else "-"
-            self._blocks.append(Block("list", f"{'  ' * state.depth}{prefix} {flat}"))
-        elif flat:
-            if bold and may_head(text):
+        if text.strip():
+            block = self._block(text, mark)
+            if block.kind == "paragraph" and bold and may_head(text):
                 self._bold.add(len(self._blocks))
-            self._blocks.append(Block("paragraph", text))
+            self._blocks.append(block)
         self._blocks += [Block("paragraph", note) for note in self._notes if note]
         self._notes = []
+
+    def _block(self, text: str, mark: str) -> Block:
+        """A paragraph as what it is; `mark` stands before those of a list."""
+        state, flat = self._state, " ".join(text.split())
+        if level := state.level or self._tables.levels.get(state.style, 0):
+            return Block("heading", flat, level)
+        if mark or state.listed:
+            number = mark.rstrip(".)") if len(mark) < 6 else ""
+            prefix = f"{number}." if number.isdecimal() else "-"
+            return Block("list", f"{'  ' * state.depth}{prefix} {flat}")
+        return Block("paragraph", text)
 
     def _end_table(self) -> None:
         rows, self._rows = self._rows, []

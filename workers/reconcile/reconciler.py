@@ -234,12 +234,7 @@ class Reconciler:
             bots = connection.execute(MISSING).all()
         if not any(bot.missing for bot in bots):
             return
-        with self._engines.dashboard.connect() as connection:
-            deleted = set(connection.execute(DELETED_BOTS, {"bot_ids": [bot.bot_id for bot in bots]}).scalars())
-            emptied = connection.execute(NO_ORGS).scalar_one()
-        others = [bot for bot in bots if bot.bot_id not in deleted]
-        emptied |= _brakes(others, BRAKE_SHARE_OF_ALL)
-        held = [bot for bot in others if bot.missing and (emptied or _brakes([bot], BRAKE_SHARE))]
+        held = self._held(bots)
         let_go = {bot.bot_id for bot in bots if bot.missing} - {bot.bot_id for bot in held}
         if held:
             self._say("removals_held", bots=len(held), sources=sum(bot.missing for bot in held))
@@ -248,6 +243,15 @@ class Reconciler:
         buried = bury(self._engines.chat, [Place(*row) for row in gone], marked=True)
         if buried:
             log.info("removed_missing", sources=len(buried))
+
+    def _held(self, bots: Sequence[Row[Any]]) -> list[Row[Any]]:
+        """The bots of which too much would go; none that was deleted on purpose."""
+        with self._engines.dashboard.connect() as connection:
+            deleted = set(connection.execute(DELETED_BOTS, {"bot_ids": [bot.bot_id for bot in bots]}).scalars())
+            emptied = connection.execute(NO_ORGS).scalar_one()
+        others = [bot for bot in bots if bot.bot_id not in deleted]
+        emptied |= _brakes(others, BRAKE_SHARE_OF_ALL)
+        return [bot for bot in others if bot.missing and (emptied or _brakes([bot], BRAKE_SHARE))]
 
     def _say(self, event: str, **what: Any) -> None:
         """Logs a lasting trouble once a minute."""

@@ -102,33 +102,29 @@ class Verdicts:
 
 def judge(verdicts: Verdicts, row: SourceRow | None, places: Sequence[Held]) -> None:
     """Adds what one source needs; `places` are all places where we hold its id."""
-    alive = row is not None and not row.gone
-    here = None
-    for held in places:
-        if row is not None and held.place == row.place:
-            here = held
-        elif alive:
-            _left_behind(verdicts, held)
-        else:
+    here = next((held for held in places if row is not None and held.place == row.place), None)
+    elsewhere = [held for held in places if held is not here]
+    if row is None or row.gone:
+        for held in elsewhere:
             _gone(verdicts, held, on_purpose=False)
+    else:
+        verdicts.bury += [held.place for held in elsewhere if not held.buried]
     if row is None:
         return
     if row.status_version <= FARTHEST_VERSION:
         verdicts.newest_version = max(verdicts.newest_version, row.status_version)
-    if row.gone:
-        if here:
-            _gone(verdicts, here, on_purpose=row.gone == "bot")
-    elif here is None:
-        deleted_here = any(held.buried and not held.gone for held in places if held.place.org_id == row.place.org_id)
-        if not deleted_here and _unknown_wants_training(row):
+    if here is None:
+        if not row.gone and not _deleted(row, places) and _unknown_wants_training(row):
             verdicts.queue.append(row)
+    elif row.gone:
+        _gone(verdicts, here, on_purpose=row.gone == "bot")
     else:
         _here(verdicts, row, here)
 
 
-def _left_behind(verdicts: Verdicts, held: Held) -> None:
-    if not held.buried:
-        verdicts.bury.append(held.place)
+def _deleted(row: SourceRow, places: Sequence[Held]) -> bool:
+    """Whether the source was deleted in its org, through us."""
+    return any(held.buried and not held.gone for held in places if held.place.org_id == row.place.org_id)
 
 
 def _gone(verdicts: Verdicts, held: Held, *, on_purpose: bool) -> None:
