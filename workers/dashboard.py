@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, Row, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from chat_api.core.database import DATABASE_DOWN
@@ -54,7 +54,7 @@ def load_sources(engine: Engine, tasks: Sequence[Task]) -> dict[int, SourceToTra
     try:
         with Session(engine, expire_on_commit=False) as session:
             rows = [SourceToTrain(*row) for row in session.execute(found)]
-    except DATABASE_DOWN as error:
+    except (*DATABASE_DOWN, ProgrammingError) as error:  # away, or lacking a column that it had
         raise DatabaseUnavailable from error
     by_key = {(row.source.org_id, row.source.bot_id, row.source.id): row for row in rows}
     return {task.task_id: by_key.get((task.org_id, task.bot_id, task.source_id)) or SourceDeleted() for task in tasks}

@@ -8,7 +8,10 @@ from sqlalchemy import TextClause, text
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`find` gives the rows that are wrong, each with a `name` to show; `mend` says what `fixes` do, if anything does."""
+    """`find` gives the rows that are wrong, each with a `name` to show.
+
+    `mend` says what `fixes` do; without any, what the operator is to do.
+    """
 
     name: str
     sentence: str
@@ -17,6 +20,8 @@ class Check:
     fixes: Sequence[TextClause] = ()
     retrain: bool = False
     """Whether the mending is to read the source again, whole: `name` is its id."""
+    of_content: bool = False
+    """Whether it looks into what is read one org at a time, :org_id."""
 
 
 OVER = "job.status NOT IN ('waiting', 'running')"
@@ -138,42 +143,45 @@ CHECKS = (
         "live_without_chunks",
         "Sources count as trained, and have no chunk.",
         text(
-            "SELECT source_id AS name FROM sources AS source WHERE live_generation IS NOT NULL"  # noqa: S608
+            "SELECT source_id AS name FROM sources AS source WHERE org_id = :org_id AND live_generation IS NOT NULL"  # noqa: S608
             f" AND NOT EXISTS (SELECT FROM chunks AS chunk WHERE {LIVE_CHUNK})"
         ),
         "has them read again",
         retrain=True,
+        of_content=True,
     ),
     Check(
         "chunks_without_vectors",
         "Sources have chunks that no question finds: they have no vector in their bot's embedding space.",
         text(f"""
             SELECT source_id AS name FROM sources AS source JOIN bots AS bot USING (org_id, bot_id)
-            WHERE live_generation IS NOT NULL AND EXISTS (
+            WHERE org_id = :org_id AND live_generation IS NOT NULL AND EXISTS (
                 SELECT FROM chunks AS chunk WHERE {LIVE_CHUNK} AND NOT EXISTS (
                     SELECT FROM embeddings AS vector WHERE {OF_LIVE} AND vector.space_id = bot.space_id
                     AND vector.chunk_id = chunk.chunk_id))
         """),  # noqa: S608
         "has them read again; what has a vector keeps it",
         retrain=True,
+        of_content=True,
     ),
     Check(
         "mixed_spaces",
         "Sources have vectors in an embedding space that their bot neither reads nor builds.",
         text(f"""
             SELECT source_id AS name FROM sources AS source JOIN bots AS bot USING (org_id, bot_id)
-            WHERE live_generation IS NOT NULL AND ({ELSEWHERE})
+            WHERE org_id = :org_id AND live_generation IS NOT NULL AND ({ELSEWHERE})
         """),  # noqa: S608
         "deletes those vectors",
         (
             text(f"""
-                WITH bot AS (SELECT org_id, bot_id, space_id, next_space_id FROM bots WHERE space_id IS NOT NULL
-                             ORDER BY bot_id FOR SHARE)
+                WITH bot AS (SELECT org_id, bot_id, space_id, next_space_id FROM bots
+                             WHERE org_id = :org_id AND space_id IS NOT NULL ORDER BY bot_id FOR SHARE)
                 DELETE FROM embeddings AS vector USING sources AS source JOIN bot USING (org_id, bot_id)
                 WHERE {OF_LIVE} AND vector.space_id <> bot.space_id
                   AND vector.space_id IS DISTINCT FROM bot.next_space_id
             """),  # noqa: S608
         ),
+        of_content=True,
     ),
     Check(
         "no_sweeper",
@@ -182,20 +190,20 @@ CHECKS = (
             SELECT 'sweeper' AS name WHERE NOT EXISTS
             (SELECT FROM leases WHERE name = 'sweeper' AND swept_at > now() - interval '1 minute')
         """),
-        "nothing: start `python -m workers`, or `python -m workers --sweeper-only`",
+        "start `python -m workers`, or `python -m workers --sweeper-only`",
     ),
     Check(
         "held_removals",
         "Sources are gone from the dashboard, and kept because too many went at once.",
         text("SELECT source_id AS name FROM sources WHERE removal_held_at IS NOT NULL AND deleted_at IS NULL"),
-        "nothing: bring the rows back, or let them go with --allow-removals SOURCE",
+        "bring the rows back, or let them go with --allow-removals SOURCE",
     ),
     Check(
         "parked_generations",
         "New generations are held back.",
         text("SELECT source_id || ' ' || generation || coalesce(' ' || held_by, '') AS name FROM generations"
              " WHERE state = 'parked'"),
-        "nothing: look at what they would remove, and let them go live with --allow-removals SOURCE",
+        "look at what they would remove, and let them go live with --allow-removals SOURCE",
     ),
 )  # fmt: skip
 DEAD_LEASES = text("""

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, text
 
+from chat_api.core.database import of_org
 from workers.sweeper import GIVE_UP_BUILDS, collect_discarded
 
 AT_ONCE = 20_000
-LEFT = text("""
-    SELECT (SELECT count(*) FROM generations WHERE state = 'discarded') AS generations,
-           (SELECT count(*) FROM generations JOIN chunks USING (org_id, bot_id, source_id, generation)
-            WHERE state = 'discarded') AS chunks
+DISCARDED = text("SELECT org_id, count(*) FROM generations WHERE state = 'discarded' GROUP BY org_id ORDER BY org_id")
+CHUNKS = text("""
+    SELECT count(*) FROM generations JOIN chunks USING (org_id, bot_id, source_id, generation)
+    WHERE org_id = :org_id AND state = 'discarded'
 """)
 
 
@@ -27,7 +28,12 @@ def count_rubbish(chat: Engine) -> Rubbish:
     """What there is to remove, builds of runs that are over included."""
     with chat.begin() as connection:
         connection.execute(GIVE_UP_BUILDS)
-        return Rubbish(*connection.execute(LEFT).one())
+        generations = {org_id: count for org_id, count in connection.execute(DISCARDED)}
+    chunks = 0
+    for org_id in generations:
+        with of_org(chat, org_id).connect() as connection:
+            chunks += connection.execute(CHUNKS, {"org_id": org_id}).scalar_one()
+    return Rubbish(sum(generations.values()), chunks)
 
 
 def clean(chat: Engine, removed: Callable[[int], None]) -> None:

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import ProgrammingError
 
-from chat_api.core.database import DATABASE_DOWN, Engines
+from chat_api.core.bot_config import parse_config, parse_limits
+from chat_api.core.database import DATABASE_DOWN, Engines, of_org
 from chat_api.core.models.dashboard import missing_columns
 from workers.commands.checks import CHECKS, DEAD_LEASES, Check
 from workers.commands.process import find_sources
@@ -18,14 +20,23 @@ from workers.reconcile.reconciler import Reconciler
 from workers.tasks.expiry import expire_leases
 
 SHOWN = 5
+ORGS = text("SELECT DISTINCT org_id FROM sources WHERE live_generation IS NOT NULL")
 IN_TRAINING = text("""
     SELECT source_id FROM training_jobs WHERE source_id = ANY (:source_ids) AND status IN ('waiting', 'running')
 """)
+OPTIONS = text("""
+    SELECT bots.id, config, limits FROM bots JOIN orgs ON orgs.id = bots.org_id
+    WHERE bots.deleted_at IS NULL ORDER BY bots.id
+""")
+ROWS_AT_ONCE = 100
 
 
 @dataclass(slots=True)
 class Finding:
-    """Something that is wrong: how often, in a sentence, with some names; `done` is what was done about it."""
+    """Something that is wrong: how often, in a sentence, with some names; `done` is what was done about it.
+
+    `mend` says what `--fix` does about it or, where it can do nothing (not `fixable`), what the operator is to do.
+    """
 
     name: str
     count: int
@@ -33,6 +44,7 @@ class Finding:
     examples: list[str]
     mend: str
     done: str | None = None
+    fixable: bool = True
 
 
 @dataclass(slots=True)
@@ -47,7 +59,7 @@ class Diagnosis:
         return all(finding.done for finding in self.findings)
 
     def as_json(self) -> str:
-        """`{clean, findings: [{name, count, sentence, examples, mend, done}]}`."""
+        """`{clean, findings: [{name, count, sentence, examples, mend, done, fixable}]}`."""
         return json.dumps({"clean": self.clean, "findings": [asdict(finding) for finding in self.findings]})
 
     def as_text(self) -> str:
@@ -57,7 +69,9 @@ class Diagnosis:
 
 def _paragraph(finding: Finding) -> str:
     more = f" … and {finding.count - len(finding.examples)} more" if finding.count > len(finding.examples) else ""
-    end = f"Done: {finding.done}." if finding.done else f"--fix {finding.mend}."
+    end = f"{'--fix' if finding.fixable else 'Please'} {finding.mend}."
+    if finding.done:
+        end = f"Done: {finding.done}."
     return f"{finding.name} ({finding.count}): {finding.sentence}\n  {', '.join(finding.examples)}{more}\n  {end}"
 
 
@@ -67,7 +81,7 @@ def examine(engines: Engines, *, fix: bool = False) -> Diagnosis:
     Raises what a chat database that is away raises; a dashboard that is away is a finding.
     """
     diagnosis = Diagnosis()
-    examiners: tuple[Callable[[Engines, bool], Finding | None], ...] = (_columns, _leases, _agreement)
+    examiners: tuple[Callable[[Engines, bool], Finding | None], ...] = (_columns, _options, _leases, _agreement)
     for check in CHECKS:
         _note(diagnosis, _look(engines, check, fix))
     for examiner in examiners:
@@ -81,14 +95,15 @@ def _note(diagnosis: Diagnosis, finding: Finding | None) -> None:
 
 
 def _look(engines: Engines, check: Check, fix: bool) -> Finding | None:
-    with engines.chat.begin() as connection:
-        names = _names(connection, check.find)
-        if names and fix:
-            for statement in check.fixes:
-                connection.execute(statement)
+    chat = engines.chat
+    if check.of_content:
+        names = [name for org_id in _orgs(chat) for name in _wrong(of_org(chat, org_id), check, fix, org_id=org_id)]
+    else:
+        names = _wrong(chat, check, fix)
     if not names:
         return None
-    finding = Finding(check.name, len(names), check.sentence, names[:SHOWN], check.mend)
+    fixable = bool(check.fixes) or check.retrain
+    finding = Finding(check.name, len(names), check.sentence, names[:SHOWN], check.mend, fixable=fixable)
     if fix and check.retrain:
         finding.done = _read_again(engines, [UUID(name) for name in names])
     elif fix and check.fixes:
@@ -96,8 +111,21 @@ def _look(engines: Engines, check: Check, fix: bool) -> Finding | None:
     return finding
 
 
-def _names(connection: Connection, query: Any) -> list[str]:
-    return [str(name) for name in connection.execute(query).scalars()]
+def _orgs(chat: Engine) -> list[UUID]:
+    with chat.connect() as connection:
+        return list(connection.execute(ORGS).scalars())
+
+
+def _wrong(chat: Engine, check: Check, fix: bool, **values: UUID) -> list[str]:
+    with chat.begin() as connection:
+        names = _names(connection, check.find, **values)
+        for statement in check.fixes if names and fix else ():
+            connection.execute(statement, values)
+    return names
+
+
+def _names(connection: Connection, query: Any, **values: UUID) -> list[str]:
+    return [str(name) for name in connection.execute(query, values).scalars()]
 
 
 def _read_again(engines: Engines, source_ids: Sequence[UUID]) -> str | None:
@@ -118,10 +146,31 @@ def _columns(engines: Engines, _fix: bool) -> Finding | None:
             lacking = missing_columns(connection)
     except DATABASE_DOWN as error:
         sentence = "The dashboard's database does not answer: training waits."
-        return Finding("dashboard_away", 1, sentence, [type(error).__name__], "nothing: bring it back")
+        return Finding("dashboard_away", 1, sentence, [type(error).__name__], "bring it back", fixable=False)
     sentence = "The dashboard's database lacks columns that are needed: training waits."
-    mend = "nothing: give them back, or their old names"
-    return Finding("dashboard_columns", len(lacking), sentence, lacking[:SHOWN], mend) if lacking else None
+    mend = "give them back, or their old names"
+    return (
+        Finding("dashboard_columns", len(lacking), sentence, lacking[:SHOWN], mend, fixable=False) if lacking else None
+    )
+
+
+def _options(engines: Engines, _fix: bool) -> Finding | None:
+    """Values of `bots.config` and `orgs.limits` that can't be taken."""
+    try:
+        with engines.dashboard.connect() as connection:
+            bots = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(OPTIONS)
+            bad = [
+                f"{row.id}: {', '.join(names)}"
+                for row in bots
+                if (
+                    names := [*parse_config(row.config)[1], *(f"limits.{name}" for name in parse_limits(row.limits)[1])]
+                )
+            ]
+    except (*DATABASE_DOWN, ProgrammingError):
+        return None  # said already
+    sentence = "Bots have settings whose values are not allowed: the usual ones are used instead."
+    mend = "correct them in the dashboard"
+    return Finding("bad_bot_settings", len(bad), sentence, bad[:SHOWN], mend, fixable=False) if bad else None
 
 
 def _leases(engines: Engines, fix: bool) -> Finding | None:

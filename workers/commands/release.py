@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
+from chat_api.core.database import of_org
 from workers.reconcile.burial import bury
 from workers.reconcile.verdicts import Place
 
@@ -65,7 +66,7 @@ def allow_removals(chat: Engine, source_id: UUID) -> Allowed:
 def _release(chat: Engine, parked: Row[Any]) -> bool:
     """Whether the parked generation answers now: not when it was embedded with another model than the bot reads."""
     values = parked._asdict()
-    with chat.connect() as connection, connection.begin() as transaction:
+    with of_org(chat, parked.org_id).connect() as connection, connection.begin() as transaction:
         if not _switch(connection, values):
             transaction.rollback()
             return False

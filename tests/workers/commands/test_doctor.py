@@ -122,7 +122,7 @@ def test_what_only_people_can_mend_is_left_and_said(
     diagnosis = examine(two.engines)
     assert ailment in [finding.name for finding in diagnosis.findings]
     assert not diagnosis.clean
-    assert "--fix nothing: " in diagnosis.as_text()
+    assert "  Please " in diagnosis.as_text()
     assert json.loads(diagnosis.as_json())["clean"] is False
 
 
@@ -134,6 +134,15 @@ def test_a_dashboard_that_is_away_or_lacks_columns_is_a_finding(two: TwoDatabase
     away = engine_of("postgresql://nobody@127.0.0.1:1/nowhere?connect_timeout=1")
     found = examine(type(two.engines)(two.engines.chat, away), fix=True).findings
     assert [finding.name for finding in found] == ["dashboard_away"]
+
+
+def test_settings_of_bots_and_orgs_that_cannot_be_taken_are_said(two: TwoDatabases, source: UUID) -> None:
+    two.there('UPDATE bots SET config = \'{"temperature": "hot", "retrieval_k": 5, "max_tokens": -1}\'')
+    two.there('UPDATE orgs SET limits = \'{"monthly_tokens": "many"}\'')
+    (finding,) = examine(two.engines, fix=True).findings
+    assert (finding.name, finding.done) == ("bad_bot_settings", None)
+    assert finding.examples == [f"{two.bot_id}: temperature, max_tokens, limits.monthly_tokens"]
+    assert "Please correct them" in examine(two.engines).as_text()
 
 
 # --- the operator's word ---------------------------------------------------------------------------------------------
