@@ -2,10 +2,11 @@
 
 import random
 import time
+from collections.abc import Mapping
 from uuid import UUID
 
 from tests.faults.check import JOBS, OPEN_JOBS, compare, judge, live_chunks, several_live
-from tests.faults.executioner import Executioner
+from tests.faults.executioner import GAP_S, WEIGHTS, Executioner
 from tests.faults.ledger import Ledger
 from tests.faults.recovery import Victim, Watcher
 from tests.faults.report import Figure, at_most, none_of, percentile
@@ -23,12 +24,18 @@ LATENCY_MS = 400
 """The provider's, so that workers are mostly at work when they are hit."""
 
 
-def run(size: Size, broken: str = "") -> list[Figure]:
-    """The figures of one storm."""
+def run(
+    size: Size,
+    broken: str = "",
+    *,
+    weights: Mapping[str, int] = WEIGHTS,
+    gap_s: tuple[float, float] = GAP_S,
+) -> list[Figure]:
+    """The figures of one storm: of these faults, one every `gap_s` seconds (least, most)."""
     with world(size, broken=broken) as made, Watcher(made) as watcher, Ledger(made) as ledger:
         made.provider.controls.latency_ms = LATENCY_MS
         owner = Owner(made)
-        executioner = Executioner(made, watcher, ledger)
+        executioner = Executioner(made, watcher, ledger, weights=weights, gap_s=gap_s)
         executioner.start()
         try:
             _work(made, owner, size)
