@@ -206,27 +206,29 @@ def _embed_and_write(
     with _at([run for run, _ in batch], "embed"):
         outcomes = embed_readings(stages, [(run.build, [reading]) for run, reading in batch], check)
     parts: list[Part] = []
-    unchanged: list[tuple[Build, int, str]] = []
     for (run, reading), outcome in zip(batch, outcomes, strict=True):
         if isinstance(outcome, ServiceError):
             run.error = outcome
-            continue
-        run.receipt.embedded(
-            chunks=outcome.chunks,
-            reused=outcome.reused,
-            tokens=outcome.tokens,
-            cost_microusd=outcome.cost_microusd,
-        )
-        parts.append((run.build, [reading], outcome.vectors))
-        if reading.unchanged and run.live:
-            run.receipt.copied(run.live.chunks)
-            unchanged.append((run.build, run.live.generation, run.live.url))
-    runs = [run for run, _ in batch if run.goes_on]
-    if not runs:
-        return
-    with _at(runs, "store"), stages.chat.begin() as connection:
+        else:
+            run.receipt.embedded(
+                chunks=outcome.chunks,
+                reused=outcome.reused,
+                tokens=outcome.tokens,
+                cost_microusd=outcome.cost_microusd,
+            )
+            parts.append((run.build, [reading], outcome.vectors))
+    if written := [(run, reading) for run, reading in batch if run.goes_on]:
+        _write(written, parts, stages, ledger=ledger)
+
+
+def _write(batch: Sequence[tuple[_Run, Reading]], parts: Sequence[Part], stages: Stages, *, ledger: bool) -> None:
+    copied = [(run, run.live) for run, reading in batch if reading.unchanged and run.live]
+    with _at([run for run, _ in batch], "store"), stages.chat.begin() as connection:
         held = write_readings(connection, parts, ledger=ledger)
-        copy_pages(connection, [page for page in unchanged if page[0].task.task_id in held], "unchanged")
+        kept = [(run.build, live.generation, live.url) for run, live in copied if run.task.task_id in held]
+        copy_pages(connection, kept, "unchanged")
+    for run, live in copied:
+        run.receipt.copied(live.chunks)
     for run, reading in batch:
         run.lost = run.lost or run.task.task_id not in held
         run.training.progress.done += len(reading.chunks)

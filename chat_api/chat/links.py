@@ -26,6 +26,7 @@ _TAG_NAMES = (
 _TAG = re.compile(rf"<\s*/?\s*(?:{_TAG_NAMES})(?![\w-])[^<>]*>", re.IGNORECASE)
 _CUT_TAG = re.compile(rf"<(?=\s*/?\s*(?:{_TAG_NAMES})(?![\w-]))", re.IGNORECASE)
 _DEAD_TAG = re.compile(rf"{_CUT_TAG.pattern}(?=[^<>]*<|[^<>]{{500}})", re.IGNORECASE)
+_UNSAFE = re.compile(r"[\x00-\x20\\<>\"`]")
 _URL_CHAR = r"[^\s<>\"`|)\]]"
 _BARE = re.compile(
     rf"(?:(?:[a-z][a-z0-9+.-]{{0,20}})?:[/\\]{{2}}|(?<![\w:/\\.])[/\\]{{2}}(?=[\w\[])|(?<![\w.@/-])www\.){_URL_CHAR}*",
@@ -93,7 +94,7 @@ def closed(text: str) -> str:
 
 
 def _host(url: str) -> tuple[str, int] | None:
-    if any(ord(char) <= 32 or char in '\\<>"`' for char in url):
+    if _UNSAFE.search(url):
         return None
     if url.lower().startswith("www."):
         url = f"https://{url}"

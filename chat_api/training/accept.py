@@ -170,6 +170,12 @@ UNPIN = text("""
     WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND pinned_version IS NOT NULL
 """)
 """A wish to train a source that was rolled back ends the roll-back."""
+HASTEN = text("""
+    UPDATE training_tasks SET run_after = now()
+    WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND status = 'waiting' AND kind = 'read'
+      AND run_after > now()
+""")
+"""A wish to train a source whose run waits for its next try: it is tried now."""
 WITHDRAW = text("DELETE FROM training_jobs WHERE job_id = ANY (:job_ids)")
 
 
@@ -218,6 +224,7 @@ async def _insert(
     }
     await chat.execute(REMEMBER_SOURCES, {**values, "revive": True})
     await chat.execute(UNPIN, values)
+    await chat.execute(HASTEN, values)
     run = {**run, "job_ids": [offered[source.source_id] for source in found], "request_id": current_request_id()}
     rows = await chat.execute(INSERT_RUNS, {**values, **run})
     return {row.source_id: row.job_id for row in rows}

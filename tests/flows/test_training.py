@@ -204,6 +204,16 @@ def test_a_passing_failure_waits_and_says_so(shop: World) -> None:
     assert shop.client.job(job["job_id"])["status"] == "succeeded"
 
 
+def test_a_wish_to_train_hastens_a_run_that_waits_for_its_next_try(shop: World) -> None:
+    shop.site.pages["/page.html"] = reply(b"", "503 Service Unavailable")
+    source_id = shop.client.add_url_source(shop.bot_id, shop.site.url("/page.html"))
+    job = shop.train(source_id)
+    assert job["waiting_reason"] == "retry_later"
+    shop.site.pages["/page.html"] = reply(PAGE.encode(), Content_Type="text/html")
+    assert shop.train(source_id)["job_id"] == job["job_id"]
+    assert shop.client.job(job["job_id"])["status"] == "succeeded"
+
+
 def test_a_retrain_that_fails_leaves_the_old_answers(shop: World) -> None:
     shop.site.pages["/page.html"] = reply(PAGE.encode(), Content_Type="text/html")
     source_id = shop.client.add_url_source(shop.bot_id, shop.site.url("/page.html"))

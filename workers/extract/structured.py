@@ -48,13 +48,17 @@ def _records(value: Any, path: str) -> Iterator[str]:
         for one in value:
             yield from _records(one, path)
     elif isinstance(value, dict):
-        texts = {name: _flat(one) for name, one in value.items()}
-        own = "; ".join(f"{name}: {text}" for name, text in texts.items() if text)
-        if own:
-            yield "- " + (f"{path}: " if path else "") + own
-        for name, one in value.items():
-            if not texts[name]:
-                yield from _records(one, f"{path} {name}".strip()[:_MAX_PATH])
+        yield from _fields(value, path)
+
+
+def _fields(value: dict[str, Any], path: str) -> Iterator[str]:
+    texts = {name: _flat(one) for name, one in value.items()}
+    own = "; ".join(f"{name}: {text}" for name, text in texts.items() if text)
+    if own:
+        yield "- " + (f"{path}: " if path else "") + own
+    for name, one in value.items():
+        if not texts[name]:
+            yield from _records(one, f"{path} {name}".strip()[:_MAX_PATH])
 
 
 def _flat(value: Any) -> str:
