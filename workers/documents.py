@@ -6,7 +6,7 @@ from typing import Literal
 
 from chat_api.core.errors import ServiceError
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Raised whenever extraction or chunking gives other chunks for the same bytes: what was read before is read again."""
 
 BlockKind = Literal["heading", "paragraph", "list", "table", "code"]
@@ -26,6 +26,8 @@ class Fetched:
     etag: str | None = None
     last_modified: str | None = None
     fetched_at: datetime | None = None
+    robots: str | None = None
+    """The X-Robots-Tag header as sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Document:
     links: tuple[str, ...] = ()
     """Absolute http(s) addresses the document links to, without fragments, in order, once each."""
     canonical_url: str | None = None
+    directives: tuple[str, ...] = ()
+    """What the page asks of robots (`noindex`, `nofollow`, `none` …), lower case."""
     warnings: tuple[str, ...] = ()
     """What was repaired or dropped, one sentence each, for the receipt."""
 

@@ -15,8 +15,10 @@ from chat_api.core.errors import DependencyError, ServiceError, TrainingError
 from chat_api.core.models.dashboard import row_version
 from workers.dashboard import SourceToTrain
 from workers.documents import READER_VERSION, Fetched, Reading
-from workers.fetch.crawl import Frontier, Scope, Visit, site_frontier, sitemap_frontier
+from workers.fetch.crawl import Frontier, Visit
+from workers.fetch.discovery import add_discovered, site_frontier, sitemap_frontier
 from workers.fetch.robots import Robots
+from workers.fetch.scope import Scope
 from workers.learn import Stages
 from workers.reading import Fresh, address_of, given
 from workers.store.known import known_vectors, live_pages
@@ -148,10 +150,11 @@ def _crawl(look: _Look, found: SourceToTrain, progress: Progress) -> float:
     with progress.at("fetch"):
         if found.source.type == "site":
             frontier, follow = site_frontier(url, scope, robots), True
+            warnings = add_discovered(frontier, robots, look.stages.reader.client, look.check)
         else:
-            frontier, warnings = sitemap_frontier(url, scope, robots, look.stages.reader.client)
-            look.notes += [storable(warning) for warning in warnings]
+            frontier, warnings = sitemap_frontier(url, scope, robots, look.stages.reader.client, look.check)
             follow = False
+        look.notes += [storable(warning) for warning in warnings]
     seen = _sample(look, frontier, follow)
     look.skip |= Counter[str](frontier.skipped.values())  # of the sampled ones, too: the greater count is the whole one
     left = frontier.accepted - seen

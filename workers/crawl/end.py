@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, text
 from chat_api.core.errors import BlockedByRobots, NoText, NotFound, ServiceError, training_errors
 from workers.crawl.ledger import OF_BUILD, key_of, met_of
 from workers.crawl.state import Crawl
-from workers.fetch.crawl import identity
+from workers.fetch.names import identity
 from workers.fetch.urls import parse_url
 from workers.receipt import NAMED_FAILURES, Receipt
 from workers.store.generation import copy_unchanged
@@ -20,6 +20,7 @@ MISSING = "missing"
 NAMED_REMOVALS = 100
 BRAKE_SHARE = 0.2
 BRAKE_PAGES = 10
+UNWANTED = "The pages ask not to be learned (noindex). Remove that from them, or give other pages."
 ERRORS = {error.code: error for error in training_errors()}
 # What robots.txt forbids was not asked for: that is the crawl's own rule, no failure of the page.
 FAILED = sorted(set(ERRORS) - {BlockedByRobots.code})
@@ -122,6 +123,7 @@ COUNTS = text(f"""
            count(*) FILTER (WHERE outcome = 'unchanged') AS unchanged,
            count(*) FILTER (WHERE outcome = 'indexed') AS changed,
            count(*) FILTER (WHERE position IS NOT NULL AND outcome = ANY (:failed)) AS failed,
+           count(*) FILTER (WHERE outcome = 'noindex') AS unwanted,
            coalesce(sum(chunks), 0) AS chunks,
            coalesce(sum(chunks) FILTER (WHERE outcome IN ('indexed', 'unchanged')), 0) AS fresh_chunks
     FROM pages WHERE {OF_BUILD}
@@ -149,11 +151,14 @@ CHANGES = text("""
 
 def first_error(connection: Connection, build: Build) -> ServiceError | None:
     """Why no page gave text, or None where one did."""
-    if _counts(connection, build).fresh_chunks:
+    counts = _counts(connection, build)
+    if counts.fresh_chunks:
         return None
     values = {**key_of(build), "codes": list(ERRORS), "at_most": 1}
     row = connection.execute(FAILURES, values).one_or_none()
-    return ERRORS[row.code](row.message) if row else NoText()
+    if row:
+        return ERRORS[row.code](row.message)
+    return NoText(UNWANTED if counts.unwanted else None)
 
 
 def receipt_of(

@@ -4,27 +4,24 @@ Tasks end in any order, but what they found is consumed in the order in which th
 a crawl is the same whoever works on it. Only addresses that are new cost anything, however large the site is.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from chat_api.core.errors import TrainingError, training_errors
+from workers.crawl.plan import add_tasks, hand_out
 from workers.crawl.state import Before, Crawl, TaskResult
 from workers.documents import READER_VERSION
-from workers.fetch.crawl import Frontier, Skip, Visit, link_of, spellings
+from workers.fetch.crawl import Frontier, Skip, Visit
+from workers.fetch.names import identity, link_of, spellings
+from workers.fetch.urls import parse_url
 from workers.store.known import LivePage
 from workers.store.rows import Build, document_id
 from workers.tasks.life import LeaseLostError, Task, storable
 
-MOST_VISITS = 20
-"""Pages of one task."""
-BUSY_TASKS = 4
-"""While so many tasks are not done, a few addresses wait until they fill one."""
 CONSUMED_AT_ONCE = 50
-SECOND_TRY_S = 5
+SECOND_TRY_S, LONGEST_WAIT_S = 5, 3600
 PASSING = [error.code for error in training_errors() if issubclass(error, TrainingError) and error.retryable]
 
 
@@ -104,13 +101,6 @@ ADD_PAGES = text("""
     ORDER BY 5
     ON CONFLICT DO NOTHING
 """)
-ADD_TASKS = text("""
-    INSERT INTO training_tasks (job_id, org_id, bot_id, source_id, kind, priority, ordinal, plan, run_after)
-    SELECT :job_id, :org_id, :bot_id, :source_id, :kind, :priority, given.ordinal, CAST(given.plan AS jsonb),
-           now() + make_interval(secs => :wait_s)
-    FROM unnest(CAST(:ordinals AS int[]), CAST(:plans AS text[])) AS given (ordinal, plan)
-    ORDER BY given.ordinal
-""")
 
 
 def grow(connection: Connection, build: Build, crawl: Crawl, frontier: Frontier) -> None:
@@ -127,33 +117,6 @@ def grow(connection: Connection, build: Build, crawl: Crawl, frontier: Frontier)
     crawl.start, crawl.accepted = frontier.start, frontier.accepted
     crawl.skipped += len(frontier.skipped)
     crawl.pending += visits
-
-
-def hand_out(connection: Connection, task: Task, crawl: Crawl, *, wait_s: float = 0) -> int:
-    """Makes tasks of the addresses that wait, all of one size; how many."""
-    waiting = len(crawl.pending)
-    if crawl.made - crawl.consumed >= BUSY_TASKS and waiting < MOST_VISITS:
-        return 0
-    count = -(-waiting // MOST_VISITS)
-    cuts = [waiting * number // count for number in range(count + 1)] if count else []
-    plans = [{"visits": crawl.pending[start:end]} for start, end in pairwise(cuts)]
-    _add_tasks(connection, task, crawl, "pages", plans, wait_s)
-    crawl.pending = []
-    return count
-
-
-def _add_tasks(
-    connection: Connection, task: Task, crawl: Crawl, kind: str, plans: Sequence[Mapping[str, Any]], wait_s: float = 0
-) -> None:
-    values = {
-        **{"job_id": task.job_id, "org_id": task.org_id, "bot_id": task.bot_id, "source_id": task.source_id},
-        **{"kind": kind, "priority": task.priority, "wait_s": wait_s},
-        "ordinals": list(range(crawl.made, crawl.made + len(plans))),
-        "plans": [json.dumps(plan) for plan in plans],
-    }
-    if plans:
-        connection.execute(ADD_TASKS, values)
-    crawl.made += len(plans)
 
 
 def store_crawl(connection: Connection, build: Build, crawl: Crawl) -> None:
@@ -198,8 +161,14 @@ REJECT = text(f"""
     FROM unnest(CAST(:urls AS text[]), CAST(:reasons AS text[])) AS rejected (rejected_url, reason)
     WHERE {OF_BUILD} AND url = rejected_url
 """)  # noqa: S608
+# Of duplicates only those have links that have named another address: that one.
+CANONICAL = text(f"""
+    SELECT url, links[1] AS canonical FROM pages
+    WHERE {OF_BUILD} AND outcome = 'duplicate' AND position IS NOT NULL AND links IS NOT NULL
+""")  # noqa: S608
 TRY_AGAIN = text(f"""
-    UPDATE pages SET outcome = 'waiting' WHERE {OF_BUILD} AND outcome = ANY (:passing) AND position IS NOT NULL
+    UPDATE pages SET outcome = 'waiting', links = CASE WHEN outcome = ANY (:passing) THEN links END
+    WHERE {OF_BUILD} AND position IS NOT NULL AND (outcome = ANY (:passing) OR url = ANY (:unfounded))
     RETURNING url, depth, position
 """)  # noqa: S608
 NOTE_PROGRESS = text("""
@@ -263,6 +232,7 @@ def _ready(connection: Connection, task: Task, consumed: int) -> list[TaskResult
 def _consume(connection: Connection, build: Build, crawl: Crawl, results: Sequence[TaskResult]) -> None:
     for result in results:
         crawl.robots = result.robots | crawl.robots
+        crawl.retry_after = max(crawl.retry_after, result.retry_after)
     pages = [page for result in results for page in result.visited]
     told = {url for page in pages for url in (page.landed, *page.links) if url}
     frontier = crawl.frontier(met_of(connection, build, told))
@@ -273,6 +243,9 @@ def _consume(connection: Connection, build: Build, crawl: Crawl, results: Sequen
             rejected[page.url] = reason
         else:
             frontier.add(page.links, page.depth + 1)
+        sketch = "" if reason == "duplicate" else page.sketch
+        if sketch is not None:
+            crawl.shapes.note(parse_url(page.url), sketch)
     if rejected:
         forget_texts(connection, build, rejected)
         values = {"urls": list(rejected), "reasons": list(rejected.values())}
@@ -287,9 +260,19 @@ def _go_on(connection: Connection, task: Task, build: Build, crawl: Crawl) -> in
         return made
     if not crawl.tried_again:
         crawl.tried_again = True
-        again = connection.execute(TRY_AGAIN, {**key_of(build), "passing": PASSING}).all()
+        values = {**key_of(build), "passing": PASSING, "unfounded": _unfounded(connection, build)}
+        again = connection.execute(TRY_AGAIN, values).all()
         crawl.pending = [Visit(row.url, row.depth) for row in sorted(again, key=lambda row: row.position)]
-        if made := hand_out(connection, task, crawl, wait_s=SECOND_TRY_S):
+        wait_s = min(max(SECOND_TRY_S, crawl.retry_after), LONGEST_WAIT_S)
+        if made := hand_out(connection, task, crawl, wait_s=wait_s):
             return made
-    _add_tasks(connection, task, crawl, "finish", [{}])
+    add_tasks(connection, task, crawl, "finish", [{}], [0])
     return 1
+
+
+def _unfounded(connection: Connection, build: Build) -> list[str]:
+    """The pages that named another as their canonical one, which has given no text."""
+    named = connection.execute(CANONICAL, key_of(build)).all()
+    targets = {row.canonical for row in named}
+    found = {identity(parse_url(url)) for url in met_of(connection, build, targets, with_text=True)}
+    return [row.url for row in named if identity(parse_url(row.canonical)) not in found]

@@ -2,14 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from threading import Event
 
-from chat_api.core.errors import CrashedRepeatedly, NotFound, TrainingError
+from chat_api.core.errors import CrashedRepeatedly, FetchFailed, NotFound, TrainingError
+from workers.crawl.nonsense import SOFT, TITLED, says_not_found, sketch_of_document
 from workers.crawl.state import Before, Crawl
 from workers.documents import Document, Fetched, Reading
-from workers.fetch.crawl import MAX_INVALID, Frontier, Visit, identity, link_of
-from workers.fetch.robots import Robots, Rules
+from workers.extract.furniture import without_furniture
+from workers.fetch.crawl import MAX_INVALID, Frontier, Visit
+from workers.fetch.names import identity, link_of
+from workers.fetch.robots import Robots, Rules, asked_of_robots
 from workers.fetch.urls import parse_url
 from workers.reading import Reader, same_bytes
 from workers.store.known import LivePage
@@ -20,6 +24,11 @@ from workers.tasks.life import storable
 FETCHES_AT_ONCE = 4
 GROUP_PAGES = 8
 GROUP_BYTES = 8 * 2**20
+TICK_S = 1.0
+"""How often `check` is called while servers are slow."""
+ASKED_AT_MOST, WAITED_AT_MOST_S = 5, 120.0
+"""How often, and over how long, a page is asked for whose server asks us to wait; then it is left to a second try."""
+NOINDEX, NOFOLLOW = {"noindex", "none"}, {"nofollow", "none"}
 GIVEN_UP = "Reading this page ended its worker several times. It is left out until the source is trained again."
 
 Met = tuple[Visit, Fetched | TrainingError]
@@ -44,6 +53,9 @@ class PagesReader:
         self._reader, self._crawl, self._before, self._given_up, self._met_of = reader, crawl, before, given_up, met_of
         self._robots = Robots(reader.client, crawl.robots)
         self._frontier = Frontier(crawl.start, crawl.scope, self._robots.allows)
+        self._stopping = Event()
+        self.retry_after = 0.0
+        """The longest wait in seconds that a server has asked for."""
         # Links as written → as the ledger names them: a site's pages repeat most of theirs.
         self._names: dict[str, str] = {}
 
@@ -58,15 +70,19 @@ class PagesReader:
         Raises the error of the crawl's start where a retry can help, since nothing can be read without it; and what
         `check` raises.
         """
+        self._stopping.clear()
         threads = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="fetch")
         try:
-            for group in _groups(self._fetch_all(visits, threads, progress)):
+            for group in _groups(self._fetch_all(visits, threads, progress, check)):
                 check()
                 yield self._readings(group, progress, check)
         finally:  # whoever stops does not wait for servers that are slow
+            self._stopping.set()
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def _fetch_all(self, visits: Sequence[Visit], threads: ThreadPoolExecutor, progress: Progress) -> Iterator[Met]:
+    def _fetch_all(
+        self, visits: Sequence[Visit], threads: ThreadPoolExecutor, progress: Progress, check: Callable[[], None]
+    ) -> Iterator[Met]:
         waiting, flying = deque(visits), deque[tuple[Visit, Future[Fetched]]]()
         while waiting or flying:
             while waiting and len(flying) < FETCHES_AT_ONCE:
@@ -74,6 +90,8 @@ class PagesReader:
                 flying.append((visit, threads.submit(self._fetch, visit.url)))
             visit, future = flying.popleft()
             with progress.at("fetch"):
+                while not wait([future], TICK_S).done:
+                    check()
                 try:
                     found: Fetched | TrainingError = future.result()
                 except TrainingError as error:
@@ -83,8 +101,22 @@ class PagesReader:
             yield visit, found
 
     def _fetch(self, url: str) -> Fetched:
+        """The page; asked for again after the wait that its server wants, while that is not too long."""
         if url in self._given_up:
             raise CrashedRepeatedly(GIVEN_UP)
+        waited = 0.0
+        for _ in range(ASKED_AT_MOST - 1):
+            try:
+                return self._fetch_once(url)
+            except FetchFailed as error:
+                pause = error.retry_after
+                self.retry_after = max(self.retry_after, pause or 0.0)
+                if pause is None or waited + pause > WAITED_AT_MOST_S or self._stopping.wait(pause):
+                    raise
+                waited += pause
+        return self._fetch_once(url)
+
+    def _fetch_once(self, url: str) -> Fetched:
         live, client = self._same(url), self._reader.client
         if live is None:
             return client.get(url)
@@ -122,26 +154,62 @@ class PagesReader:
         reading = Reading(visit.url, cited_url=found.url, fetched=found)
         if reason := self._frontier.landed(visit, found.url):
             return replace(reading, skipped=reason)
+        if asked_of_robots(found.robots) & NOINDEX:  # said with the answer, whatever the page says itself
+            return replace(reading, skipped="noindex") if found.status == 304 else reading
         return replace(reading, unchanged=same_bytes(reading, self._same(visit.url)))
 
     def _extracted(self, reading: Reading, outcome: Document | TrainingError) -> Reading:
         if isinstance(outcome, TrainingError):
             return replace(reading, error=outcome)
         document = replace(outcome, title=storable(outcome.title))
+        if reading.url != self._crawl.example:
+            document = without_furniture(document, self._crawl.furniture)
+        asked = asked_of_robots(reading.fetched.robots if reading.fetched else None) | set(document.directives)
         if self._crawl.follow:
-            site = parse_url(self._frontier.start).site
-            reading = replace(reading, links=tuple(dict.fromkeys(self._name(link, site) for link in document.links)))
+            reading = replace(reading, links=() if asked & NOFOLLOW else self._names_of(document.links))
+        if asked & NOINDEX:
+            return replace(reading, skipped="noindex")
+        if canonical := self._canonical(reading, document):
+            return replace(reading, skipped="duplicate", links=(canonical,))
+        if denied := self._denied(reading, document):
+            return replace(reading, error=denied)
         live = self._live(reading.url)
         same = (document.title, reading.cited_url, text_sha256(document))
         if live and same == (live.title, live.cited_url, live.text_sha256):
             return replace(reading, unchanged=True)
         return self._reader.chunk(replace(reading, document=document))
 
+    def _canonical(self, reading: Reading, document: Document) -> str | None:
+        """The address that the page wants to be known by, where that is another page of the crawl.
+
+        A website's front page is named by many that are not it; whether one is, its text will tell. A canonical page
+        that gave no text is believed no more: what has named it is read again at the second try.
+        """
+        url = link_of(document.canonical_url or "")
+        if url is None or url.target == "/" or self._crawl.tried_again or reading.url == self._crawl.start:
+            return None
+        own = {identity(parse_url(known)) for known in (reading.url, reading.cited_url) if known}
+        return str(url) if identity(url) not in own and self._frontier.would_read(url) else None
+
+    def _denied(self, reading: Reading, document: Document) -> NotFound | None:
+        """The error of a page that only seems to exist; the start is taken as it is."""
+        url, nonsense = parse_url(reading.url), self._crawl.nonsense
+        if str(url) == self._crawl.start:
+            return None
+        if nonsense and sketch_of_document(document, url) == nonsense:
+            return NotFound(SOFT)
+        return NotFound(TITLED) if says_not_found(document) else None
+
     def _linked(self, reading: Reading) -> Reading:
         """A page that can't be read now keeps the links it had, as one that is unchanged does: what it leads to stays."""
         before = self._before.get(reading.url) if self._crawl.follow else None
-        stays = reading.unchanged or (reading.error and reading.outcome != NotFound.code)
+        stays = reading.unchanged or reading.skipped == "noindex"
+        stays = stays or (reading.error is not None and reading.outcome != NotFound.code)
         return replace(reading, links=before.links) if before and stays and reading.links is None else reading
+
+    def _names_of(self, links: Sequence[str]) -> tuple[str, ...]:
+        site = parse_url(self._frontier.start).site
+        return tuple(dict.fromkeys(self._name(link, site) for link in links))
 
     def _name(self, link: str, site: tuple[str, int]) -> str:
         """A link as the ledger names it; the rules of its origin are read where they are not known."""

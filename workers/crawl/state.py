@@ -5,8 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-from workers.fetch.crawl import Frontier, Scope, Visit
+from workers.fetch.crawl import Frontier, Visit
 from workers.fetch.robots import Rules, allowed_by
+from workers.fetch.scope import Scope
+from workers.fetch.traps import Shapes
+from workers.fetch.urls import parse_url
 from workers.store.known import LivePage
 
 
@@ -31,19 +34,39 @@ class Crawl:
     consumed: int = 0
     """Tasks made, and those whose links are in the ledger."""
     tried_again: bool = False
+    """Whether what failed in passing, or whose canonical address gave no text, has had its second try."""
+    nonsense: str = ""
+    """The sketch of the page that the site answers for an address that it can't have, where it answers with one."""
+    furniture: list[str] = field(default_factory=list)
+    """The marks of the blocks that the site's pages have in common."""
+    example: str = ""
+    """The page that keeps them, so that an address or opening hours are not lost."""
+    retry_after: float = 0.0
+    """The longest wait in seconds that a server has asked for."""
+    shapes: Shapes = field(default_factory=Shapes)
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
         """The state that `as_json` wrote."""
-        robots = {origin: Rules.of(patterns) for origin, patterns in stored["robots"].items()}
-        pending = [Visit(*visit) for visit in stored["pending"]]
-        return cls(**{**stored, "scope": Scope.of(stored["scope"]), "robots": robots, "pending": pending})
+        own = {
+            "scope": Scope.of(stored["scope"]),
+            "robots": _rules_of(stored["robots"]),
+            "pending": [Visit(*visit) for visit in stored["pending"]],
+            "shapes": Shapes(stored["shapes"]),
+        }
+        return cls(**{**stored, **own})
 
     def as_json(self) -> str:
         """The state as it is stored."""
-        robots = {origin: rules.patterns for origin, rules in self.robots.items()}
-        plain = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps(plain | {"scope": self.scope.options, "robots": robots})
+        own = {"scope": self.scope.options, "robots": _stored(self.robots), "shapes": self.shapes.stored}
+        return json.dumps({name: getattr(self, name) for name in self.__slots__} | own)
+
+    @property
+    def pace_s(self) -> float:
+        """Seconds between two requests that the crawl's website asks for."""
+        site = parse_url(self.start).site
+        delays = [rules.crawl_delay or 0.0 for origin, rules in self.robots.items() if parse_url(origin).site == site]
+        return max(delays, default=0.0)
 
     def begins_at(self, visit: Visit) -> bool:
         """Whether all else of the crawl is found by this visit."""
@@ -55,6 +78,7 @@ class Crawl:
             self.start,
             self.scope,
             lambda url: allowed_by(self.robots, url),
+            exhausted=self.shapes.exhausted,
             accepted=self.accepted,
             skipped=self.skipped,
             met=met,
@@ -78,6 +102,8 @@ class Visited(NamedTuple):
     depth: int
     landed: str | None
     links: list[str]
+    sketch: str | None = None
+    """Of its text, where it is known; see `sketch_of`."""
 
 
 @dataclass(slots=True)
@@ -88,14 +114,24 @@ class TaskResult:
     robots: dict[str, Rules] = field(default_factory=dict)
     """Of origins that no task before it knew."""
     receipt: dict[str, Any] = field(default_factory=dict)
+    retry_after: float = 0.0
+    """The longest wait in seconds that a server has asked for."""
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
         """The result that `as_json` wrote."""
-        robots = {origin: Rules.of(patterns) for origin, patterns in stored["robots"].items()}
-        return cls([Visited(*page) for page in stored["visited"]], robots, stored["receipt"])
+        visited = [Visited(*page) for page in stored["visited"]]
+        return cls(visited, _rules_of(stored["robots"]), stored["receipt"], stored["retry_after"])
 
     def as_json(self) -> str:
         """The result as it is stored."""
-        robots = {origin: rules.patterns for origin, rules in self.robots.items()}
-        return json.dumps({"visited": self.visited, "robots": robots, "receipt": self.receipt})
+        own = {"robots": _stored(self.robots)}
+        return json.dumps({name: getattr(self, name) for name in self.__slots__} | own)
+
+
+def _rules_of(stored: Mapping[str, Any]) -> dict[str, Rules]:
+    return {origin: Rules.of(rules) for origin, rules in stored.items()}
+
+
+def _stored(robots: Mapping[str, Rules]) -> dict[str, Any]:
+    return {origin: rules.stored for origin, rules in robots.items()}

@@ -1,16 +1,12 @@
 """A site or sitemap, trained by many tasks: begun by the first, read in `pages` tasks, and switched to by the last."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-import numpy as np
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from chat_api.core.errors import (
-    EmbeddingMisconfigured,
-    EmbeddingRejected,
     NoText,
     QuotaExceeded,
     RemovalsHeld,
@@ -20,36 +16,34 @@ from chat_api.core.models.dashboard import source_version
 from workers.crawl.anew import build_of
 from workers.crawl.end import Comparison, compare, diff_of, first_error, keep, receipt_of
 from workers.crawl.ledger import (
-    advance,
     find_crawl,
     find_result,
-    forget_texts,
     grow,
-    hand_out,
     met_of,
     note_progress,
-    note_result,
-    note_url,
     pages_before,
     store_crawl,
 )
-from workers.crawl.pages import PagesReader, led
-from workers.crawl.state import Before, Crawl, TaskResult, Visited
+from workers.crawl.nonsense import nonsense_of
+from workers.crawl.pages import PagesReader
+from workers.crawl.plan import hand_out
+from workers.crawl.sample import sample_furniture
+from workers.crawl.state import Crawl
+from workers.crawl.twins import merge, twins_of
+from workers.crawl.writing import PagesWriter
 from workers.dashboard import SourceToTrain
-from workers.documents import Reading
-from workers.fetch.client import SafeClient
-from workers.fetch.crawl import Frontier, Scope, Visit, site_frontier, sitemap_frontier
+from workers.fetch.crawl import Frontier, Visit
+from workers.fetch.discovery import add_discovered, site_frontier, sitemap_frontier
 from workers.fetch.robots import Robots
-from workers.learn import Stages, Vectors, embed_readings
-from workers.reading import address_of, given, renders
-from workers.receipt import Receipt
-from workers.store.generation import copy_unchanged, open_generation, remember_bot, write_readings
+from workers.fetch.scope import Scope
+from workers.learn import Stages
+from workers.reading import Reader, address_of, given, renders
+from workers.store.generation import open_generation, remember_bot
 from workers.store.rows import Build
-from workers.store.switch import add_usage, park, switch, why_not
+from workers.store.switch import park, switch, why_not
 from workers.tasks.lease import Progress
-from workers.tasks.life import LeaseLostError, Task, assert_held, conclude, settle
+from workers.tasks.life import LeaseLostError, Task, conclude, settle
 
-BATCH_CHUNKS = 512
 KEPT_AT_ONCE = 200
 
 # --- begin ------------------------------------------------------------------------------------------------------------
@@ -68,7 +62,7 @@ def begin(task: Task, found: SourceToTrain, stages: Stages, progress: Progress, 
     """
     scope, warnings = _within_quota(task, found, stages)
     with progress.at("fetch"):
-        crawl, frontier = _first(found, scope, stages.reader.client)
+        crawl, frontier = _first(found, scope, stages.reader, check)
     crawl.warnings = warnings + crawl.warnings
     if not frontier.accepted:
         raise NoText(
@@ -101,15 +95,17 @@ def _within_quota(task: Task, found: SourceToTrain, stages: Stages) -> tuple[Sco
     return replace(scope, max_pages=left), [f"Only {left:,} pages are left of the organisation's {most:,} this month."]
 
 
-def _first(found: SourceToTrain, scope: Scope, client: SafeClient) -> tuple[Crawl, Frontier]:
-    url, robots, warnings = address_of(found), Robots(client), list[str]()
-    if found.source.type == "site":
+def _first(found: SourceToTrain, scope: Scope, reader: Reader, check: Callable[[], None]) -> tuple[Crawl, Frontier]:
+    url, client, follow = address_of(found), reader.client, found.source.type == "site"
+    robots = Robots(client)
+    if follow:
         frontier = site_frontier(url, scope, robots)
+        warnings = add_discovered(frontier, robots, client, check)
     else:
-        frontier, told = sitemap_frontier(url, scope, robots, client)
-        warnings += told
-    follow = found.source.type == "site"
-    crawl = Crawl(frontier.start, scope, robots.known, follow, renders(found), warnings)
+        frontier, warnings = sitemap_frontier(url, scope, robots, client, check)
+    nonsense = nonsense_of(url, reader, robots, check)
+    crawl = Crawl(frontier.start, scope, robots.known, follow, renders(found), list(warnings), nonsense=nonsense)
+    crawl.furniture, crawl.example = sample_furniture(frontier, reader, crawl.pace_s, check)
     return crawl, frontier
 
 
@@ -135,7 +131,7 @@ def read_pages(task: Task, _found: SourceToTrain, stages: Stages, progress: Prog
             return met_of(connection, build, urls)
 
     pages = PagesReader(stages.reader, crawl, before, task.plan.get("given_up", ()), met)
-    work = _Pages(build, stages, progress, check, before, dict(visits), pages, result)
+    work = PagesWriter(build, stages, progress, check, before, dict(visits), pages, result)
     for some in [[visit] for visit in visits] if task.suspect else [visits]:
         if task.suspect:
             work.announce(some[0].url)
@@ -144,115 +140,6 @@ def read_pages(task: Task, _found: SourceToTrain, stages: Stages, progress: Prog
         if task.suspect:
             work.write()
     return work.end()
-
-
-@dataclass(slots=True)
-class _Pages:
-    """One task's pages on their way into the generation."""
-
-    build: Build
-    stages: Stages
-    progress: Progress
-    check: Callable[[], None]
-    before: Mapping[str, Before]
-    depths: Mapping[str, int]
-    """Of the addresses to visit."""
-    pages: PagesReader
-    result: TaskResult
-    _waiting: list[Reading] = field(default_factory=list)
-    _told: set[str] = field(default_factory=set)
-    """Links that an earlier page is sure to put into the ledger."""
-    _since: float = field(default_factory=time.perf_counter)
-
-    def announce(self, url: str) -> None:
-        """Says which page is read next."""
-        with self.stages.chat.begin() as connection:
-            note_url(connection, self.build.task, url)
-
-    def add(self, readings: Sequence[Reading]) -> None:
-        """Takes pages that were read; many are written before the next ones are."""
-        self._waiting += readings
-        if sum(len(reading.chunks) for reading in self._waiting) >= BATCH_CHUNKS:
-            self.write()
-
-    def write(self) -> None:
-        """Writes what waits, each page whole, and that it is done."""
-        with self._written() as connection:
-            note_result(connection, self.build.task, self.result)
-
-    def end(self) -> int:
-        """Writes what is left, and in the same transaction advances the crawl; how many tasks that made."""
-        with self._written() as connection:
-            return advance(connection, self.build.task, self.build, self.result, self.progress.stage)
-
-    @contextmanager
-    def _written(self) -> Iterator[Connection]:
-        readings, self._waiting = self._waiting, []
-        receipt = Receipt()
-        readings, vectors = self._embed(readings, receipt)
-        began, self.progress.stage = time.perf_counter(), "store"
-        with self.stages.chat.begin() as connection:
-            if readings:
-                self._put(connection, readings, vectors, receipt)
-            now = time.perf_counter()
-            receipt.spent({**self.progress.seconds, "store": now - began}, now - self._since)
-            self.progress.seconds.clear()
-            so_far = Receipt.of(self.result.receipt) if self.result.receipt else Receipt()
-            so_far.merge(receipt)
-            self._since, self.result.receipt = now, so_far.as_dict()
-            self.result.robots |= self.pages.robots
-            yield connection
-            add_usage(connection, [(self.build, receipt)])  # whatever becomes of the run
-
-    def _embed(self, readings: Sequence[Reading], receipt: Receipt) -> tuple[list[Reading], list[Vectors]]:
-        """The readings, of which those with a text that is refused have become errors, and the vectors of the others."""
-        with self.progress.at("embed"):
-            outcomes = embed_readings(self.stages, [(self.build, [reading]) for reading in readings], self.check)
-        embedded, vectors = list[Reading](), list[Vectors]()
-        for reading, outcome in zip(readings, outcomes, strict=True):
-            if isinstance(outcome, EmbeddingRejected) and not isinstance(outcome, EmbeddingMisconfigured):
-                embedded.append(replace(reading, document=None, chunks=(), error=outcome))
-            elif isinstance(outcome, ServiceError):
-                raise outcome
-            else:
-                embedded.append(reading)
-                vectors.append(outcome.vectors)
-                receipt.embedded(
-                    chunks=outcome.chunks,
-                    reused=outcome.reused,
-                    tokens=outcome.tokens,
-                    cost_microusd=outcome.cost_microusd,
-                )
-        return embedded, vectors
-
-    def _put(
-        self, connection: Connection, readings: Sequence[Reading], vectors: Sequence[Vectors], receipt: Receipt
-    ) -> None:
-        build = self.build
-        if build.task.age_s > 0:  # an earlier attempt may have left chunks of a page that has others by now
-            assert_held(connection, build.task)
-            forget_texts(connection, build, [reading.url for reading in readings])
-        if not write_readings(connection, [(build, readings, np.concatenate(vectors))]):
-            raise LeaseLostError
-        lives = [self.before[reading.url].live for reading in readings if reading.unchanged]
-        if lives:
-            urls = [live.url for live in lives]
-            receipt.copied(copy_unchanged(connection, build, lives[0].generation, urls, "unchanged"))
-        for reading in readings:
-            receipt.count(reading)
-        self.result.visited += self._visited(connection, readings)
-
-    def _visited(self, connection: Connection, readings: Sequence[Reading]) -> Iterator[Visited]:
-        """The pages, each with those of its links that are news to the crawl."""
-        links = {link for reading in readings for link in reading.links or ()} - self._told
-        links -= set(met_of(connection, self.build, links))
-        for reading in readings:
-            news = [link for link in reading.links or () if link in links]
-            elsewhere = reading.fetched.url if reading.fetched and led(reading.url, reading.fetched) else None
-            if elsewhere is None:  # nothing can come between this page and its links
-                links.difference_update(news)
-                self._told.update(news)
-            yield Visited(reading.url, self.depths[reading.url], elsewhere, news)
 
 
 # --- finish -----------------------------------------------------------------------------------------------------------
@@ -267,6 +154,7 @@ def finish(task: Task, _found: SourceToTrain, stages: Stages, progress: Progress
     began = time.perf_counter()
     with progress.at("store"):
         build = build_of(task, stages.chat)
+        _merge_twins(build, stages, check)
         with stages.chat.begin() as connection:
             crawl, error = find_crawl(connection, build), first_error(connection, build)
             compared = compare(connection, build)
@@ -279,6 +167,15 @@ def finish(task: Task, _found: SourceToTrain, stages: Stages, progress: Progress
                 with stages.chat.begin() as connection:
                     keep(connection, build, compared.live_generation, urls[start : start + KEPT_AT_ONCE], outcome)
     _conclude(build, crawl, compared, stages, {**progress.seconds, "total": time.perf_counter() - began})
+
+
+def _merge_twins(build: Build, stages: Stages, check: Callable[[], None]) -> None:
+    with stages.chat.begin() as connection:
+        twins = twins_of(connection, build)
+    for start in range(0, len(twins), KEPT_AT_ONCE):
+        check()
+        with stages.chat.begin() as connection:
+            merge(connection, build, twins[start : start + KEPT_AT_ONCE])
 
 
 def _conclude(build: Build, crawl: Crawl, compared: Comparison, stages: Stages, seconds: Mapping[str, float]) -> None:

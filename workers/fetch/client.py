@@ -25,6 +25,7 @@ from workers.documents import Fetched
 from workers.fetch.addresses import AddressGuard
 from workers.fetch.decoding import ACCEPT_ENCODING, decode, too_large
 from workers.fetch.limits import CURRENT, Exchange, FetchLimits
+from workers.fetch.manners import Manners
 from workers.fetch.network import Connect, GuardedBackend, Resolver, system_resolver
 from workers.fetch.urls import Url, join_url, parse_url
 
@@ -33,6 +34,7 @@ PAGES: Final = "text/html,application/xhtml+xml,application/pdf;q=0.9,text/*;q=0
 
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
 _BUSY: Final = {408, 425, 429}
+_HURRIED: Final = {429, 503}
 _LONGEST_WAIT_S: Final = 86_400.0
 _IDLE_S: Final = 4.0  # below the 5 s after which common servers hang up
 _DRAINED_AT_MOST: Final = 64 * 1024
@@ -60,7 +62,9 @@ class SafeClient:
         resolve: Resolver = system_resolver,
         connect: Connect = socket.create_connection,
         ssl_context: ssl.SSLContext | None = None,
+        manners: Manners | None = None,
     ) -> None:
+        self.manners = manners or Manners()
         self._limits = limits
         self._pool = httpcore2.ConnectionPool(
             ssl_context=ssl_context or httpcore2.default_ssl_context(),
@@ -137,10 +141,18 @@ class SafeClient:
         raise TooManyRedirects
 
     def _request(self, url: Url, headers: dict[str, str], exchange: Exchange) -> tuple[Answer, str | None]:
-        """One request: the answer, and the Location it redirects to.
+        """One request, when it is our turn with the server: the answer, and the Location it redirects to.
 
         Asks again where the server ended a kept connection just as the request was sent: each time uses one up.
         """
+        with self.manners.turn(url.authority) as waited_s:
+            exchange.pause(waited_s)
+            answer, location = self._asked(url, headers, exchange)
+        if answer.fetched.status in _HURRIED and answer.retry_after:
+            self.manners.hold(url.authority, answer.retry_after)
+        return answer, location
+
+    def _asked(self, url: Url, headers: dict[str, str], exchange: Exchange) -> tuple[Answer, str | None]:
         while True:
             before = exchange.progress
             try:
@@ -204,6 +216,7 @@ def _described(url: Url, status: int, fields: dict[str, str]) -> Fetched:
         etag=_validator(fields.get("etag")),
         last_modified=_validator(fields.get("last-modified")),
         fetched_at=datetime.now(UTC),
+        robots=fields.get("x-robots-tag"),
     )
 
 

@@ -50,6 +50,12 @@ class Exchange:
             raise self.timed_out()
         return seconds if at_most is None else min(seconds, at_most)
 
+    def pause(self, seconds: float) -> None:
+        """Leaves out of account what was waited for before the server was asked."""
+        self._ends_at += seconds
+        if self._first_byte_at is not None:
+            self._first_byte_at += seconds
+
     def timed_out(self) -> FetchTimeout:
         """The error for a deadline that has passed."""
         return FetchTimeout(f"{self.host} took too long to answer. It is tried again by itself.")

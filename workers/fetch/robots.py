@@ -1,7 +1,7 @@
 """What websites allow: robots.txt as RFC 9309 has it, read once per origin and run."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Final, Self
@@ -14,7 +14,8 @@ AGENT: Final = "chat_api"
 """The name that robots.txt addresses us by."""
 
 _READ_AT_MOST: Final = 500 * 1024
-_LONGEST_DELAY_S: Final = 30.0
+_LONGEST_DELAY_S: Final = 10.0
+_VALUED = {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
 _PRODUCT = re.compile(r"\*|[A-Za-z_-]+")
 _NUMBER = re.compile(r"\d{1,6}(\.\d{1,6})?", re.ASCII)
 
@@ -26,7 +27,7 @@ class Rules:
     patterns: tuple[tuple[str, bool], ...] = ()
     """Path patterns, each with whether it allows."""
     crawl_delay: float | None = None
-    """Seconds between two requests, at most 30."""
+    """Seconds between two requests, at most 10."""
     sitemaps: tuple[str, ...] = ()
 
     def allows(self, target: str) -> bool:
@@ -35,9 +36,26 @@ class Rules:
         return max(fitting, default=(0, True))[1]
 
     @classmethod
-    def of(cls, patterns: Iterable[Sequence[Any]]) -> Self:
-        """The rules with these patterns, as JSON has them."""
-        return cls(tuple((str(pattern), bool(allowed)) for pattern, allowed in patterns))
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """The rules as `stored` has them; the sitemaps are read but once."""
+        return cls(tuple((str(pattern), bool(allowed)) for pattern, allowed in stored["patterns"]), stored["delay"])
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """As JSON has them."""
+        return {"patterns": self.patterns, "delay": self.crawl_delay}
+
+
+def asked_of_robots(header: str | None) -> set[str]:
+    """What an X-Robots-Tag header asks of all robots, or of ours, in lower case (`noindex`, `nofollow`, `none` …)."""
+    asked, ours = set[str](), True
+    for part in (header or "").lower().split(","):
+        name, colon, rest = part.partition(":")
+        if colon and name.strip() not in _VALUED:
+            ours, part = name.strip() in {AGENT, "*"}, rest  # noqa: PLW2901  # a robot's name stands before its first word
+        if ours:
+            asked.add(part.strip())
+    return asked - {""}
 
 
 NOTHING: Final = Rules((("/", False),))
@@ -103,6 +121,8 @@ class Robots:
         self._client = client
         self._met: dict[str, Rules | TrainingError] = dict(known or {})
         self._lock = Lock()
+        for origin, rules in (known or {}).items():
+            self._keep_pace(origin, rules)
 
     @property
     def known(self) -> dict[str, Rules]:
@@ -120,6 +140,7 @@ class Robots:
         with self._lock:
             if origin not in self._met:
                 self._met[origin] = self._read(origin)
+                self._keep_pace(origin, self._met[origin])
             met = self._met[origin]
         if isinstance(met, TrainingError):
             raise met.with_traceback(None)
@@ -138,6 +159,10 @@ class Robots:
         except TrainingError:
             return False
         return True
+
+    def _keep_pace(self, origin: str, rules: Rules | TrainingError) -> None:
+        if isinstance(rules, Rules):
+            self._client.manners.pace(parse_url(origin).authority, rules.crawl_delay)
 
     def _read(self, origin: str) -> Rules | TrainingError:
         try:

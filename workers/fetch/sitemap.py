@@ -1,7 +1,9 @@
 """Reads sitemaps: lists of pages and lists of lists, plain or gzipped, as XML or as lines of text."""
 
+import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lxml import etree
@@ -16,8 +18,9 @@ MAX_BYTES: Final = 50 * 1024 * 1024
 """Of one sitemap, decompressed: the protocol's own limit."""
 
 _MAX_FILES: Final = 1_000
-_MAX_DEPTH: Final = 3
+_MAX_DEPTH: Final = 2
 _MAX_ENTRIES: Final = 50_000
+_MOST_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,12 @@ class Sitemap:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All pages of a sitemap and of the sitemaps it lists, in order, once each, and what could not be read."""
+    """All pages of some sitemaps and of those they list, in order, once each, and what could not be read."""
 
     pages: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+    """Sitemaps of other sites, which are not read."""
 
 
 class _Locations:
@@ -86,39 +91,69 @@ def parse_sitemap(body: bytes, max_bytes: int = MAX_BYTES) -> Sitemap:
     return parsed
 
 
-def read_sitemaps(client: SafeClient, url: str, max_pages: int = _MAX_ENTRIES) -> Listing:
-    """The first `max_pages` pages that the sitemap at `url` and the sitemaps of the same site that it lists name.
+def read_sitemaps(
+    client: SafeClient,
+    urls: Sequence[str],
+    *,
+    site: Url | None = None,
+    max_pages: int = _MAX_ENTRIES,
+    most_s: float = _MOST_S,
+    check: Callable[[], None] = lambda: None,
+) -> Listing:
+    """The first `max_pages` pages that the sitemaps at `urls`, and those of the same site that they list, name.
 
-    Raises what `SafeClient.get` and `parse_sitemap` raise for `url` itself, and for a listed sitemap where a retry can
-    help; a listed sitemap that is gone or damaged is a warning.
+    Where `site` is given they are only what that site is said to have: whatever can't be read is a warning. Else raises
+    what `SafeClient.get` and `parse_sitemap` raise for `urls`, and for a listed sitemap where a retry can help; one that
+    is gone or damaged is a warning. After `most_s` seconds the rest is left out. Raises what `check` raises.
     """
-    first = parse_url(url)
-    waiting = deque([(first, 0)])
-    met, pages, warnings = {first}, dict[str, None](), list[str]()
-    while waiting and len(pages) < max_pages:
-        here, depth = waiting.popleft()
+    reader = _Reading(client, site or parse_url(urls[0]), forgiving=site is not None)
+    until = time.monotonic() + most_s
+    reader.queue(reader.site, urls, 0)
+    while reader.waiting and len(reader.pages) < max_pages:
+        check()
+        if time.monotonic() >= until:
+            reader.warnings.append(f"{len(reader.waiting)} sitemaps were left out: reading the others took too long.")
+            break
+        reader.read_next()
+    return Listing(tuple(reader.pages)[:max_pages], tuple(reader.warnings), tuple(reader.elsewhere))
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Sitemaps of one site on their way: those that wait, and what those that were read list."""
+
+    client: SafeClient
+    site: Url
+    forgiving: bool
+    waiting: deque[tuple[Url, int]] = field(default_factory=deque)
+    met: set[Url] = field(default_factory=set)
+    pages: dict[str, None] = field(default_factory=dict)
+    elsewhere: dict[str, None] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def queue(self, base: Url, references: Sequence[str], depth: int) -> None:
+        """Has sitemaps wait that were not met yet; those of other sites are only named."""
+        for reference in references:
+            try:
+                child = join_url(base, reference)
+            except InvalidUrl:
+                continue
+            if child.site != self.site.site:
+                self.elsewhere[str(child)] = None
+            elif child not in self.met and len(self.met) < _MAX_FILES:
+                self.met.add(child)
+                self.waiting.append((child, depth))
+
+    def read_next(self) -> None:
+        """Takes what the next sitemap lists, or why it lists nothing."""
+        here, depth = self.waiting.popleft()
         try:
-            listed = parse_sitemap(client.get(str(here), max_bytes=MAX_BYTES, accept=SITEMAPS).body)
+            listed = parse_sitemap(self.client.get(str(here), max_bytes=MAX_BYTES, accept=SITEMAPS).body)
         except TrainingError as error:
-            if depth == 0 or error.retryable:
+            if not self.forgiving and (depth == 0 or error.retryable):
                 raise
-            warnings.append(f"{here} was left out: {error.message}")
-            continue
-        pages |= dict.fromkeys(listed.pages)
-        below = _below(here, listed.sitemaps) if depth < _MAX_DEPTH else []
-        fresh = [child for child in dict.fromkeys(below) if child not in met][: _MAX_FILES - len(met)]
-        met.update(fresh)
-        waiting.extend((child, depth + 1) for child in fresh)
-    return Listing(tuple(pages)[:max_pages], tuple(warnings))
-
-
-def _below(sitemap: Url, references: tuple[str, ...]) -> list[Url]:
-    found = []
-    for reference in references:
-        try:
-            child = join_url(sitemap, reference)
-        except InvalidUrl:
-            continue
-        if child.site == sitemap.site:
-            found.append(child)
-    return found
+            self.warnings.append(f"{here} was left out: {error.message}")
+            return
+        self.pages |= dict.fromkeys(listed.pages)
+        if depth < _MAX_DEPTH:
+            self.queue(here, listed.sitemaps, depth + 1)

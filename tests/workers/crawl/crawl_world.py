@@ -30,7 +30,10 @@ CRASHING = b"crashing-bytes"
 
 
 class Words:
-    """An extractor that takes each line for a paragraph; words beginning with http are links."""
+    """An extractor that takes each line for a paragraph; words beginning with http are links.
+
+    A line that begins with `title:`, `canonical:` or `robots:` says that of the page.
+    """
 
     def extract_many(
         self, items: Sequence[tuple[Fetched, str | None]], *, check: Callable[[], None] | None = None
@@ -42,9 +45,17 @@ class Words:
 
 
 def _document(body: str) -> Document:
-    links = tuple(word for word in body.split() if word.startswith("http"))
-    lines = tuple(Block("paragraph", line) for line in body.splitlines() if not line.startswith("http"))
-    return Document("Title", lines, "text/plain", links=links)
+    lines = body.splitlines()
+    said = dict(line.split(": ", 1) for line in lines if line.startswith(("title: ", "canonical: ", "robots: ")))
+    shown = [line for line in lines if line.partition(":")[0] not in {"http", "https", *said}]
+    return Document(
+        said.get("title", "Title"),
+        tuple(Block("paragraph", line) for line in shown),
+        "text/plain",
+        links=tuple(word for word in body.split() if word.startswith("http") and word != said.get("canonical")),
+        canonical_url=said.get("canonical"),
+        directives=tuple(said.get("robots", "").split()),
+    )
 
 
 class Vectors:

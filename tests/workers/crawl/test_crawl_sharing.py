@@ -11,7 +11,7 @@ import pytest
 from tests.workers.chat_rows import ChatRows
 from tests.workers.crawl.crawl_world import STRAYS, Crawls, Died, tangled
 from tests.workers.fetch.loopback import Site, reply, serving
-from workers.crawl.ledger import MOST_VISITS
+from workers.crawl.plan import MOST_VISITS
 from workers.tasks.expiry import expire_leases
 from workers.tasks.life import HandBackError, Task, hand_back
 

@@ -12,6 +12,7 @@ from chat_api.core.errors import ServiceError
 from workers.fetch.addresses import AddressGuard
 from workers.fetch.client import SafeClient
 from workers.fetch.limits import FetchLimits
+from workers.fetch.manners import Manners
 from workers.fetch.network import Connect, Resolver, system_resolver
 
 Script = Callable[[socket.socket, Event], None]
@@ -120,11 +121,12 @@ def client_of(
     resolve: Resolver = system_resolver,
     connect: Connect = socket.create_connection,
     trust: ssl.SSLContext | None = None,
+    manners: Manners | None = None,
 ) -> SafeClient:
     """A client that may reach these sites at 127.0.0.1, and what `allow` says."""
     entries = [f"127.0.0.1:{site.port}" for site in sites] + ([allow] if allow else [])
     guard = AddressGuard.parse(",".join(entries))
-    return SafeClient(limits, guard, resolve=resolve, connect=connect, ssl_context=trust or _TRUST)
+    return SafeClient(limits, guard, resolve=resolve, connect=connect, ssl_context=trust or _TRUST, manners=manners)
 
 
 def failure(answer: bytes | Script, error: type[ServiceError], limits: FetchLimits = SHORT) -> ServiceError:

@@ -220,9 +220,12 @@ def test_retry_after_is_read_in_both_forms_and_bounded() -> None:
         datetime(2001, 1, 1, tzinfo=UTC), usegmt=True
     )}  # fmt: skip
     pages = {path: reply(b"", "429 Slow Down", Retry_After=value) for path, value in values.items()}
-    with serving(pages) as site, client_of(site) as client:
-        waits = {path: client.answer(site.url(path)).retry_after for path in pages}
-        with pytest.raises(FetchFailed) as raised:
+    waits = dict[str, float | None]()
+    with serving(pages) as site:
+        for path in pages:
+            with client_of(site) as client:
+                waits[path] = client.answer(site.url(path)).retry_after
+        with client_of(site) as client, pytest.raises(FetchFailed) as raised:
             client.get(site.url("/s"))
     assert raised.value.retry_after == 7
     assert waits["/d"] == pytest.approx(100, abs=30)
@@ -329,3 +332,14 @@ def test_a_server_that_speaks_no_tls_is_said_so() -> None:
     with serving({"/": reply(TEXT)}) as site, client_of(site) as client, pytest.raises(FetchFailed) as failed:
         client.get(site.url().replace("http:", "https:"))
     assert "secure connection" in failed.value.message
+
+
+def test_a_server_that_asks_for_a_long_wait_is_left_alone() -> None:
+    pages = {"/busy": reply(b"", "503 Away", Retry_After="40"), "/": reply(b"page")}
+    with serving(pages) as site, serving({"/": reply(b"other")}) as other, client_of(site, other) as client:
+        client.answer(site.url("/busy"))
+        with pytest.raises(FetchFailed) as raised:
+            client.get(site.url())
+        assert client.get(other.url()).body == b"other"
+        assert len(site.requests) == 1
+    assert 30 < (raised.value.retry_after or 0) <= 40

@@ -6,18 +6,11 @@ from hypothesis import strategies as st
 
 from chat_api.core.errors import BlockedByRobots, InvalidUrl, NoText
 from tests.workers.fetch.loopback import client_of, reply, serving
-from workers.fetch.crawl import (
-    MOST_PAGES,
-    Frontier,
-    Scope,
-    Visit,
-    identity,
-    link_of,
-    site_frontier,
-    sitemap_frontier,
-    spellings,
-)
+from workers.fetch.crawl import Frontier, Visit
+from workers.fetch.discovery import site_frontier, sitemap_frontier
+from workers.fetch.names import identity, link_of, spellings
 from workers.fetch.robots import Robots
+from workers.fetch.scope import MOST_PAGES, Scope
 from workers.fetch.urls import parse_url
 
 HOME = "https://shop.example/"
@@ -54,6 +47,11 @@ def test_addresses_come_breadth_first_in_the_order_they_were_met() -> None:
         ("https://shop.example/a/c", "https://shop.example/a/b/../c"),
         ("https://shop.example/~a", "https://shop.example/%7Ea"),
         ("https://shop.example/", "https://shop.example"),
+        ("https://shop.example/a", "https://shop.example/a/"),
+        ("https://shop.example/a?x=1", "https://www.shop.example/a/?x=1"),
+        ("https://shop.example/a", "https://shop.example/a;jsessionid=8F3A?PHPSESSID=1&JSESSIONID=2"),
+        ("https://shop.example/a?x=1", "https://shop.example/a?sid=0123456789abcdef0123456789&x=1"),
+        ("https://shop.example/a", "https://shop.example/(S(lit3py55t21z5v55vlm25s55))/a"),
     ],
 )
 def test_twins_are_visited_once_under_their_clean_name(one: str, twin: str) -> None:
@@ -67,8 +65,8 @@ def test_twins_are_visited_once_under_their_clean_name(one: str, twin: str) -> N
 
 def test_parameters_that_mean_something_stay() -> None:
     crawl = frontier()
-    crawl.add([f"{HOME}a?utmost=1&ref=2&glid=3&page=4"], 1)
-    assert drained(crawl) == [f"{HOME}a?utmost=1&ref=2&glid=3&page=4"]
+    crawl.add([f"{HOME}a?utmost=1&ref=2&glid=3&page=4&sid=42&s=shoes"], 1)
+    assert drained(crawl) == [f"{HOME}a?utmost=1&ref=2&glid=3&page=4&sid=42&s=shoes"]
 
 
 @pytest.mark.parametrize(
@@ -200,12 +198,25 @@ def test_robots_count_for_links_and_for_where_they_land() -> None:
     assert set(crawl.skipped.values()) == {"blocked_by_robots"}
 
 
+def test_patterns_count_for_where_a_link_lands_but_not_for_where_the_start_does() -> None:
+    crawl = frontier(Scope(exclude=("/old*",)))
+    crawl.add_start()
+    assert crawl.landed(Visit(HOME, 0), f"{HOME}old/home") is None
+    assert crawl.landed(Visit(f"{HOME}a", 1), f"{HOME}old/a") == "excluded"
+
+
+def test_what_is_exhausted_is_not_visited() -> None:
+    crawl = Frontier(HOME, Scope(), exhausted=lambda url: url.path.startswith("/calendar"))
+    crawl.add([f"{HOME}calendar/1", f"{HOME}a"], 1)
+    assert (drained(crawl), crawl.skipped) == ([f"{HOME}a"], {f"{HOME}calendar/1": "trap"})
+
+
 # --- for all inputs ---
 
 ADDRESSES = st.builds(
     "{}{}{}".format,
     st.sampled_from(["https://shop.example", "http://www.shop.example", "https://other.example", "ftp://x", ""]),
-    st.sampled_from(["", "/", "/a", "/a/../b", "/%61", "/b.png", "/é", "//", "/\n"]),
+    st.sampled_from(["", "/", "/a", "/a/../b", "/%61", "/b.png", "/é", "//", "/\n", "/a/", "/a//", "/;sid=1"]),
     st.sampled_from(["", "?x=1", "?utm_x=1", "#y", "?"]),
 )
 

@@ -8,29 +8,13 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from chat_api.core.errors import BlockedAddress, FetchFailed, InvalidUrl
+from tests.hostile.spellings import loopback_hosts
 from tests.workers.fetch.loopback import Site, client_of, redirect, reply, serving
 
 EVERYTHING = "0.0.0.0/0,::/0"
 
 
-def spellings_of_loopback() -> list[str]:
-    """Hosts that browsers or resolvers take for 127.0.0.1, 0.0.0.0 or ::1."""
-    forms = ["{}", "0x{:x}", "0X00{:X}", "0{:o}", "000{:o}"]
-    parts = [(127, 0, 0, 1), (127, 0, 1), (127, 1), (0x7F000001,)]
-    hosts: list[str] = []
-    for numbers in parts:
-        hosts += [
-            ".".join(form.format(number) for form, number in zip(chosen, numbers, strict=True))
-            for chosen in itertools.product(forms, repeat=len(numbers))
-        ]
-    hosts += [f"{host}." for host in hosts[::7]]
-    hosts += ["１２７.０.０.１", "⑫⑦.⓪.⓪.①", "127。0。0。1", "127.0.0.1．", "0", "0.0", "0x0", "00.0.0.0", "0.0.0.0"]
-    hosts += ["[::1]", "[0:0:0:0:0:0:0:1]", "[::]", "[::127.0.0.1]", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]"]
-    hosts += ["[0::ffff:0:0]", "[64:ff9b::7f00:1]", "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]", "[2001::80ff:fffe]"]
-    return list(dict.fromkeys(hosts))
-
-
-LOOPBACK = spellings_of_loopback()
+LOOPBACK = loopback_hosts()
 
 
 @pytest.fixture

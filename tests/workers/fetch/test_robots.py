@@ -1,12 +1,14 @@
 """robots.txt as RFC 9309 has it: which group counts, which rule wins, what a missing or failing file means."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_api.core.errors import BlockedAddress, BlockedByRobots, FetchFailed
 from tests.workers.fetch.loopback import client_of, redirect, reply, serving
-from workers.fetch.robots import Robots, parse_robots
+from workers.fetch.robots import Robots, Rules, asked_of_robots, parse_robots
 
 RULES = """
 User-agent: other
@@ -85,8 +87,25 @@ def test_delays_are_bounded_and_sitemaps_collected() -> None:
     )
     rules = parse_robots(text.encode())
     assert (rules.crawl_delay, rules.sitemaps) == (1.5, ("https://x/1.xml", "https://x/2.xml"))
-    assert parse_robots(b"User-agent: *\nCrawl-delay: 9999").crawl_delay == 30
+    assert parse_robots(b"User-agent: *\nCrawl-delay: 9999").crawl_delay == 10
     assert parse_robots(b"User-agent: *\nCrawl-delay: soon").crawl_delay is None
+
+
+@pytest.mark.parametrize(("header", "asked"), [
+    (None, set()), ("", set()), ("noindex", {"noindex"}), (" NoIndex , NOFOLLOW", {"noindex", "nofollow"}),
+    ("googlebot: noindex", set()), ("googlebot: noindex, nofollow, chat_api: none", {"none"}),
+    ("chat_api: noindex, otherbot: nofollow", {"noindex"}), ("*: noindex", {"noindex"}),
+    ("max-snippet: 20, noindex", {"max-snippet: 20", "noindex"}),
+    ("googlebot: nofollow, unavailable_after: 25 Jun 2030 15:00:00 PST", set()),
+])  # fmt: skip
+def test_what_an_x_robots_tag_asks_of_us(header: str | None, asked: set[str]) -> None:
+    assert asked_of_robots(header) == asked
+
+
+def test_rules_are_stored_and_come_back() -> None:
+    rules = parse_robots(b"User-agent: *\nDisallow: /a\nAllow: /a/b\nCrawl-delay: 2\nSitemap: https://x/s.xml")
+    stored = Rules.of(json.loads(json.dumps(rules.stored)))
+    assert (stored.patterns, stored.crawl_delay, stored.sitemaps) == (rules.patterns, 2.0, ())
 
 
 def test_only_the_first_500_kib_are_read() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from chat_api.core.errors import BadResponse, FetchFailed, MalformedDocument, NotFound, TooLarge
 from tests.workers.fetch.loopback import client_of, reply, serving
 from workers.fetch.sitemap import Listing, Sitemap, parse_sitemap, read_sitemaps
+from workers.fetch.urls import parse_url
 
 NAMESPACE = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
 
@@ -96,7 +97,7 @@ def test_the_sitemaps_of_an_index_are_read_in_its_order() -> None:
             "/2.xml": reply(urlset("https://x/a", "https://x/b")),
             "/3.txt": reply(b"https://x/d"),
         }
-        listing = read_sitemaps(client, site.url("/sitemap.xml"))
+        listing = read_sitemaps(client, [site.url("/sitemap.xml")])
     assert listing.pages == ("https://x/a", "https://x/b", "https://x/c", "https://x/d")
     assert listing.warnings == ()
 
@@ -105,22 +106,22 @@ def test_circles_and_other_hosts_are_not_followed() -> None:
     with serving() as site, client_of(site) as client:
         sitemaps = [site.url("/s.xml"), site.url("/t.xml"), "http://10.0.0.1/s.xml", "http://[bad", site.url("/t.xml")]
         site.pages = {"/s.xml": reply(index(*sitemaps)), "/t.xml": reply(index(site.url("/s.xml")))}
-        assert read_sitemaps(client, site.url("/s.xml")) == Listing(())
+        assert read_sitemaps(client, [site.url("/s.xml")]) == Listing((), (), ("http://10.0.0.1/s.xml",))
         assert len(site.requests) == 2
 
 
-def test_nesting_ends_at_three_levels() -> None:
+def test_nesting_ends_at_two_levels() -> None:
     with serving() as site, client_of(site) as client:
         site.pages = {f"/{n}.xml": reply(index(site.url(f"/{n + 1}.xml"))) for n in range(10)}
-        read_sitemaps(client, site.url("/0.xml"))
-        assert len(site.requests) == 4
+        read_sitemaps(client, [site.url("/0.xml")])
+        assert len(site.requests) == 3
 
 
 def test_enough_pages_are_enough() -> None:
     with serving() as site, client_of(site) as client:
         site.pages = {f"/{n}.xml": reply(urlset(*(f"https://x/{n}/{m}" for m in range(10)))) for n in range(5)}
         site.pages["/s.xml"] = reply(index(*(site.url(f"/{n}.xml") for n in range(5))))
-        assert len(read_sitemaps(client, site.url("/s.xml"), max_pages=15).pages) == 15
+        assert len(read_sitemaps(client, [site.url("/s.xml")], max_pages=15).pages) == 15
         assert len(site.requests) == 3
 
 
@@ -131,14 +132,44 @@ def test_a_listed_sitemap_that_is_gone_is_a_warning_and_one_that_fails_an_error(
             "/bad.xml": reply(b"<urlset>"),
             "/1.xml": reply(urlset("https://x/a")),
         }
-        listing = read_sitemaps(client, site.url("/s.xml"))
+        listing = read_sitemaps(client, [site.url("/s.xml")])
         assert listing.pages == ("https://x/a",)
         assert [site.url("/gone.xml") in listing.warnings[0], site.url("/bad.xml") in listing.warnings[1]] == [True] * 2
         site.pages["/gone.xml"] = reply(b"", "503 Away")
         with pytest.raises(FetchFailed):
-            read_sitemaps(client, site.url("/s.xml"))
+            read_sitemaps(client, [site.url("/s.xml")])
 
 
 def test_a_sitemap_that_does_not_exist_is_an_error() -> None:
     with serving() as site, client_of(site) as client, pytest.raises(NotFound):
-        read_sitemaps(client, site.url("/sitemap.xml"))
+        read_sitemaps(client, [site.url("/sitemap.xml")])
+
+
+def test_a_site_s_own_sitemaps_are_read_as_far_as_they_can_be() -> None:
+    with serving() as site, client_of(site) as client:
+        site.pages = {
+            "/a.xml": reply(urlset("https://x/a")),
+            "/b.xml": reply(b"", "503 Away"),
+            "/c.xml": reply(index(site.url("/gone.xml"), "https://cdn.example/d.xml")),
+        }
+        named = ["/b.xml", site.url("/a.xml"), "/c.xml", "https://other.example/s.xml", "http://[bad"]
+        listing = read_sitemaps(client, named, site=parse_url(site.url()))
+    assert listing.pages == ("https://x/a",)
+    assert listing.elsewhere == ("https://other.example/s.xml", "https://cdn.example/d.xml")
+    assert [site.url(path) in warning for path, warning in zip(("/b.xml", "/gone.xml"), listing.warnings, strict=True)]
+
+
+def test_sitemaps_that_take_too_long_are_left_out_and_said_so() -> None:
+    with serving({"/s.xml": reply(urlset("https://x/a"))}) as site, client_of(site) as client:
+        listing = read_sitemaps(client, [site.url("/s.xml")], most_s=0)
+        assert (listing.pages, site.requests) == ((), [])
+    assert "1 sitemaps were left out" in listing.warnings[0]
+
+
+def test_whoever_stops_is_heard_between_two_sitemaps() -> None:
+    calls = iter(range(1, -1, -1))
+    with serving() as site, client_of(site) as client:
+        site.pages = {"/s.xml": reply(index(site.url("/t.xml"))), "/t.xml": reply(urlset("https://x/a"))}
+        with pytest.raises(ZeroDivisionError):
+            read_sitemaps(client, [site.url("/s.xml")], check=lambda: print(1 // next(calls)))
+        assert len(site.requests) == 1

@@ -1,0 +1,1 @@
+"""What strangers may try: hostile addresses, servers, files and messages, by the thousand."""
