@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench import chat, relearning, sharing, training
+from tests.bench import chat, reading, relearning, sharing, training
 
 Part = tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]], list[tuple[str, str]]]]
 PARTS: dict[str, Part] = {
@@ -15,6 +15,7 @@ PARTS: dict[str, Part] = {
     "fairness": (sharing.fairness, sharing.fairness_rows),
     "fanout": (sharing.fanout, sharing.fanout_rows),
     "chat": (chat.measure, chat.rows),
+    "reading": (reading.measure, reading.rows),
 }
 
 

@@ -26,6 +26,7 @@ from workers.extract.pptx import extract_pptx
 from workers.extract.rtf import extract_rtf
 from workers.extract.structured import extract_json, extract_xml
 from workers.extract.text import extract_text
+from workers.extract.told import told_of
 from workers.extract.xlsx import extract_xlsx
 
 _MAX_TITLE = 300
@@ -43,7 +44,13 @@ def extract(fetched: Fetched, *, filename: str | None = None) -> Document:
     if not any(char.isalnum() for block in document.blocks for char in block.text):
         raise NoText
     title = document.title or _first_heading(document) or _stem(name) or urlsplit(fetched.url).hostname or ""
-    return replace(document, title=title[:_MAX_TITLE].strip())
+    told = told_of(document)
+    return replace(
+        document,
+        title=title[:_MAX_TITLE].strip(),
+        language=told.language,
+        warnings=(*document.warnings, *told.warnings),
+    )
 
 
 _READERS: dict[Kind, Callable[[Fetched], Document]] = {

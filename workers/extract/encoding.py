@@ -94,9 +94,9 @@ def _known(label: str | None) -> str | None:
 
 
 def _guesses(body: bytes, labels: list[str]) -> Iterable[str]:
-    if labels:
-        return
     sample = body[:_SAMPLE]
+    if labels and not (set(labels) == {"utf-8"} and _belies_utf8(sample)):
+        return
     high = [byte for byte in sample if byte >= 0x80]
     western = bytes(high).decode("cp1252", errors="replace")
     if len(high) < 0.2 * len(sample) and all(char in _WESTERN for char in western):
@@ -104,6 +104,13 @@ def _guesses(body: bytes, labels: list[str]) -> Iterable[str]:
     best = from_bytes(sample).best()
     if best is not None:
         yield best.encoding
+
+
+def _belies_utf8(sample: bytes) -> bool:
+    """Whether there is less UTF-8 beyond ASCII in it than what can't be UTF-8."""
+    text = sample.decode(errors="replace")
+    bad = text.count("\ufffd")
+    return bad > sum(not char.isascii() for char in text) - bad
 
 
 def _replacing(body: bytes, encoding: str) -> Decoded:

@@ -8,11 +8,12 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 from lxml import etree, html
 
 from workers.extract.clean import clean_line
-from workers.extract.html_blocks import flat
+from workers.extract.html_forms import flat
 
 _SEPARATOR = re.compile(r"\s+(?:[|–—·»•:]|::|-)\s+")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{1,8})*")
 _MAX_LINK = 2048
+_ROBOTS = frozenset(["robots", "chat_api"])
 
 
 class Page(NamedTuple):
@@ -22,6 +23,7 @@ class Page(NamedTuple):
     language: str | None
     canonical_url: str | None
     links: tuple[str, ...]
+    directives: tuple[str, ...]
 
 
 def parse(markup: str) -> Any | None:
@@ -37,7 +39,8 @@ def parse(markup: str) -> Any | None:
 def describe(tree: Any, url: str) -> Page:
     """What the page at `url` says of itself; the title may be empty."""
     base = _base(tree, url)
-    return Page(_title(tree, url), _language(tree), _canonical(tree, base), tuple(dict.fromkeys(_links(tree, base))))
+    links = tuple(dict.fromkeys(_links(tree, base)))
+    return Page(_title(tree, url), _language(tree), _canonical(tree, base), links, tuple(_directives(tree)))
 
 
 def _base(tree: Any, url: str) -> str:
@@ -57,9 +60,24 @@ def _absolute(base: str, reference: str) -> str | None:
 
 
 def _links(tree: Any, base: str) -> Iterator[str]:
-    for reference in dict.fromkeys(element.get("href") for element in tree.iter("a", "area")):
+    found = [element.get("href") for element in tree.iter("a", "area", "link") if _leads(element)]
+    for reference in dict.fromkeys(found):
         if reference and not reference.lstrip().startswith("#") and (link := _absolute(base, reference)):
             yield link
+
+
+def _leads(element: Any) -> bool:
+    """Whether it is a link that readers follow, or names the page in another language."""
+    return element.tag != "link" or bool(
+        element.get("hreflang") and "alternate" in (element.get("rel") or "").lower().split()
+    )
+
+
+def _directives(tree: Any) -> Iterator[str]:
+    """What the page asks of all robots, or of ours, in lower case."""
+    for element in tree.iter("meta"):
+        if (element.get("name") or "").strip().lower() in _ROBOTS:
+            yield from (word for part in (element.get("content") or "").split(",") if (word := part.strip().lower()))
 
 
 def _canonical(tree: Any, base: str) -> str | None:

@@ -38,9 +38,15 @@ _HIDING = re.compile(
 _CONSENT = re.compile(r"cookie|consent|gdpr|onetrust|didomi|usercentrics", re.IGNORECASE)
 _SUSPECT = re.compile(
     r"(?:^|[\s_-])(?:breadcrumbs?|crumbs?|share|sharing|social|newsletter|subscribe|signup|related|recommended|pager"
-    r"|pagination|feedback|votes?|helpful|rating|toc|table-of-contents|on-this-page|nav|navbar|navigation|menu|sidebar|aside"
-    r"|footer|header|topbar|banner|promo|advert|ads?|sponsored|comments?|skip|widget|popup|modal|author-bio|tags)"
-    r"(?:$|[\s_-])",
+    r"|pagination|feedback|votes?|helpful|rating|toc|table-of-contents|on-this-page|nav|navbar|navheader|navfooter"
+    r"|navigation|menu|sidebar|aside|footer|header|topbar|banner|promo|advert|ads?|sponsored|comments?|skip|widget|popup"
+    r"|modal|author-bio|tags|teasers?|recirc|outbrain|taboola|disqus|paywall)(?:$|[\s_-])",
+    re.IGNORECASE,
+)
+_FOREIGN = re.compile(
+    r"(?:^|[\s_-])(?:comments?|disqus|related|recommended|recirc|teasers?|outbrain|taboola|share|sharing|social|newsletter"
+    r"|nav|navbar|navheader|navfooter|breadcrumbs?|crumbs?|pager|pagination"
+    r"|subscribe|signup|promo|advert|ads?|sponsored|paywall)(?:$|[\s_-])",
     re.IGNORECASE,
 )
 _CONTROLS = etree.XPath("descendant-or-self::*[@aria-controls]")
@@ -75,9 +81,26 @@ def suspect(element: Any) -> bool:
         return True
     if element.tag in {"header", "aside"} and not _inside(element, {"main", "article"}):
         return True
-    if element.tag in {"main", "article", "body", "html"}:
-        return False
-    return bool(_SUSPECT.search(f"{element.get('class') or ''} {element.get('id') or ''}"))
+    return bool(element.tag not in {"main", "article", "body", "html"} and _SUSPECT.search(_name(element)))
+
+
+def foreign(element: Any) -> bool:
+    """Whether the element is named like what others wrote, or what leads to other pages."""
+    return bool(_FOREIGN.search(_name(element)))
+
+
+def _name(element: Any) -> str:
+    """Class and id; not the id that a section, or a heading, has from its heading's words."""
+    name, identity = element.get("class") or "", element.get("id") or ""
+    if not identity or not _SUSPECT.search(identity):
+        return name
+    heading = next(element.iter("h1", "h2", "h3", "h4", "h5", "h6"), None)
+    named = heading is not None and _letters(heading.text_content()).startswith(_letters(identity))
+    return name if named else f"{name} {identity}"
+
+
+def _letters(text: str) -> str:
+    return "".join(char for char in text.casefold() if char.isalnum())
 
 
 def main_container(tree: Any) -> Any | None:

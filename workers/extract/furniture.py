@@ -1,0 +1,43 @@
+"""Owns which blocks of a website's pages are its furniture: what stands alike in the same place of most of them."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from workers.documents import Block, Document
+
+LEAST_PAGES = 4
+_SHARE = 0.6
+_EDGE = 12
+"""So many blocks from a page's start or end are looked at: what repeats amid a text belongs to it."""
+
+
+def furniture_of(documents: Sequence[Document]) -> list[str]:
+    """The marks of the blocks that stand on most of these pages of one site; none of fewer than four pages."""
+    if len(documents) < LEAST_PAGES:
+        return []
+    met = Counter(mark for document in documents for mark in {mark for _, mark in _marks(document.blocks)})
+    return sorted(mark for mark, pages in met.items() if pages >= LEAST_PAGES and pages > _SHARE * len(documents))
+
+
+def without_furniture(document: Document, marks: Collection[str]) -> Document:
+    """The document without the blocks that have these marks, and headings left bare; whole if it has nothing else."""
+    if not marks:
+        return document
+    dropped = {place for place, mark in _marks(document.blocks) if mark in marks}
+    kept = [block for place, block in enumerate(document.blocks) if place not in dropped]
+    while kept and kept[-1].kind == "heading" and len(kept) < len(document.blocks):
+        kept.pop()
+    return replace(document, blocks=tuple(kept)) if any(block.kind != "heading" for block in kept) else document
+
+
+def _marks(blocks: Sequence[Block]) -> Iterator[tuple[int, str]]:
+    """The places near the start and the end, each with its block's mark there."""
+    for place, block in enumerate(blocks):
+        text = f"{block.kind} {' '.join(block.text.split()).casefold()}"
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        if place < _EDGE:
+            yield place, f"start {digest}"
+        if len(blocks) - place <= _EDGE:
+            yield place, f"end {digest}"

@@ -1,0 +1,292 @@
+"""Owns which of a page's pieces are its text: trafilatura votes, the page's own structure says how far a text reaches."""
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import trafilatura
+from lxml import etree
+
+from workers.extract.html_blocks import IMAGE, Piece, pieces
+from workers.extract.html_prune import drop_furniture, main_container, words
+
+_WORD = re.compile(r"\w+")
+_TABLE = re.compile(r"[|\s]|---")
+_PROBE = 6
+FEW_WORDS = 20
+_NAME_WORDS = 3
+_LINKED, _ALL_LINKS = 0.6, 0.85
+_MARKED, _DEEPEST, _ELSEWHERE, _OTHERS = 0.6, 0.9, 0.6, 0.6
+_REPEATS = 3
+_CRUMB_WORDS = 15
+_CROWD, _MOST_ELEMENTS = 4000, 60_000
+_MANY_CHILDREN = etree.XPath(f"descendant-or-self::*[count(*) > {_CROWD}]")
+_INLINE = frozenset(
+    [
+        "a",
+        "abbr",
+        "b",
+        "cite",
+        "code",
+        "em",
+        "font",
+        "i",
+        "kbd",
+        "label",
+        "mark",
+        "q",
+        "small",
+        "span",
+        "strong",
+        "sub",
+        "sup",
+        "time",
+        "u",
+        "var",
+    ]
+)
+_BROKEN = (etree.LxmlError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+_NO_CONTAINERS = frozenset(
+    [
+        "blockquote",
+        "caption",
+        "dd",
+        "dl",
+        "dt",
+        "figure",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+    ]
+)
+_ASIDES = frozenset({"div", "span", "li", "a", "img", "header"})
+_TAGS = {"item": "li", "row": "tr", "cell": "td", "lb": "br", "quote": "blockquote", "code": "pre", "ref": "span"}
+
+
+def main_pieces(tree: Any, *, article: bool) -> list[Piece]:
+    """The pieces of the tree that are the page's text, in reading order; what is furniture leaves the tree.
+
+    An `article` stands alone: what is mostly links leads away from it, while elsewhere such lists are the page's text.
+    """
+    chosen = _trafilatura(tree)
+    drop_furniture(tree)
+    found = pieces(tree)
+    if chosen is None:
+        inside = _within(found, main_container(tree))
+        return [piece for piece in inside if not piece.suspect] or inside
+    vote = _Vote(" ".join(chosen.itertext()))
+    kept = _Choice(tree, found, vote, article).kept()
+    if vote.total >= FEW_WORDS and vote.share_in(found) < _ELSEWHERE:
+        return pieces(_as_html(chosen))  # its text comes from elsewhere than the elements
+    return kept
+
+
+def _trafilatura(tree: Any) -> Any | None:
+    """trafilatura's choice of the page's text as its own element tree, or None where it finds nothing, breaks, or would take long."""
+    if tree.xpath("count(descendant::*)") > _MOST_ELEMENTS or any(map(_crowded, _MANY_CHILDREN(tree))):
+        return None
+    copied = copy.deepcopy(tree)
+    for cell in copied.iter("td", "th"):  # it would pad tables to their spans, and only their words count here
+        cell.attrib.pop("rowspan", None)
+        cell.attrib.pop("colspan", None)
+    try:
+        result = trafilatura.bare_extraction(copied, fast=True, include_comments=False)
+    except _BROKEN:
+        return None
+    return getattr(result, "body", None)
+
+
+def _crowded(element: Any) -> bool:
+    """Whether so many inline elements stand side by side that trafilatura, quadratic in them, would take seconds."""
+    return sum(child.tag in _INLINE for child in element) > _CROWD
+
+
+class _Vote:
+    """What trafilatura chose, asked whether it holds a block's words."""
+
+    def __init__(self, text: str) -> None:
+        found = _WORD.findall(text.casefold())
+        self.total = len(found)
+        self._text = f" {' '.join(found)} "
+        self._held: dict[str, bool] = {}
+
+    def holds(self, text: str) -> bool:
+        """Whether at least half of three samples of the text (its start, middle and end) were chosen."""
+        if text not in self._held:
+            self._held[text] = self._holds(text)
+        return self._held[text]
+
+    def _holds(self, text: str) -> bool:
+        found = _WORD.findall(text.casefold())
+        middle = max(0, len(found) // 2 - _PROBE // 2)
+        samples = [found[:_PROBE], found[middle : middle + _PROBE], found[-_PROBE:]]
+        return bool(found) and sum(f" {' '.join(sample)} " in self._text for sample in samples) >= 2
+
+    def share_in(self, found: list[Piece]) -> float:
+        """The share of the words that were chosen that these pieces have, 0–1."""
+        held = Counter(_WORD.findall(" ".join(piece.block.text for piece in found).casefold()))
+        return (held & Counter(self._text.split())).total() / max(1, self.total)
+
+
+class _Choice:
+    """One page's pieces, weighed."""
+
+    def __init__(self, tree: Any, found: list[Piece], vote: _Vote, article: bool) -> None:
+        self._tree, self._found, self._vote, self._article = tree, found, vote, article
+        self._voted = [piece for piece in found if vote.holds(piece.block.text)]
+        self._repeated = Counter(piece.block.text for piece in found)
+        self._headings = {piece.block.text.casefold() for piece in found if piece.block.kind == "heading"}
+
+    def kept(self) -> list[Piece]:
+        """The container's pieces without those that look like furniture and were not chosen, if that leaves a text."""
+        container, marked = self._container()
+        inside = _within(self._found, container) or self._found
+        kept = self._chosen(inside, marked)
+        if _size(kept) >= FEW_WORDS:
+            return kept
+        return [piece for piece in inside if not piece.suspect] or [one for one in inside if not one.foreign] or inside
+
+    def _chosen(self, inside: list[Piece], marked: bool) -> list[Piece]:
+        good = [self._good(piece, marked) for piece in inside]
+        own = [ok and not piece.foreign for ok, piece in zip(good, inside, strict=True)]
+        if _length(inside, own) > (1 - _OTHERS) * _length(inside, good):
+            good = own
+        if self._article:
+            good = self._trimmed(inside, good)
+        elif _length(inside, index := [self._leads_on(piece) for piece in inside]) > _length(inside, good):
+            good = [both or leads for both, leads in zip(own, index, strict=True)]  # what it has is what it leads to
+        return list(_headed(inside, good, self._vote))
+
+    def _trimmed(self, inside: list[Piece], good: list[bool]) -> list[bool]:
+        """Without what comes before and after an article's first and last words that were chosen; its title stays."""
+        chosen = [place for place, ok in enumerate(good) if ok and self._vote.holds(inside[place].block.text)]
+        if not chosen:
+            return good
+        return [
+            ok and (chosen[0] <= place <= chosen[-1] or inside[place].block.level == 1) for place, ok in enumerate(good)
+        ]
+
+    def _container(self) -> tuple[Any, bool]:
+        """The element to read, and whether the page itself marks it as main: it is unless most votes are outside."""
+        weight = sum(map(_weight, self._voted))
+        marked = main_container(self._tree)
+        if marked is not None and sum(map(_weight, _within(self._voted, marked))) >= _MARKED * weight:
+            return marked, True
+        return self._widened(self._deepest(_DEEPEST * weight)), False
+
+    def _deepest(self, weight: float) -> Any:
+        """The innermost element that holds this weight of votes."""
+        held: Counter[Any] = Counter()
+        for piece in self._voted:
+            held.update(dict.fromkeys([piece.element, *piece.element.iterancestors()], _weight(piece)))
+        container = self._tree
+        while (inner := next((child for child in container if held[child] >= weight > 0), None)) is not None:
+            container = inner
+        return container
+
+    def _widened(self, container: Any) -> Any:
+        """The element, or what is around it as long as that adds nothing but text."""
+        inside = {id(piece) for piece in _within(self._found, container)}
+        while (parent := container.getparent()) is not None and parent.tag != "html":
+            around = _within(self._found, parent)
+            added = [piece for piece in around if id(piece) not in inside]
+            good = sum(_weight(piece) for piece in added if not piece.suspect)
+            if container.tag not in _NO_CONTAINERS and good < _DEEPEST * sum(len(one.block.text) for one in added):
+                break
+            container, inside = parent, {id(piece) for piece in around}
+        return container
+
+    def _good(self, piece: Piece, marked: bool) -> bool:
+        if piece.contents or (piece.linked > _ALL_LINKS and not marked):
+            return False
+        if piece.block.level == 1:
+            return True
+        if piece.suspect or (piece.linked > _LINKED and (self._article or not marked)):
+            return words(piece.block.text) > _NAME_WORDS and self._vote.holds(piece.block.text)
+        return not self._is_crumb(piece)
+
+    def _is_crumb(self, piece: Piece) -> bool:
+        """Whether it is a label beside pictures or films: such stand there again and again, and never in paragraphs."""
+        text, tag = piece.block.text, piece.element.tag
+        if piece.block.kind != "paragraph" or tag not in _ASIDES:
+            return False
+        if tag == "img" and (self._repeated[text] > 1 or text.removeprefix(IMAGE).casefold() in self._headings):
+            return True
+        often = self._repeated[text] >= _REPEATS
+        if self._vote.holds(text):
+            return often and self._article
+        if tag == "img":
+            return self._article and next(piece.element.iterancestors("figure", "p"), None) is None
+        return often or (self._article and words(text) <= _CRUMB_WORDS)
+
+    def _leads_on(self, piece: Piece) -> bool:
+        return not piece.foreign and not piece.contents and piece.linked > _LINKED
+
+
+def _weight(piece: Piece) -> float:
+    """How much text there is: what leads elsewhere speaks for no place."""
+    return len(piece.block.text) * max(0.0, 1 - piece.linked)
+
+
+def _length(found: list[Piece], good: list[bool]) -> int:
+    return sum(len(_TABLE.sub("", piece.block.text)) for ok, piece in zip(good, found, strict=True) if ok)
+
+
+def _within(found: list[Piece], container: Any | None) -> list[Piece]:
+    if container is None:
+        return found
+    inside = set(container.iter())
+    return [piece for piece in found if piece.element in inside]
+
+
+def _size(found: Iterable[Piece]) -> int:
+    return sum(words(piece.block.text) for piece in found)
+
+
+def _headed(inside: list[Piece], good: list[bool], vote: _Vote) -> Iterator[Piece]:
+    """The good pieces, without headings that have lost all they headed."""
+    for index, piece in enumerate(inside):
+        if piece.block.kind != "heading":
+            if good[index]:
+                yield piece
+            continue
+        scope = _scope(inside, index)
+        bare = index + 1 < len(inside) and (piece.linked <= _LINKED or vote.holds(piece.block.text))
+        if good[index] and (any(good[below] for below in scope) if scope else bare):
+            yield piece
+
+
+def _scope(inside: list[Piece], index: int) -> list[int]:
+    """The text under a heading: indices up to the next heading of its level or above."""
+    level, scope = inside[index].block.level, []
+    for below in range(index + 1, len(inside)):
+        block = inside[below].block
+        if block.kind == "heading" and block.level <= level:
+            break
+        if block.kind != "heading":
+            scope.append(below)
+    return scope
+
+
+def _as_html(chosen: Any) -> Any:
+    for element in chosen.iter():
+        if element.tag == "head":
+            element.tag = element.get("rend") if re.fullmatch("h[1-6]", element.get("rend") or "") else "h2"
+        elif element.tag == "list":
+            element.tag = "ol" if element.get("rend") == "ol" else "ul"
+        elif element.tag == "cell" and element.get("role") == "head":
+            element.tag = "th"
+        else:
+            element.tag = _TAGS.get(element.tag, element.tag)
+    return chosen
