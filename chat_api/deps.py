@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import State
 
 from chat_api.auth import Principal, TokenRefused, TokenRules, bearer_token, require, verify
+from chat_api.core.database import of_org
 from chat_api.core.settings import Settings
 
 
@@ -62,8 +63,10 @@ async def _redis(request: Request) -> Redis:
     return found
 
 
-async def _chat_session(request: Request) -> AsyncIterator[AsyncSession]:
-    async with AsyncSession(request.app.state.engines.chat, expire_on_commit=False) as session:
+async def _chat_session(request: Request, principal: CurrentPrincipal) -> AsyncIterator[AsyncSession]:
+    """One that sees the rows of the token's org alone."""
+    engine = of_org(request.app.state.engines.chat, principal.org_id)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
         yield session
 
 

@@ -18,13 +18,26 @@ from chat_api.core.models import ChatBase
 from chat_api.core.models.dashboard import DashboardBase
 from chat_api.core.models.training import STAGES
 from chat_api.core.settings import Settings
-from chat_api.routes import chat, events, health, sources, training, widget
+from chat_api.routes import (
+    chat,
+    conversations,
+    events,
+    health,
+    messages,
+    search,
+    sources,
+    training,
+    usage,
+    visitors,
+    widget,
+)
 from workers import cli
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "training_flow.md")
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-ROUTERS = (training.router, sources.router, events.router, chat.router, health.router, widget.router)
+MODULES = (training, sources, events, search, chat, messages, conversations, usage, visitors, health, widget)
+ROUTERS = tuple(module.router for module in MODULES)
 EXAMPLE_VALUES = {
     "app_env": "development",
     "dashboard_db_host": "127.0.0.1",
@@ -129,7 +142,8 @@ def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def _option(action: argparse.Action) -> str:
     value = action.metavar if isinstance(action.metavar, str) else ""
-    return f"{action.option_strings[-1]} {value}{' …' if action.nargs == '+' else ''}".strip()
+    flag = action.option_strings[-1] if action.option_strings else ""
+    return f"{flag} {value}{' …' if action.nargs == '+' else ''}".strip()
 
 
 def schema(metadata: MetaData) -> str:

@@ -13,11 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
+from sqlalchemy import make_url
+
+from chat_api.core.settings import Settings
 from deploy.local import databases, processes
 from deploy.local.probes import unready
 from deploy.local.servers import Postgres, postgres, redis_command, redis_url, s3_command
 
 REPOSITORY = databases.REPOSITORY
+ROLE_PASSWORDS = {role: f"{role}'s" for role in databases.ROLES}
 
 
 @dataclass(frozen=True)
@@ -102,11 +107,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def make_chat_template(cluster_dsn: str, name: str = "chat_template") -> str:
     """A chat database at the migrations' head, to copy from; its name."""
     dsn = databases.create(cluster_dsn, name)
-    databases.add_vector(dsn)
+    databases.apply_roles(dsn, ROLE_PASSWORDS)
     result = subprocess.run(
         databases.MIGRATE,
         cwd=REPOSITORY,
-        env={**os.environ, "CHAT_DB_URL": dsn},
+        env={**os.environ, "CHAT_DB_URL": as_role(dsn, databases.MIGRATOR)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -115,6 +120,26 @@ def make_chat_template(cluster_dsn: str, name: str = "chat_template") -> str:
     if result.returncode:
         raise RuntimeError(f"the migrations failed:\n{result.stdout}{result.stderr}")
     return name
+
+
+def as_role(dsn: str, role: str) -> str:
+    """The same chat database's DSN, with one of its three logins."""
+    return make_url(dsn).set(username=role, password=ROLE_PASSWORDS[role]).render_as_string(hide_password=False)
+
+
+def as_api(settings: Settings) -> Settings:
+    """The same deployment's settings, with the API's own login to the chat database."""
+    return _with_login(settings, databases.API)
+
+
+def as_workers(settings: Settings) -> Settings:
+    """The same deployment's settings, with the workers' own login to the chat database."""
+    return _with_login(settings, databases.WORKERS)
+
+
+def _with_login(settings: Settings, role: str) -> Settings:
+    login = {"python_chat_db_username": role, "python_chat_db_password": SecretStr(ROLE_PASSWORDS[role])}
+    return settings.model_copy(update=login)
 
 
 def make_dashboard_template(cluster_dsn: str, name: str = "dashboard_template") -> str:

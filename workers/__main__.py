@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY, start_http_server
 
 from chat_api.core.database import make_engines
 from chat_api.core.jobs import connect_redis
+from chat_api.core.login import PowerfulLoginError, check_login
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
 from workers.fetch.addresses import AddressGuard
@@ -37,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     sweeper = Sweeper(
         engines, connect_redis(settings), settings.queue_name, holder_name(),
         job_retention_days=settings.job_retention_days, refresh_runs_per_org=settings.refresh_runs_per_org,
+        conversation_retention_days=settings.conversation_retention_days,
+        journal_retention_h=settings.journal_retention_h,
     )  # fmt: skip
     sweeping = threading.Thread(target=sweeper.run, args=(ended,), name="sweeper", daemon=True)
     sweeping.start()
@@ -56,6 +59,10 @@ def _configure(settings: Settings) -> None:
         sys.exit(f"settings: {error}")
     except OSError as error:
         sys.exit(f"LOG_FILE: {settings.log_file} can't be written: {error.strerror}")
+    try:
+        check_login(settings)
+    except PowerfulLoginError as error:
+        sys.exit(str(error))
     if settings.fetch_allow:
         log.warning("address_guard_opened", fetch_allow=settings.fetch_allow)
     if settings.metrics_port:

@@ -20,6 +20,7 @@ from workers.fetch.addresses import AddressGuard
 from workers.fetch.bucket import read_object
 from workers.fetch.client import SafeClient
 from workers.fetch.limits import FetchLimits
+from workers.fetch.manners import Manners
 from workers.fetch.render import Renderer, find_browser
 from workers.learn import Embed, Stages
 from workers.reading import ChunkSizes, Extractor, Reader
@@ -52,9 +53,10 @@ def bootstrap(
     """The collaborators that the settings ask for."""
     engines = engines or make_engines(settings)
     embedders = Embedders(settings, embedder)
-    backoff = Backoff(settings.embedding_server, redis or connect_redis(settings))
+    redis = redis or connect_redis(settings)
+    backoff = Backoff(settings.embedding_server, redis)
     reader = Reader(
-        client=client or _client(settings),
+        client=client or _client(settings, redis),
         read_object=partial(read_object, make_s3_client(settings), settings.r2_bucket),
         extractor=extractor or Sandbox(memory_mb=settings.parser_memory_mb, timeout_s=settings.parser_timeout_s),
         sizes=chunk_sizes(settings, embedders.of(embedders.space)),
@@ -79,9 +81,10 @@ def chunk_sizes(settings: Settings, embedder: Embedder) -> ChunkSizes:
     return ChunkSizes(lambda text: -(-len(text.encode()) // BYTES_PER_TOKEN), target=300, maximum=400)
 
 
-def _client(settings: Settings) -> SafeClient:
+def _client(settings: Settings, redis: "Redis") -> SafeClient:
     limits = FetchLimits(timeout_s=settings.fetch_timeout_s, max_bytes=settings.fetch_max_bytes)
-    return SafeClient(limits, AddressGuard.parse(settings.fetch_allow))
+    manners = Manners(redis, at_once=settings.fetch_at_once, pace_s=settings.fetch_pace_s)
+    return SafeClient(limits, AddressGuard.parse(settings.fetch_allow), manners=manners)
 
 
 def _renderer(settings: Settings) -> Renderer | None:

@@ -4,15 +4,17 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from chat_api.core.database import DATABASE_DOWN
+from chat_api.core.database import DATABASE_DOWN, of_org
 from chat_api.core.errors import DatabaseUnavailable, ServiceError, SourceDeleted
 from chat_api.core.jobs import connect_redis, ring
+from chat_api.core.login import check_login
 from chat_api.core.models.dashboard import row_version
 from chat_api.core.settings import load_settings
 from chat_api.core.telemetry import bind_request_id, configure_logging
@@ -58,12 +60,14 @@ def train_due(_name: str) -> None:
 
 
 def collaborators() -> Collaborators:
-    """This process's collaborators: made once, and anew after a fork."""
+    """This process's collaborators: made once, and anew after a fork. Raises PowerfulLoginError."""
     if os.getpid() not in _wired:
         settings = load_settings()
         configure_logging(settings)
         _wired.clear()
-        _wired[os.getpid()] = bootstrap(settings)
+        made = bootstrap(settings)
+        check_login(settings, made.engines.chat)
+        _wired[os.getpid()] = made
     return _wired[os.getpid()]
 
 
@@ -85,7 +89,8 @@ def work(worker: Collaborators, *, until: float, stop: Callable[[], bool] = stop
 
 
 def process(worker: Collaborators, tasks: Sequence[Task], stop: Callable[[], bool]) -> None:
-    """Does what one claim has given, and settles what did not come off, whatever happens."""
+    """Does what one claim has given, all of one org, and settles what did not come off, whatever happens."""
+    worker = replace(worker, stages=replace(worker.stages, chat=of_org(worker.stages.chat, tasks[0].org_id)))
     began = time.perf_counter()
     alone = len(tasks) == 1
     bind_request_id(tasks[0].request_id if alone else None)

@@ -11,7 +11,7 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Row, text
 
-from chat_api.core.database import DATABASE_DOWN
+from chat_api.core.database import DATABASE_DOWN, of_org
 from chat_api.core.embeddings import EmbeddingSpace, make_embedder
 from chat_api.core.errors import EmbeddingMisconfigured, EmbeddingRejected, QuotaExceeded, UnknownBot
 from chat_api.core.settings import KNOWN_DIMENSIONS, LOCAL_DIMENSIONS, LOCAL_MODEL, Settings
@@ -233,7 +233,7 @@ def reembed(
             changed = aim(connection, bot, space_id)
         if changed and space and space != EmbeddingSpace(row.model, row.dimensions):
             begun.append(bot)
-            with chat.begin() as connection:
+            with of_org(chat, bot.org_id).begin() as connection:
                 settle(connection, bot)
         say(f"{row.name or bot.bot_id}: {_said(row, space, changed=changed)}")
     if space is None:
@@ -264,7 +264,7 @@ def await_switch(
     told: dict[BotKey, str] = {}
     while waiting:
         for bot in list(waiting):
-            with chat.connect() as connection:
+            with of_org(chat, bot.org_id).connect() as connection:
                 words, over = _progress(connection, bot)
             if told.get(bot) != words:
                 say(f"{bot.bot_id}: {words}")

@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Connection, Engine, text
 
-from chat_api.core.database import DATABASE_DOWN
+from chat_api.core.database import DATABASE_DOWN, of_org, say_org
 from chat_api.core.embeddings import EmbeddingSpace
 
 COLLECT_AT_ONCE = 20_000
@@ -142,7 +142,7 @@ def settle(connection: Connection, bot: BotKey) -> bool:
     """Switches the bot to the space that was built beside, if that is whole by now; whether it was.
 
     Where something is missing that nobody is at, tasks are made for it; a text that was refused holds the bot where it
-    is. In a transaction of its own: with the bot's sources and then the bot locked, no training can switch meanwhile.
+    is. In a transaction of its own, which sees the bot's org: with the bot's sources and then the bot locked, no training can switch meanwhile.
     """
     if connection.execute(UNDER_WAY, bot.values).scalar_one():
         return False
@@ -186,6 +186,7 @@ def collect_stale_vectors(connection: Connection, limit: int) -> int | None:
     mark = connection.execute(MARKED).mappings().one_or_none()
     if mark is None:
         return None
+    say_org(connection, mark["org_id"])
     removed = connection.execute(COLLECT, {**mark, "limit": limit}).rowcount
     if removed < limit:
         connection.execute(COLLECTED, {"task_id": mark["task_id"]})
@@ -198,7 +199,7 @@ def tend_spaces(engine: Engine) -> None:
         bots = [BotKey(*row) for row in connection.execute(BUILDING)]
     for bot in bots:
         try:
-            with engine.begin() as connection:
+            with of_org(engine, bot.org_id).begin() as connection:
                 settle(connection, bot)
         except DATABASE_DOWN as error:  # its sources are busy: the others need not wait
             log.warning("space_not_settled", bot_id=str(bot.bot_id), error=type(error).__name__)

@@ -12,12 +12,13 @@ import structlog
 from redis import Redis
 from sqlalchemy import Connection, text
 
-from chat_api.core.database import DATABASE_DOWN, Engines
+from chat_api.core.database import DATABASE_DOWN, Engines, say_org
 from chat_api.core.jobs import ring
 from workers.dashboard import TOLD_AT_ONCE, project_status
 from workers.metrics import LEASES_EXPIRED, EndedRuns
 from workers.reconcile.reconciler import Reconciler
 from workers.reconcile.refresh import Refresher
+from workers.retention import Retention
 from workers.spaces import tend_spaces
 from workers.tasks.expiry import end_leases, expire_leases
 
@@ -61,6 +62,8 @@ class Sweeper:
         *,
         job_retention_days: int = 30,
         refresh_runs_per_org: int = 4,
+        conversation_retention_days: int = 90,
+        journal_retention_h: int = 24,
     ) -> None:
         self._engines, self._redis, self._queue_name, self._holder = engines, redis, queue_name, holder
         self._job_retention_days = job_retention_days
@@ -69,6 +72,9 @@ class Sweeper:
         self._woken = threading.Event()
         self._reconciler, self._ended_runs = Reconciler(engines), EndedRuns(engines.chat)
         self._refresher = Refresher(engines, refresh_runs_per_org)
+        self._retention = Retention(
+            engines.chat, conversation_days=conversation_retention_days, journal_hours=journal_retention_h
+        )
 
     def run(self, ended: threading.Event) -> None:
         """Sweeps until `ended` is set."""
@@ -98,7 +104,7 @@ class Sweeper:
             return False
         duties: list[Callable[[], object]] = [
             self.expire, self._reconciler.reconcile, self._refresher.refresh, self.ring_due, self.project, self.collect,
-            self.tend_spaces, self.prune, self._ended_runs.count, self.note_sweep,
+            self.tend_spaces, self.prune, self._retention.collect, self._ended_runs.count, self.note_sweep,
         ]  # fmt: skip
         for duty in duties:
             self._attempt(duty)
@@ -207,6 +213,7 @@ def collect_discarded(connection: Connection, limit: int) -> int | None:
     key = connection.execute(DISCARDED).mappings().one_or_none()
     if key is None:
         return None
+    say_org(connection, key["org_id"])
     removed = 0
     for table in ("embeddings", "chunks", "documents", "pages"):
         values: dict[str, Any] = {**key, "limit": limit - removed}

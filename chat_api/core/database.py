@@ -1,15 +1,16 @@
-"""Engines for both databases; nothing connects before it is used."""
+"""Engines for both databases, and whose rows their transactions see; nothing connects before it is used."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy import exc as sql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from chat_api.core.settings import Settings
 
@@ -33,8 +34,20 @@ TIME_LIMITS = (
 """Said in each transaction that writes, since a pooler keeps no session's settings. A process that is stopped in the
 middle of one holds its locks no longer than this."""
 
+SET_ORG = "SELECT set_config('app.org_id', %s, true)"
+"""Whose rows the transaction sees: the policies of the chat database ask for it. Unset, there are none."""
 
-SET_ORG = text("SELECT set_config('app.org_id', :org_id, true)")
+SomeEngine = TypeVar("SomeEngine", Engine, AsyncEngine)
+
+
+def of_org(engine: SomeEngine, org_id: UUID) -> SomeEngine:
+    """The chat database's engine, of which every transaction sees one org's rows, and no others."""
+    return engine.execution_options(org_id=org_id)
+
+
+def say_org(connection: Connection, org_id: UUID) -> None:
+    """Has a transaction see one org's rows that has found out whose it needs only after its beginning."""
+    connection.exec_driver_sql(SET_ORG, (str(org_id),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +57,13 @@ class AsyncEngines:
     chat: AsyncEngine
     dashboard: AsyncEngine
 
+    def __post_init__(self) -> None:
+        event.listen(self.chat.sync_engine, "begin", _begin_request)
+
     @asynccontextmanager
     async def tenant(self, org_id: UUID) -> AsyncIterator[AsyncConnection]:
         """A transaction in the chat database that sees one org's rows, and no others. Raises SQLAlchemyError."""
-        async with self.chat.begin() as connection:
-            await connection.execute(SET_ORG, {"org_id": str(org_id)})
+        async with of_org(self.chat, org_id).begin() as connection:
             yield connection
 
 
@@ -101,9 +116,31 @@ def _engine(url: URL) -> Engine:
         hide_parameters=True,
         connect_args=CONNECT_ARGS,
     )
-    event.listen(engine, "begin", _limit_time)
+    event.listen(engine, "begin", begin_work)
     return engine
 
 
-def _limit_time(connection: Connection) -> None:
-    connection.exec_driver_sql(TIME_LIMITS)
+def begin_work(connection: Connection) -> None:
+    """A listener: has a worker's transaction bound its waits and say whose rows it sees."""
+    org_id = connection.get_execution_options().get("org_id")
+    if org_id is None:
+        connection.exec_driver_sql(TIME_LIMITS)
+    else:
+        connection.exec_driver_sql(f"{TIME_LIMITS}, set_config('app.org_id', %s, true)", (str(org_id),))
+
+
+def _begin_request(connection: Connection) -> None:
+    org_id = connection.get_execution_options().get("org_id")
+    if org_id is None:
+        return
+    try:
+        await_only(_set_org(connection.connection.driver_connection, org_id))
+    except psycopg.Error as error:
+        connection.invalidate(error)
+        raise sql.OperationalError(SET_ORG, None, error, hide_parameters=True, connection_invalidated=True) from error
+
+
+async def _set_org(driver: Any, org_id: UUID) -> None:
+    # The driver's BEGIN waits for this, so that both take one trip.
+    async with driver.pipeline():
+        await driver.execute(SET_ORG, [str(org_id)])

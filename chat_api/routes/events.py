@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from chat_api.auth import LEEWAY_S, Principal
-from chat_api.core.database import DATABASE_DOWN
+from chat_api.core.database import DATABASE_DOWN, of_org
 from chat_api.deps import require_scope
 from chat_api.errors import PROBLEMS, problems
 from chat_api.training.events import Feed, Feeds, Watcher
@@ -81,7 +81,10 @@ async def events(
     `data:` the job object. Begins with what waits or runs; with `Last-Event-ID` with what came after that event.
     """
     engines = request.app.state.engines
-    async with AsyncSession(engines.chat) as chat, AsyncSession(engines.dashboard) as dashboard:
+    async with (
+        AsyncSession(of_org(engines.chat, principal.org_id)) as chat,
+        AsyncSession(engines.dashboard) as dashboard,
+    ):
         bot_id = await require_known_bot(chat, dashboard, principal, bot_id)
     feeds: Feeds = request.app.state.feeds
     feed, watcher = await feeds.watch(principal.org_id, bot_id)

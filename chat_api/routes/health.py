@@ -16,11 +16,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.datastructures import State
 from starlette.responses import Response
 
 from chat_api.core.errors import DatabaseUnavailable
+from chat_api.core.login import login_problem, must_be_modest
 from chat_api.core.models.dashboard import missing_columns
 from chat_api.core.models.training import Lease
 from chat_api.errors import RETRY_AFTER_S, problem
@@ -122,8 +122,13 @@ async def _find(name: str, check: Check, state: State) -> Finding:
 
 
 async def chat_database(state: State) -> str | None:
-    """The chat database answers."""
-    return await _answers(state.engines.chat)
+    """The chat database answers, with a login that this deployment may use."""
+    async with state.engines.chat.connect() as connection:
+        if must_be_modest(state.settings):
+            problem: str | None = await connection.run_sync(login_problem)
+            return problem
+        await connection.execute(text("SELECT 1"))
+    return None
 
 
 async def dashboard_database(state: State) -> str | None:
@@ -160,12 +165,6 @@ async def workers(state: State) -> str | None:
     if swept_at is not None and datetime.now(UTC) - swept_at < SWEEP_OVERDUE:
         return None
     return f"No sweep for {SWEEP_OVERDUE.seconds} s: is a worker pool running?"
-
-
-async def _answers(engine: AsyncEngine) -> str | None:
-    async with engine.connect() as connection:
-        await connection.execute(text("SELECT 1"))
-    return None
 
 
 CHECKS: dict[str, Check] = {

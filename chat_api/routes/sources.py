@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chat_api.auth import Principal
 from chat_api.deps import ChatSession, DashboardSession, no_store, require_scope
 from chat_api.errors import PROBLEMS, problems
+from chat_api.paging import Cursor, Limit
 from chat_api.training.cancel import tell_dashboard
 from chat_api.training.generations import BIGGEST, Generations, list_generations, release, roll_back
 from chat_api.training.known import bot_of_source
 from chat_api.training.pages import Ledger, read_ledger
-from chat_api.training.paging import Cursor, Limit
 
 router = APIRouter(
     prefix="/api/training/sources/{source_id}", tags=["training"], responses=PROBLEMS, dependencies=[Depends(no_store)]

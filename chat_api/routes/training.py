@@ -16,6 +16,7 @@ from chat_api.core.jobs import ring
 from chat_api.core.settings import Settings
 from chat_api.deps import ChatSession, DashboardSession, RedisDep, SettingsDep, no_store, require_scope
 from chat_api.errors import PROBLEMS
+from chat_api.paging import Cursor, Limit
 from chat_api.training.accept import (
     Accepted,
     FoundSource,
@@ -31,7 +32,6 @@ from chat_api.training.delete import delete_source
 from chat_api.training.dry_run import DryRun, begin_dry_runs, end_dry_runs
 from chat_api.training.jobs import Job, JobFilter, JobPage, JobStatus, find_job, list_jobs
 from chat_api.training.known import bot_of_source, require_known_bot
-from chat_api.training.paging import Cursor, Limit
 
 router = APIRouter(prefix="/api/training", tags=["training"], responses=PROBLEMS, dependencies=[Depends(no_store)])
 MAX_SOURCES = 500

@@ -10,10 +10,10 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from chat_api.core.database import DATABASE_DOWN
+from chat_api.core.database import DATABASE_DOWN, of_org
 from chat_api.core.errors import TooManyRequests
+from chat_api.paging import MAX_LISTED
 from chat_api.training.jobs import OF_BOT, Change, find_jobs, jobs_where, read_jobs
-from chat_api.training.paging import MAX_LISTED
 
 LOOK_EVERY_S = 1.0
 LOOK_WITHIN_S = 10.0
@@ -94,7 +94,7 @@ class Feed:
     """
 
     def __init__(self, engine: AsyncEngine, org_id: UUID, cap: int) -> None:
-        self._engine, self._org_id, self._cap = engine, org_id, cap
+        self._engine, self._org_id, self._cap = of_org(engine, org_id), org_id, cap
         self._seen: dict[UUID, int] = {}
         self._marks: deque[tuple[float, int]] = deque()
         self._found: deque[tuple[int, UUID, bool]] = deque(maxlen=REMEMBERED)

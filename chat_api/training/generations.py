@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.core.database import TIME_LIMITS
 from chat_api.core.errors import Conflict
+from chat_api.paging import cursor_at, place_of
 from chat_api.training.cancel import end_runs
 from chat_api.training.pages import UnknownGeneration
-from chat_api.training.paging import cursor_at, place_of
 
 BIGGEST = 2**31 - 1
 PLACE = TypeAdapter(tuple[Annotated[int, Field(ge=0, le=BIGGEST)]])

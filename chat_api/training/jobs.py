@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
 from chat_api.core.errors import UnknownJob
-from chat_api.training.paging import cursor_at, place_of
+from chat_api.paging import cursor_at, place_of
 
 JobStatus = Literal["waiting", "running", "succeeded", "failed", "cancelled", "quarantined"]
 WaitingReason = Literal["in_queue", "source_is_running", "retry_later", "org_limit", "no_workers"]
@@ -95,12 +95,8 @@ def jobs_where(condition: str, order: str = "created_at") -> TextClause:
             FROM training_tasks
             WHERE org_id = :org_id AND status = 'waiting' AND (SELECT bool_or(status = 'waiting') FROM listed)
         ), others AS MATERIALIZED (  -- orgs with as many tasks are alike, and are counted together
-            SELECT priority, tasks, count(*) AS orgs FROM (
-                SELECT priority, count(*) AS tasks FROM training_tasks
-                WHERE status = 'waiting' AND run_after <= now() AND org_id <> :org_id
-                  AND (SELECT bool_or(status = 'waiting') FROM listed)
-                GROUP BY priority, org_id) AS counted
-            GROUP BY priority, tasks
+            SELECT priority, tasks, orgs FROM waiting_elsewhere()
+            WHERE (SELECT bool_or(status = 'waiting') FROM listed)
         )
         SELECT listed.*, own.deferred,
                own.rank + CASE WHEN own.priority = 'bulk' THEN own.urgent ELSE 0 END
@@ -112,8 +108,7 @@ def jobs_where(condition: str, order: str = "created_at") -> TextClause:
                (SELECT count(DISTINCT lease_holder) FROM training_tasks
                 WHERE org_id = :org_id AND status = 'running') >= :cap AS org_is_full,
                EXISTS (SELECT FROM leases WHERE swept_at > now() - interval '60 seconds')
-                   OR EXISTS (SELECT FROM training_tasks
-                              WHERE status = 'running' AND lease_expires_at > now()) AS has_workers
+                   OR workers_are_busy() AS has_workers
         FROM listed LEFT JOIN own ON own.job_id = listed.job_id AND listed.status = 'waiting'
         ORDER BY {order}
     """)  # noqa: S608  # condition and order are constants of this package

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.core.errors import UnknownResource
-from chat_api.training.paging import cursor_at, place_of
+from chat_api.paging import cursor_at, place_of
 
 UNPLACED = 2**31 - 1
 """Stands for the place of what was not read: after all that was."""

@@ -28,16 +28,38 @@ def embedded(state: State, environ: Mapping[str, str]) -> Plan:
     cluster = _cluster(state, ports, secrets)
     bare = {name: value for name, value in environ.items() if name.upper() not in SETTING_NAMES}
     bare |= {MARK: str(state.root), "PYTHONUNBUFFERED": "1"}
+    logins = _logins(secrets, environ)
     tiers = (
         _servers(state, cluster, ports, secrets, bare),
-        (_s3(state, ports, settings, bare), _migrations(cluster, {**bare, **variables})),
         (
-            _api(ports, {**bare, **variables}),
-            *_workers(settings, {**bare, **variables}),
+            _s3(state, ports, settings, bare),
+            _migrations(cluster, secrets, {**bare, **variables, **logins["migrations"]}),
+        ),
+        (
+            _api(ports, {**bare, **variables, **logins["api"]}),
+            *_workers(settings, {**bare, **variables, **logins["workers"]}),
             _dashboard(state, ports, {**bare, **variables}),
         ),
     )
     return Plan(tiers=tiers, info=_info(state, ports, settings))
+
+
+def _logins(secrets: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """By process the login to the chat database that it gets beyond the stack's settings, whose own is the superuser's.
+
+    None where `environ` names one, which is then everybody's.
+    """
+    if environ.get("PYTHON_CHAT_DB_USERNAME"):
+        return {"migrations": {}, "api": {}, "workers": {}}
+
+    def login(prefix: str, role: str) -> dict[str, str]:
+        return {f"{prefix}_USERNAME": role, f"{prefix}_PASSWORD": secrets[role]}
+
+    return {
+        "migrations": login("CHAT_DB_MIGRATOR", databases.MIGRATOR),
+        "api": login("PYTHON_CHAT_DB", databases.API),
+        "workers": login("PYTHON_CHAT_DB", databases.WORKERS),
+    }
 
 
 def _cluster(state: State, ports: Mapping[str, int], secrets: Mapping[str, str]) -> Postgres:
@@ -129,11 +151,12 @@ def _s3(state: State, ports: Mapping[str, int], settings: Settings, env: Mapping
     return Child("s3", command, env=env, cwd=str(REPOSITORY), ready=f"tcp:{ports['s3']}")
 
 
-def _migrations(cluster: Postgres, env: Mapping[str, str]) -> Child:
+def _migrations(cluster: Postgres, secrets: Mapping[str, str], env: Mapping[str, str]) -> Child:
+    passwords = {databases.ROLE_PASSWORD.format(role.upper()): secrets[role] for role in databases.ROLES}
     return Child(
         "migrations",
         (sys.executable, "-m", "deploy.local.databases"),
-        env={**env, databases.CLUSTER_DSN: cluster.dsn("postgres")},
+        env={**env, **passwords, databases.CLUSTER_DSN: cluster.dsn("postgres")},
         cwd=str(REPOSITORY),
         once=True,
     )

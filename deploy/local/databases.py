@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
@@ -12,9 +13,13 @@ from psycopg.conninfo import make_conninfo
 REPOSITORY = Path(__file__).resolve().parents[2]
 DASHBOARD, CHAT = "dashboard", "chat"
 DASHBOARD_SCHEMA = REPOSITORY / "deploy" / "sql" / "dashboard.sql"
+ROLES_SCRIPT = REPOSITORY / "deploy" / "sql" / "roles.sql"
+ROLES = MIGRATOR, WORKERS, API = "chat_migrator", "chat_workers", "chat_api"
 MIGRATE = (sys.executable, "-m", "alembic", "-c", "alembic/alembic.ini", "upgrade", "head")
 # The superuser's address of the cluster, for `python -m deploy.local.databases`; a command line is everybody's to read.
 CLUSTER_DSN = "EMBEDDED_POSTGRES_DSN"
+ROLE_PASSWORD = "{}_PASSWORD"
+"""By a role's name, the variable with its password, for the same command."""
 
 
 def wait_for(dsn: str, seconds: float = 30) -> None:
@@ -57,10 +62,14 @@ def apply_dashboard_schema(dsn: str) -> None:
         connection.execute(DASHBOARD_SCHEMA.read_bytes())
 
 
-def add_vector(dsn: str) -> None:
-    """The pgvector extension, which only a superuser may add."""
+def apply_roles(dsn: str, passwords: Mapping[str, str]) -> None:
+    """The chat database's three logins, with these passwords by role, and pgvector, which only a superuser may add."""
+    script = ROLES_SCRIPT.read_text(encoding="utf-8")
+    for role, password in passwords.items():
+        variable = f":'{role.removeprefix('chat_')}_password'"
+        script = script.replace(variable, sql.Literal(password).as_string())
     with psycopg.connect(make_conninfo(dsn, options="-c client_min_messages=warning")) as connection:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        connection.execute(script.encode())
 
 
 def main() -> None:
@@ -68,7 +77,8 @@ def main() -> None:
     cluster = os.environ[CLUSTER_DSN]
     wait_for(cluster)
     apply_dashboard_schema(create(cluster, DASHBOARD))
-    add_vector(create(cluster, CHAT))
+    passwords = {role: os.environ[ROLE_PASSWORD.format(role.upper())] for role in ROLES}
+    apply_roles(create(cluster, CHAT), passwords)
     os.execv(MIGRATE[0], MIGRATE)
 
 

@@ -21,7 +21,7 @@ MEBIBYTE = 1024 * 1024
 # A fresh cluster takes 40 MiB, its first training some WAL segments of 16 MiB more.
 BYTES_TO_BEGIN, BYTES_TO_GO_ON = 256 * MEBIBYTE, 64 * MEBIBYTE
 PORT_NAMES = ("api", "dashboard", "postgres", "redis", "s3")
-SECRET_NAMES = ("postgres", "redis", "s3")
+SECRET_NAMES = ("postgres", "redis", "s3", "chat_migrator", "chat_workers", "chat_api")
 # Below every system's ephemeral range, so that no outgoing connection sits on a port between two runs.
 FIRST_PORT, LAST_PORT = 20_000, 31_999
 # A process that was just killed may hold its port while its last threads end.
@@ -141,7 +141,7 @@ class State:
         return ports
 
     def secrets(self) -> dict[str, str]:
-        """A password per server, made at the first start."""
+        """A password per server and per login to the chat database, made at the first start."""
         known = self.choices().get("secrets", {})
         if missing := {name: secrets.token_urlsafe(24) for name in SECRET_NAMES if name not in known}:
             known = {**known, **missing}

@@ -71,6 +71,25 @@ def test_the_plan_names_every_process(plan: Plan) -> None:
     assert names[2] == ["api", "worker-1", "worker-2", "worker-3", "dashboard"]
 
 
+def test_each_process_has_its_own_login_to_the_chat_database(plan: Plan) -> None:
+    env = {child.name: child.env for tier in plan.tiers for child in tier}
+    assert env["api"]["PYTHON_CHAT_DB_USERNAME"] == "chat_api"
+    assert env["worker-1"]["PYTHON_CHAT_DB_USERNAME"] == "chat_workers"
+    assert env["migrations"]["CHAT_DB_MIGRATOR_USERNAME"] == "chat_migrator"
+    passwords = {env["api"]["PYTHON_CHAT_DB_PASSWORD"], env["worker-1"]["PYTHON_CHAT_DB_PASSWORD"]}
+    assert len(passwords | {env["migrations"]["CHAT_DB_MIGRATOR_PASSWORD"]}) == 3
+    assert str(plan.info["chat_db_dsn"]).startswith("postgresql://postgres:"), "checkers read everything"
+
+
+def test_a_login_in_the_environment_is_everybodys(tmp_path: Path) -> None:
+    state = State.create(tmp_path / "state")
+    plan = embedded(state, {"PYTHON_CHAT_DB_USERNAME": "mine", "PYTHON_CHAT_DB_PASSWORD": "m"})
+    stack.remove(state.root)
+    env = {child.name: child.env for tier in plan.tiers for child in tier}
+    assert {env[name]["PYTHON_CHAT_DB_USERNAME"] for name in ("api", "worker-1", "migrations")} == {"mine"}
+    assert "CHAT_DB_MIGRATOR_USERNAME" not in env["migrations"]
+
+
 def test_a_worker_is_a_pool_of_one_without_a_metrics_port(plan: Plan) -> None:
     children = {child.name: child for tier in plan.tiers for child in tier}
     assert children["worker-2"].env["WORKERS"] == "1"

@@ -27,6 +27,11 @@ def test_our_services_get_settings_that_exist_and_are_complete(name: str) -> Non
     Settings.model_validate({key: value for key, value in plain.items() if value})
 
 
+def test_each_service_has_its_own_login_to_the_chat_database() -> None:
+    logins = {name: SERVICES[name]["environment"]["PYTHON_CHAT_DB_USERNAME"] for name in OURS}
+    assert [login.rpartition(":-")[2] for login in logins.values()] == ["chat_migrator}", "chat_api}", "chat_workers}"]
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_have_no_more_rights_than_they_need(name: str) -> None:
     service = SERVICES[name]

@@ -12,6 +12,7 @@ import pytest
 
 from tests.flows.world import Row, World
 from tests.provider_state import Fault
+from tests.servers import as_workers
 from tests.workers.fetch.loopback import reply
 from workers.bootstrap import Collaborators, bootstrap
 from workers.extract.sandbox import Sandbox
@@ -110,7 +111,7 @@ def test_a_job_is_cancelled_in_the_middle_of_a_parse(shop: World) -> None:
     source_id = add(shop, "sleep")
     job_id = shop.client.queue(source_id)["job_id"]
     with Sandbox(entry="tests.workers.extract.killers:extract", timeout_s=60) as sandbox:
-        worker = bootstrap(shop.settings, extractor=sandbox)
+        worker = bootstrap(as_workers(shop.settings), extractor=sandbox)
         with working(worker):
             until(lambda: shop.client.job(job_id)["stage"] == "extract")
             began = time.monotonic()
@@ -129,7 +130,7 @@ def test_a_new_call_after_the_cancel_is_not_held_up_by_the_worker_that_still_han
         post(shop, f"jobs/{first}/cancel")
         second = shop.client.queue(source_id)
         assert second["created"]
-        other = bootstrap(shop.settings)
+        other = bootstrap(as_workers(shop.settings))
         assert work(other, until=time.monotonic() + 30) == 1
         assert shop.client.job(second["job_id"])["status"] == "succeeded"
     assert [shop.client.job(job_id)["status"] for job_id in (first, second["job_id"])] == ["cancelled", "succeeded"]

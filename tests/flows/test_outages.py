@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.flows.world import Row, World
-from tests.servers import free_port
+from tests.servers import as_workers, free_port
 from workers.bootstrap import bootstrap
 from workers.jobs import work
 
@@ -110,7 +110,7 @@ def test_the_chat_database_ends_all_connections_between_two_writes(shop: World) 
 
 def test_the_dashboard_is_away_when_the_source_is_read(shop: World) -> None:
     source_id, job_id = queued(shop)
-    blind = bootstrap(shop.settings.model_copy(update={"dashboard_db_port": free_port()}))
+    blind = bootstrap(as_workers(shop.settings).model_copy(update={"dashboard_db_port": free_port()}))
     assert work(blind, until=time.monotonic() + 30) == 1
     assert_waits_for(shop, job_id, "database_unavailable")
     assert shop.source_row(source_id)["status"] == "pending"
@@ -119,7 +119,7 @@ def test_the_dashboard_is_away_when_the_source_is_read(shop: World) -> None:
 
 def test_the_chat_database_is_away_when_a_bell_rings(shop: World) -> None:
     source_id, job_id = queued(shop)
-    blind = bootstrap(shop.settings.model_copy(update={"python_chat_db_port": free_port()}))
+    blind = bootstrap(as_workers(shop.settings).model_copy(update={"python_chat_db_port": free_port()}))
     assert work(blind, until=time.monotonic() + 30) == 0
     assert_comes_right(shop, source_id, job_id)
 
@@ -127,7 +127,9 @@ def test_the_chat_database_is_away_when_a_bell_rings(shop: World) -> None:
 def test_the_bucket_is_away(shop: World) -> None:
     source_id = shop.client.add_file(shop.bot_id, "hours.txt", io.BytesIO(TEXT.encode()), len(TEXT))
     job_id = shop.client.queue(source_id)["job_id"]
-    poor = bootstrap(shop.settings.model_copy(update={"r2_endpoint_url": f"http://127.0.0.1:{free_port()}"}))
+    poor = bootstrap(
+        as_workers(shop.settings).model_copy(update={"r2_endpoint_url": f"http://127.0.0.1:{free_port()}"})
+    )
     assert work(poor, until=time.monotonic() + 60) == 1
     assert_waits_for(shop, job_id, "storage_unavailable")
     assert_comes_right(shop, source_id, job_id)

@@ -23,7 +23,7 @@ from chat_api.core.jobs import connect_redis, ring
 from chat_api.core.settings import Settings
 from deploy.local import processes, servers
 from tests.flows.world import Row, World
-from tests.servers import REPOSITORY, free_port
+from tests.servers import REPOSITORY, as_workers, free_port
 from tests.workers.fetch.loopback import reply
 from workers.tasks.expiry import expire_leases
 from workers.tasks.life import LEASE_S
@@ -59,7 +59,7 @@ class Worker:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, *command],
-                env={**environment(settings), "RQ_REDIS_URL": settings.redis_url.get_secret_value()},
+                env={**environment(as_workers(settings)), "RQ_REDIS_URL": settings.redis_url.get_secret_value()},
                 cwd=REPOSITORY,
                 stdout=output,
                 stderr=output,

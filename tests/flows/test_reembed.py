@@ -15,6 +15,7 @@ from websockets.typing import Subprotocol
 from chat_api.core.embeddings import EmbeddingSpace
 from tests.chat_api.chat_world import Visit, wait_until
 from tests.flows.world import World
+from tests.servers import as_workers
 from workers.cli import main
 from workers.reembed import reembed
 from workers.spaces import tend_spaces
@@ -216,6 +217,7 @@ def test_the_command_says_what_it_can_not_do(
 
 def environment(shop: World) -> dict[str, str]:
     """What of the deployment's settings was set, as variables."""
-    given = {name: getattr(shop.settings, name) for name in shop.settings.model_fields_set}
+    settings = as_workers(shop.settings)
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
     plain = {name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in given.items()}
     return {name.upper(): str(value) for name, value in plain.items() if value is not None}

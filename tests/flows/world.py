@@ -21,6 +21,7 @@ from chat_api.core.settings import Settings
 from chat_api.main import create_app
 from deploy.local.client import DashboardClient, Stack
 from tests.provider import Provider
+from tests.servers import as_api, as_workers
 from tests.workers.fetch.loopback import Site
 from workers.bootstrap import Collaborators, bootstrap
 from workers.jobs import work
@@ -86,7 +87,7 @@ def dsn_of(settings: Settings, *, chat: bool) -> str:
 def api(settings: Settings) -> Iterator[str]:
     """The API on a free port of this process; its address."""
     config = uvicorn.Config(
-        create_app(settings), port=0, log_config=None, ws="websockets-sansio", ws_per_message_deflate=False,
+        create_app(as_api(settings)), port=0, log_config=None, ws="websockets-sansio", ws_per_message_deflate=False,
         ws_max_size=65_536, access_log=False, timeout_graceful_shutdown=2,
     )  # fmt: skip
     server = uvicorn.Server(config)
@@ -123,7 +124,7 @@ def world(settings: Settings, provider: Provider, keys: Path, **changes: Any) ->
             **changes,
         }
     )
-    worker = bootstrap(settings)
+    worker = bootstrap(as_workers(settings))
     with api(settings) as address, httpx2.Client(base_url=address, timeout=10, trust_env=False) as http:
         client = DashboardClient(stack_of(settings, address, private_key, public_key))
         bot_id = client.add_bot("Shop", {"welcome_message": "Hello!"})

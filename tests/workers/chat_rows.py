@@ -4,10 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 
+from chat_api.core.database import begin_work, of_org
 from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES
+from deploy.local.databases import WORKERS
+from tests.servers import as_role
 from workers.tasks.life import Task, claim
 
 TABLES = (
@@ -21,17 +24,29 @@ def engine_of(dsn: str) -> Engine:
     return create_engine(make_url(dsn).set(drivername="postgresql+psycopg"), poolclass=NullPool)
 
 
+def workers_engine(admin: Engine) -> Engine:
+    """An engine to the same chat database, with the workers' login and limits."""
+    engine = engine_of(as_role(admin.url.render_as_string(hide_password=False), WORKERS))
+    event.listen(engine, "begin", begin_work)
+    return engine
+
+
 @dataclass
 class ChatRows:
-    """One bot's sources and runs."""
+    """One bot's sources and runs. `admin` is past all policies; `engine` is what the code under test gets."""
 
-    engine: Engine
+    admin: Engine
     org_id: UUID = field(default_factory=uuid4)
     bot_id: UUID = field(default_factory=uuid4)
+    engine: Engine = field(init=False)
+    """The workers' login, which sees the bot's org."""
+
+    def __post_init__(self) -> None:
+        self.engine = of_org(workers_engine(self.admin), self.org_id)
 
     def clear(self) -> None:
         """Forgets everything that tests have written."""
-        with self.engine.begin() as connection:
+        with self.admin.begin() as connection:
             for table in TABLES:
                 connection.execute(text(f"DELETE FROM {table}"))
 
@@ -51,7 +66,7 @@ class ChatRows:
             **{"org_id": org_id or self.org_id, "bot_ids": [self.bot_id], "source_ids": [source_id or uuid4()]},
             **{"source_types": [source_type], "smalls": [small], "job_ids": [job_id], "priority": priority},
         }
-        with self.engine.begin() as connection:
+        with self.admin.begin() as connection:
             connection.execute(REMEMBER_SOURCES, {**values, "revive": True})
             connection.execute(INSERT_RUNS, {**values, "force": False, "request_id": None})
         self.change_task(job_id, **changes)
@@ -103,7 +118,7 @@ class ChatRows:
 
     def sql(self, query: str, **values: object) -> list[dict[str, Any]]:
         """Rows as mappings, in a transaction of their own."""
-        with self.engine.begin() as connection:
+        with self.admin.begin() as connection:
             result = connection.execute(text(query), values)
             return [dict(row) for row in result.mappings()] if result.returns_rows else []
 

@@ -14,15 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
+from chat_api.core.database import of_org
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.errors import EmbeddingMisconfigured, UnknownBot
 from chat_api.core.settings import Settings
 from tests.conftest import make_settings
 from tests.provider import Provider
 from tests.provider_model import HashedEmbeddings
-from tests.servers import Servers
+from tests.servers import Servers, as_workers
+from tests.workers.chat_rows import engine_of
 from workers.bootstrap import Collaborators, bootstrap
 from workers.chunk import chunk, embedded_text
 from workers.documents import Block, Document
@@ -50,12 +52,13 @@ class Shelf:
 
     worker: Collaborators
     provider: Provider
+    admin: Engine
     said: list[str] = field(default_factory=list)
 
     def add_bot(self) -> BotKey:
         """A bot that reads the old space, without passages."""
         bot = BotKey(uuid4(), uuid4())
-        with self.worker.engines.chat.begin() as connection:
+        with self.admin.begin() as connection:
             space_id = ensure_space(connection, OLD)
             connection.execute(
                 text("INSERT INTO bots (org_id, bot_id, space_id, name) VALUES (:org_id, :bot_id, :space_id, 'Shop')"),
@@ -138,7 +141,8 @@ class Shelf:
 
     def do(self, task: Task, check: Callable[[], None] = nothing) -> None:
         """Does a task."""
-        embed_again(task, self.worker.stages, Progress(), check)
+        stages = replace(self.worker.stages, chat=of_org(self.worker.stages.chat, task.org_id))
+        embed_again(task, stages, Progress(), check)
 
     def work(self) -> int:
         """Does what is due; how many tasks."""
@@ -187,7 +191,7 @@ class Shelf:
 
     def sql(self, query: str, **values: object) -> list[dict[str, Any]]:
         """Rows as mappings, in a transaction of their own."""
-        with self.worker.engines.chat.begin() as connection:
+        with self.admin.begin() as connection:
             result = connection.execute(text(query), values)
             return [dict(row) for row in result.mappings()] if result.returns_rows else []
 
@@ -219,7 +223,7 @@ def worker(
         "openai_base_url": running.base_url,
         "openai_api_key": SecretStr("sk-test"),
     }
-    made = bootstrap(settings.model_copy(update=changes))
+    made = bootstrap(as_workers(settings.model_copy(update=changes)))
     yield made
     made.engines.chat.dispose()
     made.engines.dashboard.dispose()
@@ -227,9 +231,9 @@ def worker(
 
 
 @pytest.fixture
-def shelf(worker: Collaborators, running: Provider) -> Shelf:
+def shelf(worker: Collaborators, running: Provider, module_chat_db: str) -> Shelf:
     running.reset()
-    shelf = Shelf(worker, running)
+    shelf = Shelf(worker, running, engine_of(module_chat_db))
     for table in ("training_tasks", "embeddings", "chunks", "documents", "generations", "sources", "bots"):
         shelf.sql(f"DELETE FROM {table}")
     return shelf
@@ -471,7 +475,7 @@ def test_the_command_and_the_sweeper_never_wait_for_each_other(shelf: Shelf) -> 
     shelf.sql("UPDATE training_tasks SET status = 'done', result = CAST(:failed AS jsonb)", failed=failed)
 
     def sweep() -> bool:
-        with shelf.worker.engines.chat.begin() as connection:
+        with of_org(shelf.worker.engines.chat, bot.org_id).begin() as connection:
             return settle(connection, bot)
 
     deadline = time.monotonic() + 20

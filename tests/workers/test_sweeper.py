@@ -16,7 +16,7 @@ from sqlalchemy.exc import ProgrammingError
 from chat_api.core.database import Engines
 from chat_api.core.jobs import MAX_BELLS
 from tests.servers import free_port
-from tests.workers.chat_rows import ChatRows, engine_of
+from tests.workers.chat_rows import ChatRows, engine_of, workers_engine
 from workers.dashboard import project_status
 from workers.sweeper import Sweeper
 from workers.tasks.life import Task, claim, settle
@@ -39,7 +39,7 @@ class Deployment:
 
     def sweeper(self, holder: str = "sweeper-1", **changes: Any) -> Sweeper:
         """A sweeper of this deployment; `changes` are its redis or dashboard."""
-        engines = Engines(self.rows.engine, changes.get("dashboard", self.dashboard))
+        engines = Engines(workers_engine(self.rows.admin), changes.get("dashboard", self.dashboard))
         return Sweeper(engines, changes.get("redis", self.redis), "bells", holder)
 
     def sql(self, query: str, **values: object) -> list[dict[str, Any]]:
@@ -304,7 +304,7 @@ def test_a_run_that_is_changed_while_it_is_told_is_not_waited_for_and_told_again
     jobs = {source_id: deployed.rows.wait(source_id) for source_id in (changed, other)}
     with deployed.rows.engine.connect() as connection:
         connection.execute(text("SELECT 1 FROM training_jobs WHERE job_id = :id FOR UPDATE"), {"id": jobs[changed]})
-        _with_lock_timeout(deployed.rows.engine, deployed.sweeper().project)
+        _with_lock_timeout(deployed.rows.admin, deployed.sweeper().project)
     behind = "SELECT source_id FROM training_jobs WHERE projected_version < status_version"
     assert deployed.rows.sql(behind) == [{"source_id": changed}]
     deployed.sweeper().project()

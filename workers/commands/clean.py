@@ -9,7 +9,9 @@ from chat_api.core.database import of_org
 from workers.sweeper import GIVE_UP_BUILDS, collect_discarded
 
 AT_ONCE = 20_000
-DISCARDED = text("SELECT org_id, count(*) FROM generations WHERE state = 'discarded' GROUP BY org_id ORDER BY org_id")
+DISCARDED = text(
+    "SELECT org_id, count(*) AS number FROM generations WHERE state = 'discarded' GROUP BY org_id ORDER BY org_id"
+)
 CHUNKS = text("""
     SELECT count(*) FROM generations JOIN chunks USING (org_id, bot_id, source_id, generation)
     WHERE org_id = :org_id AND state = 'discarded'
@@ -28,7 +30,7 @@ def count_rubbish(chat: Engine) -> Rubbish:
     """What there is to remove, builds of runs that are over included."""
     with chat.begin() as connection:
         connection.execute(GIVE_UP_BUILDS)
-        generations = {org_id: count for org_id, count in connection.execute(DISCARDED)}
+        generations = {row.org_id: row.number for row in connection.execute(DISCARDED)}
     chunks = 0
     for org_id in generations:
         with of_org(chat, org_id).connect() as connection:

@@ -14,7 +14,7 @@ from chat_api.core.errors import ServiceError
 from chat_api.core.models.dashboard import row_version
 from deploy.local import databases
 from tests.servers import Servers
-from tests.workers.chat_rows import ChatRows, engine_of
+from tests.workers.chat_rows import ChatRows, engine_of, workers_engine
 from workers.dashboard import load_sources
 from workers.sweeper import Sweeper
 from workers.tasks.life import Task, claim, note_versions, settle
@@ -49,12 +49,16 @@ class TwoDatabases:
     redis: "Redis"
     org_id: UUID = field(default_factory=uuid4)
     bot_id: UUID = field(default_factory=uuid4)
+    admin: Engine = field(init=False)
+    """The chat database, past all policies."""
     engines: Engines = field(init=False)
+    """With the workers' login to the chat database."""
     sweeper: Sweeper = field(init=False)
 
     def __post_init__(self) -> None:
-        self.engines = Engines(engine_of(self.chat_dsn), engine_of(self.dashboard_dsn))
-        ChatRows(self.engines.chat).clear()
+        self.admin = engine_of(self.chat_dsn)
+        self.engines = Engines(workers_engine(self.admin), engine_of(self.dashboard_dsn))
+        ChatRows(self.admin).clear()
         for table in ("training_sources", "files", "bots", "orgs"):
             self.there(f"DELETE FROM {table}")
         self.sweeper = Sweeper(self.engines, self.redis, "bells", "sweeper-1", refresh_runs_per_org=2)
@@ -110,7 +114,7 @@ class TwoDatabases:
 
     def here(self, query: str, **values: object) -> list[Row]:
         """Rows of the chat database."""
-        return _run(self.engines.chat, query, values)
+        return _run(self.admin, query, values)
 
     def answers(self) -> dict[UUID, str]:
         """What can be found now: source id → its words."""
@@ -147,7 +151,7 @@ class TwoDatabases:
     def finish(self, task: Task, error: ServiceError | None = None) -> None:
         """Ends one claimed run as a worker would: the row as it is now answers, unless it is gone or `error`."""
         found = load_sources(self.engines.dashboard, [task])[task.task_id]
-        with self.engines.chat.begin() as connection:
+        with self.admin.begin() as connection:
             if isinstance(found, ServiceError):
                 settle(connection, task, "cancelled", error=found)
                 return

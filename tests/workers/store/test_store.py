@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.errors import EmbeddingUnavailable, NotFound, ServiceError, SourceDeleted
+from chat_api.core.lexemes import chunk_text, pack
 from chat_api.core.models.dashboard import DashboardBot
 from tests.workers.chat_rows import ChatRows
 from workers.documents import Block, Chunk, Document, Fetched, Reading
@@ -115,6 +116,9 @@ def test_everything_comes_back_as_it_was(rows: ChatRows) -> None:
         (chunk.text, chunk.heading, chunk.page, chunk.tokens, "en") for chunk in whole.chunks
     ]
     assert stored[1]["embedded_sha256"] == hashlib.sha256(NASTY[1].encode()).digest()
+    assert [row["lexemes"] for row in stored] == [
+        pack(chunk_text(f"Title of {whole.url}", chunk.heading, chunk.text)) for chunk in whole.chunks
+    ]
     [page] = rows.sql("SELECT * FROM pages")
     assert (page["url"], page["outcome"], page["http_status"], page["fetched_at"], page["etag"], page["chunks"]) == (
         whole.url, "indexed", 200, MOMENT, '"1"', len(NASTY),
@@ -612,7 +616,7 @@ def test_a_switch_that_fails_at_its_end_changes_nothing(rows: ChatRows) -> None:
 def _read(rows: ChatRows, over: threading.Event) -> set[tuple[str, ...]]:
     """What a reader was ever answered with, until `over`."""
     seen = set()
-    with rows.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with rows.admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while not over.is_set():
             seen.add(tuple(row.text for row in connection.execute(text(ANSWERING))))
     return seen

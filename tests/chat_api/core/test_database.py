@@ -1,0 +1,185 @@
+"""Transactions that say whose rows they see; and what the policies that ask for it cost the planner: nothing."""
+
+import asyncio
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+
+from chat_api.core.database import AsyncEngines, async_engines, make_engines, of_org, say_org
+from chat_api.core.settings import Settings
+from deploy.local.databases import API
+from tests.conftest import make_settings
+from tests.hostile.tenant_rows import TENANT_TABLES, Tenant, fill
+from tests.hostile.tenant_statements import MUTATIONS, Statement, chat_statements
+from tests.servers import Servers, as_api, as_role, as_workers
+
+pytestmark = pytest.mark.stack
+
+MINE, OTHER = Tenant(), Tenant()
+SEEN = text("SELECT org_id FROM turns")
+
+
+@pytest.fixture(scope="module")
+def shared(servers: Servers, module_chat_db: str, module_dashboard_db: str) -> Settings:
+    """A deployment whose chat database holds rows of two orgs."""
+    with psycopg.connect(module_chat_db) as admin:
+        fill(admin, [MINE, OTHER])
+    return make_settings(servers, module_chat_db, module_dashboard_db, servers.redis_url, "no-bucket")
+
+
+def with_engines(settings: Settings, what: Callable[[AsyncEngines], Awaitable[None]], **changes: Any) -> None:
+    async def run() -> None:
+        async with async_engines(as_api(settings).model_copy(update=changes)) as engines:
+            await what(engines)
+
+    asyncio.run(run())
+
+
+async def seen(connection: AsyncConnection | AsyncSession) -> list[object]:
+    return list((await connection.execute(SEEN)).scalars())
+
+
+def test_a_transaction_sees_its_org_and_the_next_one_nothing(shared: Settings) -> None:
+    async def look(engines: AsyncEngines) -> None:
+        for tenant in (MINE, OTHER, MINE):
+            async with engines.tenant(tenant.org_id) as connection:
+                assert await seen(connection) == [tenant.org_id]
+            async with engines.chat.connect() as connection:
+                assert await seen(connection) == []
+
+    with_engines(shared, look, db_pool_size=1)
+
+
+def test_a_session_says_it_in_each_of_its_transactions(shared: Settings) -> None:
+    async def look(engines: AsyncEngines) -> None:
+        async with AsyncSession(of_org(engines.chat, MINE.org_id)) as session:
+            for end in (session.commit, session.rollback, session.commit):
+                assert await seen(session) == [MINE.org_id]
+                await end()
+
+    with_engines(shared, look, db_pool_size=1)
+
+
+def test_what_was_cancelled_on_the_way_leaves_no_org_behind(shared: Settings) -> None:
+    draw = random.Random(7)
+
+    async def look(engines: AsyncEngines) -> None:
+        async def one(tenant: Tenant) -> None:
+            async with engines.tenant(tenant.org_id) as connection:
+                assert await seen(connection) == [tenant.org_id]
+
+        async def cut_off(tenant: Tenant) -> None:
+            doing = asyncio.create_task(one(tenant))
+            for _ in range(draw.randrange(40)):
+                await asyncio.sleep(0)
+            doing.cancel()
+            await asyncio.wait([doing])
+            assert doing.cancelled() or doing.exception() is None
+
+        for _ in range(30):
+            await asyncio.gather(cut_off(MINE), cut_off(OTHER), one(MINE), one(OTHER))
+            async with engines.chat.connect() as connection:
+                assert await seen(connection) == []
+
+    with_engines(shared, look, db_pool_size=3)
+
+
+def test_a_connection_that_was_ended_is_told_as_such_and_not_used_again(shared: Settings, module_chat_db: str) -> None:
+    async def look() -> None:
+        engine = create_async_engine(as_api(shared).chat_db_url(), pool_size=1)  # which does not ask before
+        engines = AsyncEngines(engine, engine)
+        async with engines.tenant(MINE.org_id) as connection:
+            pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        with psycopg.connect(module_chat_db, autocommit=True) as admin:
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        with pytest.raises(OperationalError):
+            async with engines.tenant(MINE.org_id):
+                pass
+        async with engines.tenant(OTHER.org_id) as connection:
+            assert await seen(connection) == [OTHER.org_id]
+        await engine.dispose()
+
+    asyncio.run(look())
+
+
+def test_workers_see_one_orgs_content_and_all_orgs_runs(shared: Settings) -> None:
+    engines = make_engines(as_workers(shared))
+    words, runs = text("SELECT text FROM chunks"), text("SELECT count(*) FROM training_jobs")
+    with engines.chat.begin() as connection:
+        assert connection.execute(words).all() == []
+        assert connection.execute(runs).scalar_one() == 2
+        say_org(connection, OTHER.org_id)
+        assert connection.execute(words).scalars().all() == [OTHER.canary]
+    with of_org(engines.chat, MINE.org_id).connect() as connection:
+        assert connection.execute(words).scalars().all() == [MINE.canary]
+        assert connection.execute(runs).scalar_one() == 2
+    engines.chat.dispose()
+
+
+# --- plans -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def statements(shared: Settings, module_chat_db: str) -> list[Statement]:
+    with psycopg.connect(module_chat_db) as admin:
+        return chat_statements(admin)
+
+
+@pytest.fixture
+def planner(shared: Settings, module_chat_db: str) -> Iterator[psycopg.Connection]:
+    """A connection with the API's login that takes an index wherever there is one."""
+    with psycopg.connect(as_role(module_chat_db, API)) as connection:
+        connection.execute("SELECT set_config('app.org_id', %s, false)", [str(MINE.org_id)])
+        connection.execute("SET enable_seqscan = off")
+        yield connection
+
+
+def nodes(plan: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(plan, dict):
+        if "Node Type" in plan:
+            yield plan
+        for part in plan.values():
+            yield from nodes(part)
+    elif isinstance(plan, list):
+        for part in plan:
+            yield from nodes(part)
+
+
+def test_a_bots_statements_look_at_its_partitions_alone_and_by_index(
+    planner: psycopg.Connection, statements: list[Statement]
+) -> None:
+    tenants, looked_at = {table.name for table in TENANT_TABLES}, 0
+    for statement in statements:
+        if ("bot_id", "uuid") not in statement.parameters:
+            continue
+        explain = f"EXPLAIN (FORMAT JSON) {statement.call(MINE, MUTATIONS['as it is']).as_string(planner)}"
+        found = planner.execute(explain.encode()).fetchone()
+        assert found is not None
+        plan = found[0] if not isinstance(found[0], str) else json.loads(found[0])
+        read = [node for node in nodes(plan) if "Relation Name" in node and node["Node Type"] != "ModifyTable"]
+        partitions = {name for node in read if re.search(r"_\d\d$", name := node["Relation Name"])}
+        parents = Counter(name[:-3] for name in partitions)
+        assert all(count == 1 for count in parents.values()), (statement.name, parents)
+        looked_at += len(parents)
+        scanned = {node["Relation Name"] for node in read if node["Node Type"] == "Seq Scan"}
+        assert not {re.sub(r"_\d\d$", "", name) for name in scanned} & tenants, statement.name
+    assert looked_at > 3
+
+
+def test_the_policy_is_asked_once_and_not_for_every_row(planner: psycopg.Connection) -> None:
+    rows = planner.execute(
+        "EXPLAIN SELECT * FROM embeddings WHERE org_id = %s AND bot_id = %s", [MINE.org_id, uuid4()], prepare=False
+    ).fetchall()
+    asking = [line for (line,) in rows if "current_setting" in line]
+    assert len(asking) == 1
+    assert "One-Time Filter" in asking[0]
