@@ -14,6 +14,7 @@ from chat_api.core.errors import ServiceError
 from chat_api.core.jobs import connect_redis, ring
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
+from workers.commands import eval as eval_
 from workers.commands.clean import clean, count_rubbish
 from workers.commands.doctor import examine
 from workers.commands.process import Ended, find_sources, wait_for_runs
@@ -93,6 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
     again.add_argument("--bot", type=UUID, nargs="+", default=[], metavar="ID", help="only these bots")
     again.add_argument("--abandon", action="store_true", help="stay with the present model after all")
     again.add_argument("--wait", action="store_true", help="wait until the bots are switched, with progress")
+    eval_.add_options(_add(commands, "eval", _eval, "how well a bot finds what it is asked: hit rates by language"))
     cleaning = _add(commands, "clean", _clean, "removes the data of deleted sources and unread generations now")
     cleaning.add_argument("--yes", action="store_true", help="do not ask")
     return parser
@@ -169,6 +171,10 @@ def _reembed(options: argparse.Namespace, settings: Settings, engines: Engines) 
     space = None if options.abandon else served_space(settings, options.model, options.dimensions)
     begun = reembed(engines.chat, space, options.bot, print)
     return 0 if not options.wait or await_switch(engines.chat, begun, print) else 1
+
+
+def _eval(options: argparse.Namespace, _settings: Settings, _engines: Engines) -> int:
+    return eval_.evaluate(options, print)
 
 
 def _clean(options: argparse.Namespace, _settings: Settings, engines: Engines) -> int:

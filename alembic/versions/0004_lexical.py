@@ -1,4 +1,8 @@
-"""What the lexical search of a bot reads."""
+"""What the lexical search of a bot reads: the terms of each chunk."""
+
+import sqlalchemy as sa
+
+from alembic import op
 
 revision = "0004"
 down_revision = "0003"
@@ -7,8 +11,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing yet."""
+    op.add_column("chunks", sa.Column("lexemes", sa.LargeBinary(), nullable=True))
 
 
 def downgrade() -> None:
-    """Nothing yet."""
+    op.drop_column("chunks", "lexemes")

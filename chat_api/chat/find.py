@@ -3,21 +3,33 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.answer import Answerer
 from chat_api.chat.bot import Bot, Bots
 from chat_api.chat.budget import Use
+from chat_api.chat.choose import Choice, Wish, choose
+from chat_api.chat.lexical import Lexical
+from chat_api.chat.neighbours import widened
+from chat_api.chat.postings import Hit
 from chat_api.chat.prompt import PastTurn
-from chat_api.chat.retrieve import Passage, SpaceChangedError, search
+from chat_api.chat.retrieve import CANDIDATES, Found, Passage, SpaceChangedError, search, trust_in
 from chat_api.chat.retry import persist
 from chat_api.chat.words import about_tokens
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import Embedders, EmbeddingSpace
+
+T = TypeVar("T")
+HITS = 50
+"""Passages whose share of the question's words is looked at."""
 
 
 class Timings(dict[str, float]):
@@ -33,38 +45,99 @@ class Timings(dict[str, float]):
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """A text as a question's vector, in the space that it can be compared in."""
+    """A text as a question's vector, in the space that it can be compared in, and the chunks that have its words."""
 
     text: str
     space: EmbeddingSpace
     vector: NDArray[np.float32]
+    hits: Sequence[Hit]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What passages are looked for in, one for the whole process."""
+
+    bots: Bots
+    embedders: Embedders
+    engines: AsyncEngines
+    lexical: Lexical
+    tokens: int
+    """How many tokens of passages an answer is made from."""
+    patience_s: float
+    """How long an embedding is waited for."""
 
 
 class Finder:
     """Looks for one turn's passages; `uses` says what that has used so far."""
 
-    def __init__(
-        self, bot: Bot, timings: Timings, *, bots: Bots, embedders: Embedders, engines: AsyncEngines, patience_s: float
-    ) -> None:
-        """`patience_s`: how long an embedding is waited for."""
-        self._bot, self._timings = bot, timings
-        self._bots, self._embedders, self._engines, self._patience_s = bots, embedders, engines, patience_s
-        self._space = bot.space or embedders.space
+    def __init__(self, bot: Bot, timings: Timings, sources: Sources) -> None:
+        self._bot, self._timings, self._sources = bot, timings, sources
+        self._space = bot.space or sources.embedders.space
+        self._started: tuple[str, asyncio.Task[_Query]] | None = None
         self.uses: list[Use] = []
 
-    async def find(self, answerer: Answerer, question: str, history: Sequence[PastTurn]) -> list[Passage]:
-        """The passages to answer from, above the bot's threshold, best first.
+    def start(self, question: str) -> None:
+        """Begins to embed the question as it was asked: `find` then waits for that. `close` ends it."""
+        self._started = question, asyncio.create_task(self._query(question))
 
-        Raises ServiceError, SQLAlchemyError. The question as it was asked is embedded while it is rewritten.
+    def close(self) -> None:
+        """Ends what was started and is not needed; it counts as used."""
+        if self._started is None:
+            return
+        text, task = self._started
+        self._started = None
+        if not task.done():
+            self.uses.append(self._use(text))
+        _drop(task)
+
+    async def find(
+        self, answerer: Answerer, question: str, history: Sequence[PastTurn], *, page_url: str | None = None
+    ) -> list[Passage]:
+        """The passages to answer from, above the bot's threshold, best first, the first ones with their neighbours.
+
+        `page_url` is where the visitor is. Raises ServiceError, SQLAlchemyError. The question as it was asked is embedded
+        while it is rewritten.
         """
-        asked = asyncio.create_task(self._embed(question))
+        bot, tokens = self._bot, self._sources.tokens
+        text, queries = await self._asked(answerer, question, history)
+
+        async def passages(connection: AsyncConnection, choices: Sequence[Choice]) -> list[Passage]:
+            taken = [choice.found for choice in choices if choice.taken]
+            return await widened(connection, bot.org_id, bot.bot_id, taken, tokens)
+
+        return await self._search(queries, bot.config.retrieval_k, self._wish(text, page_url), passages)
+
+    async def look(
+        self, answerer: Answerer, question: str, history: Sequence[PastTurn] = (), *, k: int
+    ) -> list[Choice]:
+        """The `k` best passages for a question, best first, and what an answer would make of each. Raises as `find` does."""
+        text, queries = await self._asked(answerer, question, history)
+
+        async def best(_connection: AsyncConnection, choices: Sequence[Choice]) -> list[Choice]:
+            return list(choices[:k])
+
+        return await self._search(queries, k, self._wish(text), best)
+
+    async def _asked(self, answerer: Answerer, question: str, history: Sequence[PastTurn]) -> tuple[str, list[_Query]]:
+        """The question as it can be understood by itself; and that, and the question as it was asked, where they differ."""
+        asked = self._take(question)
         try:
             text = await self._rewritten(answerer, question, history)
-            rewritten = await self._search(await self._embed(text)) if text != question else []
-            found = merged(rewritten, await self._search(await asked), self._bot.config.retrieval_k)
+            queries = [await self._query(text)] if text != question else []
+            return text, [*queries, await asked]
         finally:
-            asked.cancel()
-        return [passage for passage in found if passage.score >= self._bot.config.similarity_threshold]
+            _drop(asked)
+
+    def _wish(self, question: str, page_url: str | None = None) -> Wish:
+        config = self._bot.config
+        return Wish(question, config.retrieval_k, config.similarity_threshold, self._sources.tokens, page_url)
+
+    def _take(self, question: str) -> asyncio.Task[_Query]:
+        if self._started and self._started[0] == question:
+            task, self._started = self._started[1], None
+            return task
+        self.close()
+        return asyncio.create_task(self._query(question))
 
     async def _rewritten(self, answerer: Answerer, question: str, history: Sequence[PastTurn]) -> str:
         if not history:
@@ -75,34 +148,63 @@ class Finder:
             self.uses.append(Use("rewrite", used.model, used.prompt_tokens, used.completion_tokens))
         return rewriting.text
 
-    async def _embed(self, text: str) -> _Query:
-        space = self._space
-        embedder = self._embedders.of(space)
-        with self._timings.of("embed"):
-            vector = await persist(lambda: embedder.embed_query(text), self._patience_s)
-        self.uses.append(Use("query", space.model, about_tokens(text)))
-        return _Query(text, space, vector)
+    async def _query(self, text: str) -> _Query:
+        """Embeds the text; what has its words is looked for meanwhile."""
+        hits = asyncio.create_task(self._sources.lexical.find(self._bot, text, HITS))
+        try:
+            return _Query(text, *await self._embed(text), await hits)
+        finally:
+            hits.cancel()
 
-    async def _search(self, query: _Query) -> list[Passage]:
-        bot = self._bot
+    async def _embed(self, text: str) -> tuple[EmbeddingSpace, NDArray[np.float32]]:
+        space = self._space
+        embedder = self._sources.embedders.of(space)
+        with self._timings.of("embed"):
+            vector = await persist(lambda: embedder.embed_query(text), self._sources.patience_s)
+        self.uses.append(self._use(text))
+        return space, vector
+
+    def _use(self, text: str) -> Use:
+        return Use("query", self._space.model, about_tokens(text))
+
+    async def _search(
+        self,
+        queries: Sequence[_Query],
+        k: int,
+        wish: Wish,
+        then: Callable[[AsyncConnection, Sequence[Choice]], Awaitable[list[T]]],
+    ) -> list[T]:
+        """What `then` makes of the passages for all queries together, in the transaction that has found them."""
+        bot, most = self._bot, max(k, CANDIDATES)
         while True:
             try:
                 with self._timings.of("search"):
-                    async with self._engines.tenant(bot.org_id) as connection:
-                        return await search(
-                            connection, bot.org_id, bot.bot_id, query.space, query.vector, bot.config.retrieval_k
-                        )
+                    async with self._sources.engines.tenant(bot.org_id) as connection:
+                        found = [
+                            await search(
+                                connection, bot.org_id, bot.bot_id, query.space, query.vector, most, query.hits,
+                                trust=trust_in(query.space, query.text),
+                            )
+                            for query in queries
+                        ]  # fmt: skip
+                        return await then(connection, choose(merged(found), wish))
             except SpaceChangedError as changed:
-                self._bots.forget(bot)
+                self._sources.bots.forget(bot)
                 self._space = changed.space
-                query = await self._embed(query.text)
+                queries = [_Query(query.text, *await self._embed(query.text), query.hits) for query in queries]
 
 
-def merged(one: Sequence[Passage], two: Sequence[Passage], most: int) -> list[Passage]:
-    """The best of both, each passage once with its better score, best first."""
-    best: dict[object, Passage] = {}
-    for passage in [*one, *two]:
-        known = best.get(passage.chunk_id)
-        if known is None or passage.score > known.score:
-            best[passage.chunk_id] = passage
-    return sorted(best.values(), key=lambda passage: -passage.score)[:most]
+def _drop(task: asyncio.Task[_Query]) -> None:
+    """Ends a task that nobody asks for what came of it."""
+    task.cancel()
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+
+def merged(searches: Sequence[Sequence[Found]]) -> list[Found]:
+    """What several searches have found, each passage once, with its best score."""
+    best: dict[UUID, Found] = {}
+    for found in chain.from_iterable(searches):
+        known = best.get(found.passage.chunk_id)
+        if known is None or found.score > known.score:
+            best[found.passage.chunk_id] = found
+    return list(best.values())

@@ -36,14 +36,14 @@ def measure() -> dict[str, Any]:
     """Milliseconds of a search (p50, p99) beside pgvector's defaults, and of the first piece of an answer."""
     with provider(0) as base_url, running_stack(base_url) as (client, described):
         bot_id = client.add_bot("Bench", {"similarity_threshold": 0})
-        vectors = _fill(client.org_id, bot_id, described["chat_db_dsn"])
+        vectors = fill(client.org_id, bot_id, described["chat_db_dsn"])
         ours = asyncio.run(_searches(client.org_id, bot_id, described["chat_db_dsn"], vectors))
         peer = _peer(bot_id, described["chat_db_dsn"], vectors)
         first = asyncio.run(_first_deltas(client, bot_id, base_url))
     return {"chunks": CHUNKS, "dimensions": DIMENSIONS, "search_ms": ours, "peer_search_ms": peer, **first}
 
 
-def _fill(org_id: UUID, bot_id: UUID, dsn: str) -> NDArray[np.float32]:
+def fill(org_id: UUID, bot_id: UUID, dsn: str) -> NDArray[np.float32]:
     """A source of 10,000 chunks with random unit vectors, written as a worker writes them; the vectors."""
     dice = np.random.default_rng(7)
     vectors = dice.standard_normal((CHUNKS, DIMENSIONS)).astype(np.float32)

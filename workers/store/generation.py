@@ -235,9 +235,9 @@ COPY_PAGES = text("""
         WHERE chunks.generation = copied.live_generation AND chunks.bot_id = ANY (CAST(:bot_ids AS uuid[]))
     ), chunk AS (
         INSERT INTO chunks (org_id, bot_id, source_id, generation, chunk_id, document_id, ordinal, heading, page, text,
-                            tokens, language, embedded_sha256)
+                            tokens, language, embedded_sha256, lexemes)
         SELECT org_id, bot_id, source_id, new_generation, chunk_id, document_id, ordinal, heading, page, text, tokens,
-               language, embedded_sha256
+               language, embedded_sha256, lexemes
         FROM live
         ON CONFLICT DO NOTHING
     ), embedding AS (

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from chat_api.core.embeddings import EmbeddingSpace
+from chat_api.core.lexemes import chunk_text, pack
 from workers.documents import Chunk, Document, Reading
+from workers.languages import language_of
 from workers.tasks.life import Task, storable
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
@@ -31,7 +33,7 @@ DOCUMENT_COLUMNS = {
 }  # fmt: skip
 CHUNK_COLUMNS = {
     "chunk_id": "uuid", "document_id": "uuid", "ordinal": "int4", "heading": "text", "page": "int4", "text": "text",
-    "tokens": "int4", "language": "text", "embedded_sha256": "bytea",
+    "tokens": "int4", "language": "text", "embedded_sha256": "bytea", "lexemes": "bytea",
 }  # fmt: skip
 KEY_COLUMNS = {"org_id": "uuid", "bot_id": "uuid", "source_id": "uuid", "generation": "int4"}
 KEPT_COLUMNS = {"position", "depth", "links"}
@@ -183,8 +185,9 @@ def _chunk_rows(source_id: UUID, reading: Reading) -> Iterator[tuple[Any, ...]]:
             chunk.page,
             chunk.text,
             chunk.tokens,
-            reading.document.language,
+            language_of(chunk.text, reading.document.language),
             embedded_sha256(chunk),
+            pack(chunk_text(reading.document.title, chunk.heading, chunk.text)),
         )
 
 

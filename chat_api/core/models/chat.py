@@ -203,7 +203,8 @@ class ChunkRow(ChatBase):
     """A passage's text. `embedded_sha256` is the checksum of what the embedding model read: title, heading path, text.
 
     With a vector's `space_id` (model and dimensions) it is the chunk's identity to the embedding model, so that the
-    same text is paid for once in each space.
+    same text is paid for once in each space. `lexemes` are the terms of title, heading and text, as
+    chat_api/core/lexemes.py packs them; without them, or in another format, readers make them of the text.
     """
 
     __tablename__ = "chunks"
@@ -227,6 +228,7 @@ class ChunkRow(ChatBase):
     tokens: Mapped[int]
     language: Mapped[str | None]
     embedded_sha256: Mapped[bytes]
+    lexemes: Mapped[bytes | None]
 
 
 class Embedding(ChatBase):

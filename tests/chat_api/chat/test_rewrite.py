@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from chat_api.chat import rewrite
 from chat_api.chat.find import merged
 from chat_api.chat.prompt import Message, PastTurn
+from chat_api.chat.retrieve import Found
 from chat_api.chat.rewrite import Completion, Rewriting, standalone, with_topic
 from chat_api.core.errors import ProviderUnavailable
 from tests.chat_api.chat.test_pure import passage
@@ -96,8 +97,10 @@ def test_by_rule_nothing_is_lost_and_nothing_grows_without_end(question: str, be
     assert len(text) <= max(500, len(question))
 
 
-def test_both_searches_are_joined_by_score() -> None:
-    one, two, three = (passage(str(number), chunk_id=UUID(int=number), score=number / 10) for number in (1, 2, 3))
-    better = passage("1", chunk_id=UUID(int=1), score=0.9)
-    assert merged([one, three], [two, better], 2) == [better, three]
-    assert merged([], [two, one], 5) == [two, one]
+def test_of_both_searches_each_passage_counts_once_with_its_better_score() -> None:
+    def found(number: int, score: float) -> Found:
+        return Found(passage(str(number), chunk_id=UUID(int=number), score=score), 1, 0, 9, 1, None)
+
+    one, two, three, better = found(1, 0.1), found(2, 0.2), found(3, 0.3), found(1, 0.9)
+    assert merged([[one, three], [two, better]]) == [better, three, two]
+    assert merged([[], [two, one]]) == [two, one]

@@ -10,7 +10,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from chat_api.core.errors import NoText
 from tests.conftest import make_settings
-from tests.servers import Servers, free_port
+from tests.servers import Servers, as_workers, free_port
 from tests.workers.chat_rows import engine_of
 from tests.workers.reconcile.two_databases import TwoDatabases
 from workers.cli import main
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.stack
 @pytest.fixture
 def deployed(two: TwoDatabases, servers: Servers, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> TwoDatabases:
     """Both databases, and the environment that names them."""
-    settings = make_settings(servers, two.chat_dsn, two.dashboard_dsn, redis_url, "bucket")
+    settings = as_workers(make_settings(servers, two.chat_dsn, two.dashboard_dsn, redis_url, "bucket"))
     for name in settings.model_fields_set:
         value = getattr(settings, name)
         secret = getattr(value, "get_secret_value", None)

@@ -1,0 +1,247 @@
+"""The lexical leg of a search: each bot's index, loaded beside the questions from the terms that its chunks are stored with."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Row, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from chat_api.chat.bot import Bot
+from chat_api.chat.postings import Hit, Place, Postings, Segment
+from chat_api.core.database import AsyncEngines
+from chat_api.core.lexemes import FORMAT, pack, terms_of
+from chat_api.metrics import LEXICAL_BYTES, LEXICAL_SEARCHES
+
+MOST_CHUNKS = 100_000
+"""In a bot; above, its vectors answer alone. So many take about 140 MB, and 350 MB for seconds while they are loaded."""
+MOST_BOTS = 10_000
+PAGE = 2_000
+"""Chunks read by one statement."""
+CHECKED_EVERY_S = 1.0
+WAIT_S = 0.15
+"""How long a question waits for an index that is being loaded."""
+BEGINNING = UUID(int=0)
+log = structlog.get_logger(__name__)
+
+# Changes with every switch, rollback and delete. It needs no order, so no sort.
+CONTENT = text("""
+    SELECT coalesce(sum(hashtextextended(concat_ws(' ', source_id, live_generation), 0)), 0) FROM sources
+    WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
+""")
+LIVE = text("""
+    SELECT source_id, live_generation FROM sources
+    WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
+""")
+SIZES = text("""
+    SELECT wanted.source_id, wanted.generation,
+           (SELECT count(*) FROM (
+                SELECT FROM chunks WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = wanted.source_id
+                    AND generation = wanted.generation LIMIT :most
+            ) AS chunk) AS chunks
+    FROM unnest(CAST(:source_ids AS uuid[]), CAST(:generations AS int[])) AS wanted (source_id, generation)
+""")
+# A row for each generation: what many chunks have to say, in few values. Where a chunk's terms are of another format, or
+# were never made, its text is read instead.
+CHUNKS = text("""
+    SELECT wanted.source_id, wanted.generation,
+           string_agg(uuid_send(chunk.chunk_id), CAST('' AS bytea)) FILTER (WHERE chunk.known) AS chunk_ids,
+           string_agg(chunk.lexemes, CAST('' AS bytea)) FILTER (WHERE chunk.known) AS packed,
+           array_agg(chunk.chunk_id) FILTER (WHERE NOT chunk.known) AS text_ids,
+           array_agg(chunk.words) FILTER (WHERE NOT chunk.known) AS texts
+    FROM unnest(CAST(:source_ids AS uuid[]), CAST(:generations AS int[])) AS wanted (source_id, generation)
+    CROSS JOIN LATERAL (
+        SELECT chunk_id, lexemes, made.known,
+               CASE WHEN NOT made.known THEN concat_ws(chr(10), (
+                   SELECT title FROM documents WHERE org_id = :org_id AND bot_id = :bot_id
+                       AND source_id = wanted.source_id AND generation = wanted.generation
+                       AND document_id = chunks.document_id), heading, text) END AS words
+        FROM chunks CROSS JOIN LATERAL (SELECT coalesce(get_byte(lexemes, 0) = :format, false) AS known) AS made
+        WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = wanted.source_id
+          AND generation = wanted.generation AND chunk_id > :after
+        ORDER BY chunk_id LIMIT :page
+    ) AS chunk
+    GROUP BY wanted.source_id, wanted.generation
+""")
+
+
+@dataclass(slots=True, eq=False)
+class _Index:
+    """A bot's index, and what it was made from; without `postings` there is none (yet)."""
+
+    org_id: UUID
+    bot_id: UUID
+    postings: Postings | None = None
+    live: frozenset[Place] = field(default_factory=frozenset)
+    content: Any = None
+    too_large: bool = False
+    checked_at: float = float("-inf")
+    loading: asyncio.Task[None] | None = None
+    loading_since: float = 0.0
+
+    @property
+    def key(self) -> dict[str, UUID]:
+        """What every statement on it begins with."""
+        return {"org_id": self.org_id, "bot_id": self.bot_id}
+
+
+class Lexical:
+    """The indexes of this process's bots: those asked for last, as many as there is room for."""
+
+    def __init__(self, engines: AsyncEngines, *, most_bytes: int, most_chunks: int = MOST_CHUNKS) -> None:
+        self._engines, self._most_bytes, self._most_chunks = engines, most_bytes, most_chunks
+        self._indexes: OrderedDict[tuple[UUID, UUID], _Index] = OrderedDict()
+        self._one_load = asyncio.Semaphore()
+
+    async def aclose(self) -> None:
+        """Ends what is being loaded."""
+        loading = [index.loading for index in self._indexes.values() if index.loading]
+        for task in loading:
+            task.cancel()
+        await asyncio.gather(*loading, return_exceptions=True)
+
+    async def find(self, bot: Bot, question: str, most: int, *, wait_s: float = WAIT_S) -> list[Hit]:
+        """The bot's chunks that have the question's words, best first; none as long as there is no index of them.
+
+        An index is looked after once a second at most, and loaded in the background when what the bot knows has changed.
+        Never raises for a database that is away.
+        """
+        terms = terms_of(question)["term"]
+        if not len(terms):
+            return []
+        index = self._index(bot)
+        if index.loading is None and time.monotonic() - index.checked_at > CHECKED_EVERY_S:
+            index.loading_since = time.monotonic()
+            index.loading = asyncio.create_task(self._look_after(index))
+        if index.loading:
+            left = index.loading_since + wait_s - time.monotonic()
+            await asyncio.wait([index.loading], timeout=max(0.0, left))
+        if index.postings is None:
+            LEXICAL_SEARCHES.labels("too_large" if index.too_large else "not_loaded").inc()
+            return []
+        LEXICAL_SEARCHES.labels("searched").inc()
+        return await asyncio.to_thread(index.postings.find, terms, most)
+
+    def _index(self, bot: Bot) -> _Index:
+        key = (bot.org_id, bot.bot_id)
+        index = self._indexes.setdefault(key, _Index(*key))
+        self._indexes.move_to_end(key)
+        if len(self._indexes) > MOST_BOTS:
+            self._forget_one()
+        return index
+
+    async def _look_after(self, index: _Index) -> None:
+        """Has the index hold what the bot knows now."""
+        try:
+            async with self._engines.tenant(index.org_id) as connection:
+                content = (await connection.execute(CONTENT, index.key)).scalar_one()
+                if content == index.content:
+                    return
+                rows = (await connection.execute(LIVE, index.key)).all()
+            async with self._one_load:
+                await self._load(index, frozenset(Place(*row) for row in rows))
+            index.content = content
+        except SQLAlchemyError as error:
+            log.warning("lexical_index_not_loaded", bot_id=str(index.bot_id), error=type(error).__name__)
+        finally:
+            index.checked_at, index.loading = time.monotonic(), None
+
+    async def _load(self, index: _Index, live: frozenset[Place]) -> None:
+        """Replaces the index by one of the live generations: only those that it does not have yet are read."""
+        sizes = await self._sizes(index, live - index.live)
+        gone = index.live - live
+        kept = index.postings.chunks_without(gone) if index.postings else 0
+        if kept + sum(sizes.values()) > self._most_chunks:
+            self._too_large(index, chunks=kept + sum(sizes.values()))
+            return
+        segments = [segment async for segment in self._segments(index, sizes)]
+        index.postings = await asyncio.to_thread(Postings.of, segments, index.postings, gone)
+        index.live, index.too_large = live, False
+        if index.postings.bytes > self._most_bytes:
+            self._too_large(index, bytes=index.postings.bytes)
+        self._make_room(index)
+
+    def _too_large(self, index: _Index, **size: int) -> None:
+        index.postings, index.live, index.too_large = None, frozenset(), True
+        log.warning("lexical_index_too_large", bot_id=str(index.bot_id), **size)
+
+    def _make_room(self, index: _Index) -> None:
+        """Forgets what was not asked for the longest, until the rest fits."""
+        self._indexes.move_to_end((index.org_id, index.bot_id))
+        while self._bytes() > self._most_bytes:
+            self._forget_one()
+        LEXICAL_BYTES.set(self._bytes())
+
+    def _forget_one(self) -> None:
+        _, index = self._indexes.popitem(last=False)
+        if index.loading:
+            index.loading.cancel()
+
+    def _bytes(self) -> int:
+        return sum(index.postings.bytes for index in self._indexes.values() if index.postings)
+
+    async def _sizes(self, index: _Index, places: Iterable[Place]) -> dict[Place, int]:
+        """How many chunks each place has."""
+        values = {**index.key, **_arrays(list(places)), "most": self._most_chunks + 1}
+        async with self._engines.tenant(index.org_id) as connection:
+            rows = await connection.execute(SIZES, values)
+            return {Place(row.source_id, row.generation): row.chunks for row in rows}
+
+    async def _segments(self, index: _Index, sizes: dict[Place, int]) -> AsyncIterator[Segment]:
+        for places in _batches(sizes):
+            after = BEGINNING
+            while True:
+                values = {**index.key, **_arrays(places), "after": after, "page": PAGE, "format": FORMAT}
+                async with self._engines.tenant(index.org_id) as connection:
+                    rows = (await connection.execute(CHUNKS, values)).all()
+                ids = [chunk_id for row in rows for chunk_id in _ids(row)]
+                for segment in await asyncio.to_thread(_read, rows):
+                    yield segment
+                if len(places) > 1 or len(ids) < PAGE:
+                    break
+                after = max(ids)
+
+
+def _arrays(places: Sequence[Place]) -> dict[str, list[Any]]:
+    return {
+        "source_ids": [place.source_id for place in places],
+        "generations": [place.generation for place in places],
+    }
+
+
+def _batches(sizes: dict[Place, int]) -> Iterator[list[Place]]:
+    """Places that have no more chunks together than a page; a larger one by itself."""
+    batch: list[Place] = []
+    chunks = 0
+    for place, size in sizes.items():
+        if batch and chunks + size > PAGE:
+            yield batch
+            batch, chunks = [], 0
+        batch.append(place)
+        chunks += size
+    if batch:
+        yield batch
+
+
+def _ids(row: Row[Any]) -> list[UUID]:
+    """All chunks of a row of `CHUNKS`."""
+    known = row.chunk_ids or b""
+    return [*(UUID(bytes=known[at : at + 16]) for at in range(0, len(known), 16)), *(row.text_ids or [])]
+
+
+def _read(rows: Sequence[Row[Any]]) -> list[Segment]:
+    """What `CHUNKS` found; terms that are not stored are made."""
+    segments = []
+    for row in rows:
+        place = Place(row.source_id, row.generation)
+        if row.chunk_ids:
+            segments.append(Segment(place, row.chunk_ids, row.packed))
+        if row.texts:
+            ids = b"".join(chunk_id.bytes for chunk_id in row.text_ids)
+            segments.append(Segment(place, ids, b"".join(map(pack, row.texts))))
+    return segments

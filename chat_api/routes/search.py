@@ -1,0 +1,153 @@
+"""A bot's passages for a question, with how each was found and why an answer would, or would not, be made from it."""
+
+from typing import Annotated
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, BackgroundTasks, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from sqlalchemy.exc import SQLAlchemyError
+
+from chat_api.auth import Principal
+from chat_api.chat.access import admit_owner, admit_visitor, bot_asked_for
+from chat_api.chat.bot import Bot
+from chat_api.chat.budget import Allowance, BudgetExhausted, Step
+from chat_api.chat.choose import Choice, Reason
+from chat_api.chat.find import Finder, Timings
+from chat_api.chat.messages import Storable, for_visitors
+from chat_api.chat.prompt import PastTurn
+from chat_api.chat.rewrite import MAX_CHARS, rewriting_tokens
+from chat_api.chat.turn import ChatServices
+from chat_api.chat.words import about_tokens
+from chat_api.core.errors import ForbiddenBot, MissingScope, ServiceError, UnknownBot
+from chat_api.deps import CurrentPrincipal, no_store
+from chat_api.errors import PROBLEMS
+
+VISITOR, OWNER = "chat", "training:read"
+MOST = 50
+
+router = APIRouter(prefix="/api", tags=["search"], responses=PROBLEMS, dependencies=[Depends(no_store)])
+log = structlog.get_logger(__name__)
+
+
+Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4_000), Storable]
+
+
+class Earlier(BaseModel):
+    """What was asked and answered before."""
+
+    question: Words
+    answer: Words = ""
+
+
+class SearchRequest(BaseModel):
+    """A question to a bot, and how many passages are wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bot_id: UUID
+    query: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000), Storable]
+    k: int = Field(10, ge=1, le=MOST)
+    history: list[Earlier] = Field(
+        [], max_length=10, description="What came before, oldest first: the query may follow it"
+    )
+
+
+class FoundPassage(BaseModel):
+    """A passage. `score` is on the scale of the bot's threshold; the ranks count from 1, null where it is not among them."""
+
+    chunk_id: UUID
+    document_id: UUID
+    source_id: UUID
+    title: str
+    url: str | None
+    page: int | None
+    heading: str
+    text: str
+    score: float
+    vector_rank: int | None = Field(description="Its place by similarity")
+    lexical_rank: int | None = Field(description="Its place by the question's words")
+    taken: bool = Field(description="Whether an answer would be made from it")
+    reason: Reason
+
+
+class SearchAnswer(BaseModel):
+    """The passages, best first."""
+
+    passages: list[FoundPassage]
+
+
+async def _searcher(principal: CurrentPrincipal) -> Principal:
+    """Who may search. Raises MissingScope, and ForbiddenBot for a visitor's token without a bot."""
+    if not principal.scopes & {VISITOR, OWNER}:
+        raise MissingScope
+    if OWNER not in principal.scopes and principal.bot_id is None:
+        raise ForbiddenBot
+    return principal
+
+
+@router.post("/search")
+async def search(
+    body: SearchRequest,
+    request: Request,
+    principal: Annotated[Principal, Depends(_searcher)],
+    after: BackgroundTasks,
+) -> SearchAnswer:
+    """Searches as for a question in the chat. The threshold cuts nothing here, it decides `taken`."""
+    services: ChatServices = request.app.state.chat
+    bot = await bot_asked_for(services.bots, principal, body.bot_id)
+    if bot is None:
+        raise UnknownBot
+    _admit(request, principal, bot)
+    await services.rates.take(bot, principal.sub, request.client.host if request.client else None)
+    allowance = Allowance()
+    history = [PastTurn(earlier.question, earlier.answer) for earlier in body.history]
+    tokens = about_tokens(body.query) + (rewriting_tokens(body.query, history) + MAX_CHARS if history else 0)
+    await services.budgets.reserve(bot, tokens, allowance)
+    if allowance.step is Step.FREE_ONLY:
+        raise BudgetExhausted(retry_after=allowance.retry_after)
+    finder = services.finder(bot, Timings())
+    try:
+        choices = await finder.look(services.answerer, body.query, history, k=body.k)
+    except ServiceError as error:
+        await _settle(services, bot, allowance, finder)
+        raise error if OWNER in principal.scopes else for_visitors(error) from error
+    after.add_task(_settle, services, bot, allowance, finder)
+    return SearchAnswer(passages=[_shown(choice) for choice in choices])
+
+
+def _admit(request: Request, principal: Principal, bot: Bot) -> None:
+    """Raises ForbiddenOrigin, as the socket and the owner's routes do."""
+    origin, production = request.headers.get("origin"), request.app.state.settings.app_env == "production"
+    if OWNER in principal.scopes:
+        admit_owner(origin, principal, bot, production=production)
+    else:
+        admit_visitor(origin, principal, bot, production=production)
+
+
+async def _settle(services: ChatServices, bot: Bot, allowance: Allowance, finder: Finder) -> None:
+    """Writes what the search used, and gives back what was set aside for it."""
+    try:
+        async with services.engines.tenant(bot.org_id) as connection:
+            await services.budgets.settle(connection, bot, allowance, finder.uses)
+    except SQLAlchemyError as error:
+        log.error("search_not_recorded", error=type(error).__name__)  # noqa: TRY400  # it has its answer
+
+
+def _shown(choice: Choice) -> FoundPassage:
+    found, passage = choice.found, choice.found.passage
+    return FoundPassage(
+        chunk_id=passage.chunk_id,
+        document_id=passage.document_id,
+        source_id=passage.source_id,
+        title=passage.title,
+        url=passage.url,
+        page=passage.page,
+        heading=passage.heading,
+        text=passage.text,
+        score=round(passage.score, 4),
+        vector_rank=found.vector_rank,
+        lexical_rank=found.lexical_rank,
+        taken=choice.taken,
+        reason=choice.reason,
+    )
