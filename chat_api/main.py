@@ -11,20 +11,38 @@ from redis import Redis
 from starlette.middleware import Middleware
 
 from chat_api.chat.answer import Answerer, ExtractiveAnswerer, ModelAnswerer
+from chat_api.chat.answers import Answers
 from chat_api.chat.bot import Bots
 from chat_api.chat.budget import Budgets
 from chat_api.chat.cache import AnswerCache
+from chat_api.chat.lexical import Lexical
 from chat_api.chat.limits import MessageRates, Rates
+from chat_api.chat.relay import Relay
+from chat_api.chat.sockets import Caps, Sockets
 from chat_api.chat.turn import ChatServices
 from chat_api.core.database import AsyncEngines, async_engines
 from chat_api.core.embeddings import Embedder, Embedders
 from chat_api.core.jobs import connect_redis
+from chat_api.core.login import PowerfulLoginError, check_login
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
+from chat_api.drain import drained_before_the_end
 from chat_api.errors import install_error_handlers
 from chat_api.keyring import KeyFileError, KeyRing
 from chat_api.middleware import BodyLimit, CorsByPath, LastResort, RequestContext
-from chat_api.routes import chat, events, health, sources, training, widget
+from chat_api.routes import (
+    chat,
+    conversations,
+    events,
+    health,
+    messages,
+    search,
+    sources,
+    training,
+    usage,
+    visitors,
+    widget,
+)
 from chat_api.training.events import Feeds
 
 log = structlog.get_logger(__name__)
@@ -51,6 +69,11 @@ def create_app(
             app.state.redis = redis or stack.enter_context(connect_redis(settings))
             embedders = await stack.enter_async_context(_embedders(settings, embedder))
             app.state.chat = await stack.enter_async_context(_chat(settings, app.state.engines, embedders))
+            app.state.answers = await stack.enter_async_context(_answers(settings, app.state.chat))
+            app.state.sockets = Sockets(
+                Caps(settings.max_sockets, settings.max_sockets_per_org, settings.max_sockets_per_bot)
+            )
+            stack.enter_context(drained_before_the_end(lambda: _drain(app)))
             app.state.feeds = Feeds(app.state.engines.chat, cap=settings.org_running_tasks)
             stack.callback(app.state.feeds.close)
             if settings.metrics_port:
@@ -72,7 +95,7 @@ def create_app(
     app.state.settings = settings
     app.state.keys = keys or KeyRing(settings.jwt_public_key_path)
     install_error_handlers(app)
-    for module in (training, sources, events, chat, health, widget):
+    for module in (training, sources, events, chat, search, conversations, messages, usage, visitors, health, widget):
         app.include_router(module.router)
     if not settings.metrics_port:
         app.add_api_route("/metrics", health.metrics, include_in_schema=False)
@@ -107,7 +130,30 @@ async def _chat(settings: Settings, engines: AsyncEngines, embedders: Embedders)
         stack.push_async_callback(cache.aclose)
         stack.push_async_callback(counted.aclose)
         budgets = Budgets(engines, settings.prices)
-        yield ChatServices(engines, embedders, answerer, Bots(engines), budgets, cache, counted)
+        lexical = Lexical(engines, most_bytes=settings.lexical_cache_mb << 20)
+        stack.push_async_callback(lexical.aclose)
+        yield ChatServices(
+            *(engines, embedders, answerer, Bots(engines), budgets, cache, counted, lexical), settings.passage_tokens
+        )
+
+
+@asynccontextmanager
+async def _answers(settings: Settings, services: ChatServices) -> AsyncIterator[Answers]:
+    relay = Relay(settings.redis_url.get_secret_value())
+    answers = Answers(services, relay, grace_s=settings.resume_grace_s)
+    try:
+        yield answers
+    finally:
+        await answers.aclose()
+        await relay.aclose()
+
+
+async def _drain(app: FastAPI) -> None:
+    """Takes no more questions, lets answers end for a while, hands the others on, and closes all sockets."""
+    log.info("draining")
+    app.state.sockets.drain()
+    await app.state.answers.drain(app.state.settings.drain_s)
+    await app.state.sockets.closed()
 
 
 def _serve_metrics(port: int, stack: AsyncExitStack) -> None:
@@ -133,7 +179,10 @@ def _serve() -> FastAPI:
     settings = load_settings()
     try:
         configure_logging(settings)
+        check_login(settings)
         return create_app(settings)
+    except PowerfulLoginError as error:
+        sys.exit(str(error))
     except KeyFileError as error:
         sys.exit(f"JWT_PUBLIC_KEY_PATH: {error}")
     except OSError as error:

@@ -12,3 +12,5 @@ FIRST_DELTA_SECONDS = Histogram(
     "Seconds from a question to the first piece of its answer",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+LEXICAL_SEARCHES = Counter("lexical_searches", "Searches by words: made, or why vectors answered alone", ["outcome"])
+LEXICAL_BYTES = Gauge("lexical_index_bytes", "Bytes of the indexes for searches by words")

@@ -1,6 +1,7 @@
 """What stands around every route: request id, access line and figures, CORS by path, the last resort, body limit."""
 
 import time
+from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,8 +18,11 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_DIGITS = 18
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}
 REQUEST_ID = "X-Request-ID"
-# Their browsers' origins are the bot's to allow, or anybody's.
-_OWN_CORS = ("/api/chat/", "/widget.js")
+# Whose pages may call is the bot's to say, or anybody's may.
+_OF_BOTS = "/api/chat/"
+_ANYBODYS = "/widget.js"
+_ALLOWED_HEADERS = ["Authorization", "Content-Type", "Last-Event-ID", REQUEST_ID]
+_EXPOSED_HEADERS = ["Retry-After", REQUEST_ID, "X-Conversation-ID"]
 
 log = structlog.get_logger("chat_api.access")
 
@@ -130,19 +134,62 @@ class BodyLimit:
 
 
 class CorsByPath:
-    """CORS for the operator's origins, except where a bot's own origins (or anybody) are answered."""
+    """CORS for the operator's origins; for the routes of bots, where a bot's own origins are answered, see BotCors."""
 
     def __init__(self, app: ASGIApp, origins: list[str]) -> None:
         self._app = app
+        self._of_bots = BotCors(app)
         self._cors = CORSMiddleware(
             app,
             allow_origins=origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Last-Event-ID", REQUEST_ID],
-            expose_headers=["Retry-After", REQUEST_ID],
+            allow_headers=_ALLOWED_HEADERS,
+            expose_headers=_EXPOSED_HEADERS,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; other scopes pass."""
-        own = scope["type"] != "http" or scope["path"].startswith(_OWN_CORS)
-        await (self._app if own else self._cors)(scope, receive, send)
+        if scope["type"] != "http" or scope["path"].startswith(_ANYBODYS):
+            await self._app(scope, receive, send)
+        elif scope["path"].startswith(_OF_BOTS):
+            await self._of_bots(scope, receive, send)
+        else:
+            await self._cors(scope, receive, send)
+
+
+class BotCors:
+    """CORS where the bot says who may read: its route leaves that page's origin in the request's state as `readable_by`.
+
+    A preflight brings no token, so nobody knows the bot: any page may ask. That grants nothing, since neither cookies
+    nor anything else of the browser's goes with the request; the route then looks at the origin with the bot at hand.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._preflight = CORSMiddleware(
+            app, allow_origin_regex="https?://.+", allow_methods=["GET", "POST"], allow_headers=_ALLOWED_HEADERS
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One HTTP request."""
+        headers = Headers(scope=scope)
+        origin = headers.get("origin", "")
+        if origin and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            await self._preflight.preflight_response(headers)(scope, receive, send)
+            return
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                answer.add_vary_header("Origin")
+                if origin and self._readable(scope, origin, message["status"]):
+                    answer["Access-Control-Allow-Origin"] = origin
+                    answer["Access-Control-Expose-Headers"] = ", ".join(_EXPOSED_HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, marked)
+
+    def _readable(self, scope: Scope, origin: str, status: int) -> bool:
+        # A page has to learn that its token is no longer good; that answer is the same for everybody.
+        refused = status == HTTPStatus.UNAUTHORIZED and self._preflight.is_allowed_origin(origin)
+        return refused or scope.get("state", {}).get("readable_by") == origin

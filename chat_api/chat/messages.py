@@ -6,7 +6,16 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from chat_api.core.errors import RequestError
+from chat_api.core.errors import (
+    EmbeddingRejected,
+    EmbeddingUnavailable,
+    ProviderRejected,
+    ProviderUnavailable,
+    QuotaExceeded,
+    RequestError,
+    ServiceError,
+    UnknownResource,
+)
 
 SUBPROTOCOL = "chat.v1"
 MAX_FRAME_BYTES = 32 * 1024
@@ -147,3 +156,21 @@ def error_frame(code: str, message: str, ask_id: str | None = None, retry_after:
     if retry_after is not None:
         frame["retry_after"] = round(retry_after, 1)
     return frame
+
+
+def error_of(error: ServiceError, ask_id: str | None = None) -> Frame:
+    """The error's frame, as a visitor may read it."""
+    shown = BadFrame(error.message) if isinstance(error, UnknownResource) else for_visitors(error)
+    return error_frame(shown.code, shown.message, ask_id, error.retry_after)
+
+
+def for_visitors(error: ServiceError) -> ServiceError:
+    """The error as a visitor may read it: what is wrong inside stays in the log."""
+    match error:
+        case RequestError() | ProviderUnavailable() | ProviderRejected():
+            return error
+        case EmbeddingUnavailable():
+            return ProviderUnavailable()
+        case EmbeddingRejected() | QuotaExceeded():
+            return ProviderRejected()
+    return ServiceError()

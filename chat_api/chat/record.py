@@ -132,3 +132,21 @@ async def keep_feedback(
         **{"value": value, "comment": comment},
     }
     return (await connection.execute(KEEP_FEEDBACK, values)).rowcount == 1
+
+
+BOT_OF_ANSWER = text("""
+    SELECT turn.bot_id
+    FROM bots JOIN turns AS turn ON turn.org_id = bots.org_id AND turn.bot_id = bots.bot_id
+    JOIN conversations AS conversation ON conversation.org_id = turn.org_id AND conversation.bot_id = turn.bot_id
+         AND conversation.conversation_id = turn.conversation_id
+    WHERE bots.org_id = :org_id AND turn.org_id = :org_id AND conversation.org_id = :org_id
+      AND turn.message_id = :message_id AND conversation.visitor = :visitor
+    LIMIT 1
+""")
+
+
+async def bot_of_answer(connection: AsyncConnection, org_id: UUID, visitor: str, message_id: UUID) -> UUID | None:
+    """The bot of the org that gave the visitor this answer; None without one."""
+    values = {"org_id": org_id, "visitor": visitor, "message_id": message_id}
+    found: UUID | None = (await connection.execute(BOT_OF_ANSWER, values)).scalar_one_or_none()
+    return found

@@ -1,4 +1,4 @@
-"""One visitor's socket after the handshake: takes frames, and answers one question at a time."""
+"""One visitor's socket after the handshake: takes frames, and passes on one answer at a time."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,49 +9,39 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.auth import LEEWAY_S, Principal, require
+from chat_api.chat.answers import Answers
 from chat_api.chat.bot import Bot
+from chat_api.chat.live import LiveAnswer
 from chat_api.chat.messages import (
     Ask,
     Auth,
     BadFrame,
     Busy,
-    CannotResume,
     ClientFrame,
     Feedback,
     Ping,
     Resume,
     Stop,
-    error_frame,
+    error_of,
     parse_frame,
 )
 from chat_api.chat.record import keep_feedback
-from chat_api.chat.stream import AnswerStream, SlowReaderError, Wire
-from chat_api.chat.turn import ChatServices, Turn
-from chat_api.core.errors import (
-    EmbeddingRejected,
-    EmbeddingUnavailable,
-    ForbiddenBot,
-    MissingScope,
-    ProviderRejected,
-    ProviderUnavailable,
-    QuotaExceeded,
-    RequestError,
-    ServiceError,
-    Unauthenticated,
-    UnknownResource,
-)
+from chat_api.chat.sockets import FrameRate, Over
+from chat_api.chat.stream import ClientGoneError, SlowReaderError, Wire
+from chat_api.chat.turn import ChatServices
+from chat_api.core.errors import ForbiddenBot, MissingScope, ServiceError, Unauthenticated
 
-END_WITHIN_S = 15.0
 SAME_PERSON = ("sub", "org_id", "bot_id")
 log = structlog.get_logger(__name__)
 
 
 class Session:
-    """A visitor's connection to a bot. `broken` is done when the visitor does not read what is sent."""
+    """A visitor's connection to a bot. `over` is done, with the reason, when the service wants to end it."""
 
     def __init__(
         self,
         services: ChatServices,
+        answers: Answers,
         bot: Bot,
         principal: Principal,
         wire: Wire,
@@ -60,14 +50,15 @@ class Session:
         address: str | None = None,
     ) -> None:
         """`address`: the client's, by which its messages are counted too."""
-        self._services, self._bot = services, bot
+        self._services, self._answers, self._bot = services, answers, bot
         self._hold(principal)
         self._wire, self._verify, self._address = wire, verify, address
         self._conversation_id = uuid4()
-        self._answer: asyncio.Task[None] | None = None
-        self._ask_id: str | None = None
-        self._gone = False
-        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._rate = FrameRate()
+        self._answer: LiveAnswer | None = None
+        self._passing_on: asyncio.Task[None] | None = None
+        self._draining = False
+        self.over: asyncio.Future[Over] = asyncio.get_running_loop().create_future()
 
     def seconds_left(self) -> float:
         """Until the token expires; one that was taken in its leeway lasts to that one's end."""
@@ -97,8 +88,9 @@ class Session:
         )
 
     async def take(self, text: str) -> None:
-        """Does what a frame asks for. Raises Unauthenticated, MissingScope or ForbiddenBot when the socket must end."""
+        """Does what a frame asks for. Raises Unauthenticated, MissingScope, ForbiddenBot, TooManyFrames to end the socket."""
         ask_id: str | None = None
+        self._rate.take()
         try:
             frame = parse_frame(text)
             ask_id = frame.id if isinstance(frame, Ask | Stop | Resume) else None
@@ -109,26 +101,34 @@ class Session:
             await self._tell(error, error.ask_id or ask_id)
         except ServiceError as error:
             await self._tell(error, ask_id)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, TimeoutError) as error:
             log.warning("frame_without_database", error=type(error).__name__)
             await self._tell(ServiceError(), ask_id)
 
+    def drain(self) -> None:
+        """Ends the socket as soon as no answer is passed on."""
+        self._draining = True
+        if self._answer is None:
+            self._end(Over.RESTARTING)
+
     async def end(self) -> None:
-        """Ends the answer under way, and the model's work on it, without telling the visitor; it is recorded."""
-        self._gone = True
-        if self._answer and not self._answer.done():
-            self._answer.cancel()
-            await asyncio.wait([self._answer], timeout=END_WITHIN_S)
+        """Leaves the answer under way, which goes on for a while in case its visitor comes back."""
+        if self._passing_on:
+            self._passing_on.cancel()
+            await asyncio.wait([self._passing_on])
+
+    def _end(self, reason: Over) -> None:
+        if not self.over.done():
+            self.over.set_result(reason)
 
     async def _act(self, frame: ClientFrame) -> None:
         match frame:
             case Ask():
                 await self._ask(frame)
             case Stop():
-                if frame.id == self._ask_id and self._answer and not self._answer.done():
-                    self._answer.cancel()
+                self._stop(frame.id)
             case Resume():
-                raise CannotResume
+                await self._resume(frame)
             case Feedback():
                 await self._feedback(frame)
             case Ping():
@@ -145,51 +145,56 @@ class Session:
         await self.greet()
 
     async def _ask(self, ask: Ask) -> None:
-        if self._answer and not self._answer.done():
+        if self._answer and self._answer.key.ask_id == ask.id:
+            return
+        await self._make_ready()
+        await self._services.rates.take(self._bot, self._principal.sub, self._address)
+        conversation_id = ask.conversation_id or self._conversation_id
+        self._pass_on(self._answers.ask(self._bot, self._principal.sub, ask, conversation_id), 0)
+
+    async def _resume(self, wanted: Resume) -> None:
+        if self._answer and self._answer.key.ask_id == wanted.id:
+            await self.end()
+        await self._make_ready()
+        self._pass_on(await self._answers.resume(self._bot, self._principal.sub, wanted), wanted.after)
+
+    def _stop(self, ask_id: str) -> None:
+        if self._answer and self._answer.key.ask_id == ask_id:
+            self._answers.stop(self._answer)
+        else:
+            self._answers.stop_unseen(self._bot, self._principal.sub, ask_id)
+
+    async def _make_ready(self) -> None:
+        """Sees that there may be another answer, from the bot as it is now. Raises Busy, ForbiddenBot."""
+        if self._answer:
             raise Busy
         bot = await self._services.bots.get(self._bot.org_id, self._bot.bot_id)
         if bot is None:
             raise ForbiddenBot
         self._bot = bot
-        await self._services.rates.take(bot, self._principal.sub, self._address)
-        conversation_id = ask.conversation_id or self._conversation_id
-        turn = Turn(self._services, bot, self._principal.sub, ask, conversation_id)
-        self._ask_id = ask.id
-        self._answer = asyncio.create_task(self._run(turn, AnswerStream(self._wire, ask.id)))
 
-    async def _run(self, turn: Turn, stream: AnswerStream) -> None:
-        try:
-            await self._finish(turn, stream)
-        except SlowReaderError:
-            await turn.stopped(None)
-            if not self.broken.done():
-                self.broken.set_result(None)
+    def _pass_on(self, answer: LiveAnswer, after: int) -> None:
+        self._answer = answer
+        self._passing_on = asyncio.create_task(self._send_frames(answer, after))
 
-    async def _finish(self, turn: Turn, stream: AnswerStream) -> None:
-        ask_id = turn.record.ask_id
+    async def _send_frames(self, answer: LiveAnswer, after: int) -> None:
         try:
-            await turn.run(stream)
-        except asyncio.CancelledError:
-            # By the visitor's `stop`, who is told; or by the end of the socket, when nobody is left to tell.
-            if task := asyncio.current_task():
-                task.uncancel()
-            await turn.stopped(None if self._gone else stream)
-        except UnknownResource as error:
-            await self._tell(BadFrame(error.message), ask_id)
-        except ServiceError as error:
-            log.warning("turn_failed", code=error.code, message=error.message)
-            await turn.failed(error.code)
-            await self._tell(error, ask_id)
+            with answer.followed(after) as frames:
+                async for frame in frames:
+                    await self._wire.send_text(frame)
         except SlowReaderError:
-            raise
-        except Exception:  # the edge of a turn: the visitor is told, and the socket lives on
-            log.exception("turn_broke")
-            await turn.failed(ServiceError.code)
-            await self._tell(ServiceError(), ask_id)
+            answer.cut()
+            self._end(Over.SLOW)
+        except ClientGoneError:
+            return
+        finally:
+            self._answer = None
+        if self._draining or not answer.finished:
+            # What was not finished here is gone on with elsewhere.
+            self._end(Over.RESTARTING)
 
     async def _tell(self, error: ServiceError, ask_id: str | None) -> None:
-        shown = for_visitors(error)
-        await self._wire.send(error_frame(shown.code, shown.message, ask_id, error.retry_after))
+        await self._wire.send(error_of(error, ask_id))
 
     async def _feedback(self, frame: Feedback) -> None:
         async with self._services.engines.tenant(self._bot.org_id) as connection:
@@ -198,15 +203,3 @@ class Session:
             )
         if not known:
             raise BadFrame("There is no answer of yours with this message_id.")
-
-
-def for_visitors(error: ServiceError) -> ServiceError:
-    """The error as a visitor may read it: what is wrong inside stays in the log."""
-    match error:
-        case RequestError() | ProviderUnavailable() | ProviderRejected():
-            return error
-        case EmbeddingUnavailable():
-            return ProviderUnavailable()
-        case EmbeddingRejected() | QuotaExceeded():
-            return ProviderRejected()
-    return ServiceError()

@@ -1,17 +1,24 @@
-"""Sends an answer's frames: numbered, one after the other, and never longer than a slow reader is waited for."""
+"""An answer's frames: numbered, kept, and read by any number of readers, none of whom is waited for too long."""
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
 
 from chat_api.chat.messages import Frame
 
 SLOW_READER_S = 10.0
+AHEAD = 64
+"""Frames that an answer may be ahead of its fastest reader; then the model's stream is left to wait."""
 
 
 class SlowReaderError(Exception):
     """The client did not take a frame within ten seconds."""
+
+
+class ClientGoneError(Exception):
+    """The client's connection is gone."""
 
 
 class Wire:
@@ -22,8 +29,11 @@ class Wire:
         self._lock = asyncio.Lock()
 
     async def send(self, frame: Frame) -> None:
-        """Sends one frame. Raises SlowReaderError."""
-        text = json.dumps(frame, ensure_ascii=False, separators=(",", ":"))
+        """Sends one frame. Raises SlowReaderError, ClientGoneError."""
+        await self.send_text(encoded(frame))
+
+    async def send_text(self, text: str) -> None:
+        """Sends one frame that is JSON already. Raises SlowReaderError, ClientGoneError."""
         try:
             async with asyncio.timeout(self._patience_s), self._lock:
                 await self._send_text(text)
@@ -31,14 +41,111 @@ class Wire:
             raise SlowReaderError from None
 
 
-class AnswerStream:
-    """The frames of one answer, numbered from 1."""
+def encoded(frame: Frame) -> str:
+    """The frame as JSON on one line."""
+    return json.dumps(frame, ensure_ascii=False, separators=(",", ":"))
 
-    def __init__(self, wire: Wire, ask_id: str) -> None:
-        self._wire, self._ask_id = wire, ask_id
-        self._seq = 0
+
+class AnswerStream:
+    """The frames of one answer; the one at index n has the `seq` n + 1.
+
+    A frame that nobody has any more, because the replica that sent it died, is None: an empty delta is read in its
+    place. After such a loss the answer begins again, with another `sources`.
+    """
+
+    def __init__(self, ask_id: str) -> None:
+        self.ask_id = ask_id
+        self.frames: list[str | None] = []
+        self.ended = self.finished = False
+        self.readers: set[Reader] = set()
+        self._watches: set[asyncio.Event] = set()
+        self._room = asyncio.Event()
 
     async def send(self, kind: str, **content: Any) -> None:
-        """Sends the answer's next frame. Raises SlowReaderError."""
-        self._seq += 1
-        await self._wire.send({"type": kind, "id": self._ask_id, "seq": self._seq, **content})
+        """Adds the answer's next frame. Waits while all who read are far behind."""
+        self.add(self.next(kind, **content))
+        while self.readers and len(self.frames) - max(reader.position for reader in self.readers) > AHEAD:
+            self._room.clear()
+            await self._room.wait()
+
+    def next(self, kind: str, **content: Any) -> str:
+        """The answer's next frame, which is not added yet."""
+        return encoded({"type": kind, "id": self.ask_id, "seq": len(self.frames) + 1, **content})
+
+    def add(self, *frames: str | None) -> None:
+        """Adds frames."""
+        self.frames += frames
+        self._wake()
+
+    def skip_to(self, length: int) -> None:
+        """Has the next frame be the one after `length`, whatever is missing up to there."""
+        self.frames += [None] * (length - len(self.frames))
+
+    def finish(self, *last: str) -> None:
+        """Adds the answer's last frame, `done` or `error`, unless it is there."""
+        self.frames += last
+        self.finished = True
+        self.end()
+
+    def end(self) -> None:
+        """No frame follows. Unless it is `finished`, the answer goes on elsewhere, or anew."""
+        self.ended = True
+        self._wake()
+
+    def text_of(self, index: int) -> str:
+        """The frame at `index` as it is sent."""
+        found = self.frames[index]
+        return encoded({"type": "delta", "id": self.ask_id, "seq": index + 1, "text": ""}) if found is None else found
+
+    def watch(self) -> asyncio.Event:
+        """An event that is set whenever frames came or the end, until it is given to `unwatch`."""
+        event = asyncio.Event()
+        self._watches.add(event)
+        return event
+
+    def unwatch(self, event: asyncio.Event) -> None:
+        """Ends a watch."""
+        self._watches.discard(event)
+
+    def made_room(self) -> None:
+        """A reader has read, or left."""
+        self._room.set()
+
+    def _wake(self) -> None:
+        for event in self._watches:
+            event.set()
+
+
+class Reader:
+    """Reads a stream's frames after the seq `after`, as they come, to its end. Use it as a context."""
+
+    def __init__(self, stream: AnswerStream, after: int = 0) -> None:
+        self._stream = stream
+        self.position = after
+        """How many frames are read."""
+
+    def __enter__(self) -> Self:
+        self._grew = self._stream.watch()
+        self._stream.readers.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stream.unwatch(self._grew)
+        self._stream.readers.discard(self)
+        self._stream.made_room()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """The frames as JSON texts."""
+        stream = self._stream
+        while True:
+            while self.position < len(stream.frames):
+                text = stream.text_of(self.position)
+                self.position += 1
+                yield text
+                stream.made_room()
+            if stream.ended:
+                return
+            self._grew.clear()
+            await self._grew.wait()

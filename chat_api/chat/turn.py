@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,18 +18,21 @@ from chat_api.chat.budget import Allowance, BudgetExhausted, Budgets, Step, Use
 from chat_api.chat.cache import AnswerCache, CachedAnswer, cache_key, content_of
 from chat_api.chat.citations import AnswerFilter
 from chat_api.chat.curated import find_curated
-from chat_api.chat.find import Finder, Timings
+from chat_api.chat.find import Finder, Sources, Timings
+from chat_api.chat.journal import Hold, InFlightElsewhereError
+from chat_api.chat.lexical import Lexical
 from chat_api.chat.limits import MessageRates
-from chat_api.chat.messages import Ask
+from chat_api.chat.messages import Ask, error_of
 from chat_api.chat.prompt import PastTurn
 from chat_api.chat.record import Conversation, TurnRecord, keep_turn, load_conversation
 from chat_api.chat.rewrite import MAX_CHARS, rewriting_tokens
 from chat_api.chat.samples import sample_questions
-from chat_api.chat.stream import AnswerStream
+from chat_api.chat.stream import AnswerStream, encoded
 from chat_api.chat.support import unsupported
 from chat_api.chat.words import about_tokens
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import Embedders
+from chat_api.core.errors import ServiceError
 from chat_api.metrics import FIRST_DELTA_SECONDS, TURN_SECONDS, TURNS
 
 RECORD_WITHIN_S = 10.0
@@ -49,70 +51,90 @@ class ChatServices:
     budgets: Budgets
     cache: AnswerCache
     rates: MessageRates
+    lexical: Lexical
+    passage_tokens: int
+    """How many tokens of passages an answer is made from."""
     patience_s: float = 60
     """How long the embedding of a question is waited for."""
 
     def finder(self, bot: Bot, timings: Timings) -> Finder:
         """What finds one turn's passages."""
-        return Finder(
-            bot, timings, bots=self.bots, embedders=self.embedders, engines=self.engines, patience_s=self.patience_s
-        )
+        sources = Sources(self.bots, self.embedders, self.engines, self.lexical, self.passage_tokens, self.patience_s)
+        return Finder(bot, timings, sources)
 
 
 class Turn:
-    """A question on its way to its answer. `run` may be cancelled at any point; `stopped` then ends it properly."""
+    """A question on its way to its answer. `run` may be cancelled until it is `ending`; `stopped` or `left` then ends it."""
 
-    def __init__(self, services: ChatServices, bot: Bot, visitor: str, ask: Ask, conversation_id: UUID) -> None:
-        self._services, self._bot, self._visitor = services, bot, visitor
+    def __init__(self, services: ChatServices, bot: Bot, visitor: str, ask: Ask, hold: Hold) -> None:
+        """`hold`: with which the answer is claimed, before anything is paid, and its frames are kept."""
+        self._services, self._bot, self._visitor, self._ask, self._hold = services, bot, visitor, ask, hold
         self._began = time.perf_counter()
         self._timings = Timings()
         self._allowance = Allowance()
         self._finder = services.finder(bot, self._timings)
         self._ending = Ending()
-        self._recorded = False
-        self.record = TurnRecord(conversation_id, ask.id, ask.text, ask.page_url, timings=self._timings)
+        self._last: str | None = None
+        self.record = TurnRecord(hold.key.conversation_id, ask.id, ask.text, ask.page_url, timings=self._timings)
+
+    @property
+    def ending(self) -> bool:
+        """Whether the answer is whole, and about to be recorded."""
+        return self._last is not None
 
     async def run(self, stream: AnswerStream) -> None:
-        """Answers the question over `stream` and records the turn. Raises ServiceError, SQLAlchemyError, SlowReaderError."""
-        conversation, content = await self._load()
-        if conversation.answered:
-            self.record = conversation.answered
-            await self._replay(stream)
-            return
-        # A follow-up may mean anything: what was answered before is found for first questions alone.
-        key = None if conversation.history or content is None else self._key(content)
-        answered = await self._answer_free(stream, key) or await self._answer_paid(stream, conversation.history)
-        if not answered:
-            await self._do_without(stream)
-        if key:
-            await self._keep(key)
-        await self._end(stream)
+        """Answers over `stream`, and records the turn. Raises InFlightElsewhereError, ServiceError, SQLAlchemyError."""
+        with contextlib.closing(self._finder):
+            self._start_early()
+            conversation, content = await self._load()
+            if conversation.answered:
+                self.record = conversation.answered
+                await self._replay(stream)
+                return
+            # A follow-up may mean anything: what was answered before is found for first questions alone.
+            key = None if conversation.history or content is None else self._key(content)
+            answered = await self._answer_free(stream, key) or await self._answer_paid(stream, conversation.history)
+            if not answered:
+                await self._do_without(stream)
+            if key:
+                await self._keep(key)
+            await self._done(stream)
 
-    async def stopped(self, stream: AnswerStream | None) -> None:
-        """Ends a turn that was cancelled: the answer is what was streamed. Without `stream` nobody is told."""
-        if self._recorded:
-            if stream:
-                await self._done(stream)
-            return
+    def _start_early(self) -> None:
+        """Begins to embed the question while the conversation is loaded, where that is sure to be needed and allowed."""
+        bot, question = self._bot, self.record.question
+        limited = bot.config.daily_token_budget is not None or bot.limits.monthly_tokens is not None
+        if not (limited or bot.config.answer_cache or find_curated(question, bot.config.curated_answers)):
+            self._finder.start(question)
+
+    async def stopped(self, stream: AnswerStream) -> None:
+        """Ends a turn that the visitor wants no more of: the answer is what was streamed."""
         self.record.finish_reason = "stopped"
-        if stream is None:
-            # Nobody has this answer: the same question again gets a whole one.
-            self.record.error_code = DISCONNECTED
-        await self._end(stream)
+        await self._done(stream)
 
-    async def failed(self, error_code: str) -> None:
-        """Records a turn that ended with an error."""
-        self.record.finish_reason, self.record.error_code = "error", error_code
-        await self._end(None)
+    async def left(self) -> None:
+        """Ends a turn that nobody waits for, or that is handed over: whoever asks again gets a whole answer."""
+        self.record.finish_reason, self.record.error_code = "stopped", DISCONNECTED
+        await self._end("streaming")
+
+    async def failed(self, stream: AnswerStream, error: ServiceError) -> None:
+        """Ends a turn with an error, which the visitor is told as far as it is theirs to know."""
+        self.record.finish_reason, self.record.error_code = "error", error.code
+        self._last = encoded(error_of(error, stream.ask_id))
+        await self._end("failed")
+        stream.finish(self._last)
 
     async def _load(self) -> tuple[Conversation, str | None]:
-        """The conversation so far, and what the bot knows by now, where answers are cached."""
+        """The conversation so far, and what the bot knows by now, where answers are cached; claims the answer."""
         bot, record = self._bot, self.record
         with self._timings.of("load"):
             async with self._services.engines.tenant(self._bot.org_id) as connection:
+                claimed = await self._hold.claim(connection, self._ask)
                 conversation = await load_conversation(
                     connection, bot, self._visitor, record.conversation_id, record.ask_id
                 )
+                if not claimed and not conversation.answered:
+                    raise InFlightElsewhereError
                 cached = bot.config.answer_cache and not conversation.history and not conversation.answered
                 return conversation, await content_of(connection, bot) if cached else None
 
@@ -145,7 +167,7 @@ class Turn:
         tokens = about_tokens(question) + (rewriting_tokens(question, history) + MAX_CHARS if history else 0)
         if not await self._reserve(tokens):
             return False
-        passages = await self._finder.find(services.answerer, question, history)
+        passages = await self._finder.find(services.answerer, question, history, page_url=self.record.page_url)
         asked = Question(bot, history, passages, question)
         if passages and not await self._reserve(services.answerer.most_tokens(asked)):
             return False
@@ -217,23 +239,23 @@ class Turn:
         if record.finish_reason == "stop" and record.citations and not record.unsupported:
             await self._services.cache.keep(key, CachedAnswer(record.answer, record.sources, record.citations))
 
-    async def _end(self, stream: AnswerStream | None) -> None:
+    async def _end(self, state: str) -> None:
         record = self.record
         self._timings["total"] = 1000 * (time.perf_counter() - self._began)
         TURNS.labels(record.error_code or record.finish_reason).inc()
         TURN_SECONDS.observe(self._timings["total"] / 1000)
         try:
             async with asyncio.timeout(RECORD_WITHIN_S), self._services.engines.tenant(self._bot.org_id) as connection:
-                await keep_turn(connection, self._bot, self._visitor, record)
+                # What another replica has taken over is that one's to record; what was used is paid all the same.
+                if await self._hold.close(connection, state, self._last):
+                    await keep_turn(connection, self._bot, self._visitor, record)
                 await self._services.budgets.settle(connection, self._bot, self._allowance, self._uses())
-            self._recorded = True
         except (SQLAlchemyError, TimeoutError) as error:
             # The visitor has the answer; that it could not be kept is the operator's business.
             log.error("turn_not_recorded", error=type(error).__name__)  # noqa: TRY400
-        if stream:
-            await self._done(stream)
 
     def _uses(self) -> list[Use]:
+        self._finder.close()
         ending, uses = self._ending, list(self._finder.uses)
         if ending.model and ending.prompt_tokens:
             uses.append(Use("chat", ending.model, ending.prompt_tokens, ending.completion_tokens))
@@ -243,16 +265,21 @@ class Turn:
         await stream.send("sources", sources=self.record.sources)
         if self.record.answer:
             await stream.send("delta", text=self.record.answer)
-        await self._done(stream)
+        stream.finish(await self._done_frame(stream))
 
     async def _done(self, stream: AnswerStream) -> None:
+        self._last = await self._done_frame(stream)
+        await self._end("done")
+        stream.finish(self._last)
+
+    async def _done_frame(self, stream: AnswerStream) -> str:
         record = self.record
-        extra: dict[str, Any] = {}
-        if record.finish_reason == "no_answer":
-            extra["sample_questions"] = await self._samples()
+        extra: dict[str, Any] = (
+            {"sample_questions": await self._samples()} if record.finish_reason == "no_answer" else {}
+        )
         if record.unsupported:
             extra["unsupported"] = record.unsupported
-        await stream.send(
+        return stream.next(
             "done",
             message_id=str(record.message_id),
             text=record.answer,

@@ -11,7 +11,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 _NUMBER = re.compile(r"\d+(?:[.,'’\u00a0\u202f ]\d{3})+(?!\d)(?:[.,]\d+)?|\d+(?:[.,:]\d+)*")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 """Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
-_EDGES = " \t\n?!.,;:…¿¡？！。،؟\"'“”„«»‘’"
+EDGES = " \t\n?!.,;:…¿¡？！。،؟\"'“”„«»‘’"
 
 # The short words that every text of a language has, and few texts of another.
 _COMMON = {
@@ -35,7 +35,7 @@ for _name, _words in _COMMON.items():
 
 def normalised(question: str) -> str:
     """The question as two askings of the same one share it: case, width, spaces and the marks around it do not count."""
-    return " ".join(unicodedata.normalize("NFKC", question).casefold().split()).strip(_EDGES)
+    return " ".join(unicodedata.normalize("NFKC", question).casefold().split()).strip(EDGES)
 
 
 def about_tokens(text: str) -> int:

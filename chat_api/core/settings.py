@@ -47,6 +47,11 @@ class Settings(BaseSettings):
         None, description="User of the migrations; the chat database's user if unset"
     )
     chat_db_migrator_password: SecretStr | None = Field(None, description="Password of the migrations' user")
+    allow_powerful_db_login: bool = Field(
+        False,
+        description="Whether API and workers may run in production as a superuser, the tables' owner or past row-level"
+        " security",
+    )
     db_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
         "prefer", description="libpq's sslmode for both databases"
     )
@@ -119,12 +124,45 @@ class Settings(BaseSettings):
     org_messages_per_minute: int = Field(
         12_000, ge=1, description="Messages a minute to all bots of an org, where its own limits name none"
     )
+    max_sockets: int = Field(40_000, ge=1, description="WebSockets that one API process keeps open at once")
+    max_sockets_per_org: int = Field(30_000, ge=1, description="WebSockets of one org in one API process")
+    max_sockets_per_bot: int = Field(30_000, ge=1, description="WebSockets of one bot in one API process")
+    resume_grace_s: float = Field(
+        30, ge=0, le=600, description="Seconds for which an answer goes on whose visitor's connection was lost"
+    )
+    drain_s: float = Field(
+        5, ge=0, le=300, description="Seconds for which answers under way may come to their end when the API is stopped"
+    )
+    conversation_retention_days: int = Field(
+        90, ge=1, le=3650, description="Days for which conversations are kept after their last turn"
+    )
+    journal_retention_h: int = Field(
+        24, ge=1, le=720, description="Hours for which an answer's frames are kept, so that it can be resumed"
+    )
 
+    lexical_cache_mb: int = Field(
+        256, ge=0, le=65_536, description="Memory of an API process for the words of the bots that were asked last"
+    )
+    passage_tokens: int = Field(
+        6_000,
+        ge=500,
+        le=200_000,
+        description="Tokens of passages, their neighbours included, that an answer is made from",
+    )
     dry_run_timeout_s: float = Field(
         25, gt=0, le=300, description="Seconds for which a queue call waits for the outcome of its dry run"
     )
     fetch_allow: str = Field(
         "", description="Comma separated `host:port`, `address:port` or CIDR that the address guard lets through"
+    )
+    fetch_at_once: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Requests to one website at a time, over all replicas; one per process without Redis",
+    )
+    fetch_pace_s: float = Field(
+        0, ge=0, le=10, description="Seconds between two requests to one website, where its robots.txt asks for no more"
     )
     fetch_timeout_s: float = Field(30, gt=0, le=300, description="Seconds for one page, redirects included")
     fetch_max_bytes: int = Field(20 * 1024 * 1024, ge=1024, description="Largest page, in decompressed bytes")

@@ -2,20 +2,24 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import structlog
 from fastapi import APIRouter, WebSocket
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import State
+from starlette.responses import Response
+from starlette.websockets import WebSocketDisconnect
 
 from chat_api.auth import Principal, TokenRefused, bearer_token, require
 from chat_api.chat.bot import Bot
 from chat_api.chat.messages import MAX_FRAME_BYTES, SUBPROTOCOL, Auth, BadFrame, error_frame, parse_frame
 from chat_api.chat.origins import check_origin
+from chat_api.chat.schema import schema_text
 from chat_api.chat.session import Session
-from chat_api.chat.stream import SlowReaderError, Wire
+from chat_api.chat.sockets import Over, Sockets
+from chat_api.chat.stream import ClientGoneError, SlowReaderError, Wire
 from chat_api.chat.turn import ChatServices
 from chat_api.core.errors import ForbiddenBot, RequestError, ServiceError
 from chat_api.deps import principal_of
@@ -24,7 +28,9 @@ from chat_api.metrics import WS_CONNECTIONS
 
 AUTH_WITHIN_S = 5.0
 CLOSE_WITHIN_S = 10.0
+SCHEMA_AGE_S = 3600
 BEARER = "bearer."
+CODES = {Over.SLOW: CloseCode.OVERLOADED, Over.RESTARTING: CloseCode.RESTARTING}
 
 router = APIRouter()
 log = structlog.get_logger(__name__)
@@ -38,13 +44,21 @@ class Closing(Exception):
         self.code = code
 
 
+@router.get("/api/chat/schema.json", tags=["chat"], response_class=Response)
+async def schema() -> Response:
+    """The JSON Schema of chat.v1's frames, those of clients and those of servers."""
+    headers = {"Cache-Control": f"public, max-age={SCHEMA_AGE_S}", "Access-Control-Allow-Origin": "*"}
+    return Response(schema_text(), headers=headers, media_type="application/schema+json")
+
+
 @router.websocket("/api/chat/ws")
 async def chat(websocket: WebSocket) -> None:
     """Accepts, so that browsers can read why they are refused, then serves or closes."""
     offered = websocket.scope.get("subprotocols", [])
     await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
-    with WS_CONNECTIONS.track_inprogress():
-        code = await _serve_until_closed(websocket)
+    sockets: Sockets = websocket.app.state.sockets
+    with WS_CONNECTIONS.track_inprogress(), sockets.counted() as has_room:
+        code = await _serve_until_closed(websocket) if has_room else CloseCode.OVERLOADED
         if code is not None:
             with contextlib.suppress(TimeoutError, RuntimeError):
                 async with asyncio.timeout(CLOSE_WITHIN_S):
@@ -59,6 +73,8 @@ async def _serve_until_closed(websocket: WebSocket) -> CloseCode | None:
         return closing.code
     except SlowReaderError:
         return CloseCode.OVERLOADED
+    except ClientGoneError:
+        return None
     except RequestError as error:
         log.info("socket_refused", code=error.code, reason=getattr(error, "reason", None))
         return outcome_of(error).close
@@ -73,21 +89,34 @@ async def _session(websocket: WebSocket) -> AsyncIterator[Session]:
     """The session of an admitted visitor, greeted. Raises RequestError, Closing, SQLAlchemyError."""
     state: State = websocket.app.state
     services: ChatServices = state.chat
+    sockets: Sockets = state.sockets
     principal = await _authenticate(websocket, state)
     bot = await _admit(websocket, services, principal, production=state.settings.app_env == "production")
     session = Session(
         services,
+        state.answers,
         bot,
         principal,
-        Wire(websocket.send_text),
+        Wire(_sender(websocket)),
         lambda token: principal_of(state, token),
         address=websocket.client.host if websocket.client else None,
     )
-    try:
-        await session.greet()
-        yield session
-    finally:
-        await session.end()
+    with sockets.admitted(bot), sockets.served(session):
+        try:
+            await session.greet()
+            yield session
+        finally:
+            await session.end()
+
+
+def _sender(websocket: WebSocket) -> Callable[[str], Awaitable[None]]:
+    async def send(text: str) -> None:
+        try:
+            await websocket.send_text(text)
+        except (WebSocketDisconnect, RuntimeError):
+            raise ClientGoneError from None
+
+    return send
 
 
 async def _authenticate(websocket: WebSocket, state: State) -> Principal:
@@ -127,15 +156,15 @@ async def _admit(websocket: WebSocket, services: ChatServices, principal: Princi
 
 
 async def _serve(websocket: WebSocket, session: Session) -> None:
-    """Takes frames until the token expires, the visitor leaves or does not read. Raises Closing, RequestError."""
+    """Takes frames until the token expires, the visitor leaves or the service ends it. Raises Closing, RequestError."""
     while True:
         receiving = asyncio.create_task(websocket.receive())
-        first: list[asyncio.Future[Any]] = [receiving, session.broken]
+        first: list[asyncio.Future[Any]] = [receiving, session.over]
         try:
             left = max(0.0, session.seconds_left())
             await asyncio.wait(first, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if session.broken.done():
-                raise Closing(CloseCode.OVERLOADED)
+            if session.over.done():
+                raise Closing(CODES[session.over.result()])
             if not receiving.done():
                 raise Closing(CloseCode.TOKEN)
         finally:

@@ -12,6 +12,7 @@ function newId() {
   return "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) => random(digit).toString(16));
 }
 
+const citable = ({ n, title, url, page, heading }) => ({ n, title, url, page, heading });
 const blankAnswer = () => ({ seq: 0, answer: "", sources: [], citations: null });
 const newTurn = (question) => ({ id: newId(), question, status: "pending", sends: 0, ...blankAnswer() });
 
@@ -91,8 +92,8 @@ export class Session {
   }
 
   /**
-   * Sends the open question, once per socket. After a reconnect it goes out again under the same id, which the server
-   * answers without paying twice; of a server that can `resume` this would ask for the frames after `turn.seq` instead.
+   * Sends the open question, once per socket. After a reconnect it asks for the frames after those it has; where there is
+   * nothing to resume the question goes out again under the same id, which the server answers without paying twice.
    */
   #deliver() {
     const turn = this.pending;
@@ -103,7 +104,18 @@ export class Session {
       return;
     }
     Object.assign(this, { sentId: turn.id, sentOn: socket });
-    Object.assign(turn, blankAnswer(), { sends: turn.sends + 1 });
+    turn.sends += 1;
+    if (turn.sends > 1) this.#resume(turn);
+    else this.#send(turn);
+  }
+
+  #resume({ id, seq }) {
+    this.remember();
+    this.connection.send({ type: "resume", conversation_id: this.state.conversationId, id, after: seq });
+  }
+
+  #send(turn) {
+    Object.assign(turn, blankAnswer());
     this.remember();
     this.connection.send(this.#askFrame(turn));
   }
@@ -133,9 +145,10 @@ export class Session {
   #advance(turn, frame) {
     if (frame.seq <= turn.seq) return;
     turn.seq = frame.seq ?? turn.seq;
+    if (frame.code === "cannot_resume") return void this.#send(turn);
     if (frame.type === "error") return void this.#fail(turn, this.#sentence(frame), frame.retry_after);
     if (frame.type === "done") return void this.#finish(turn, frame);
-    if (frame.type === "sources") turn.sources = frame.sources.map(({ n, title, url, page, heading }) => ({ n, title, url, page, heading }));
+    if (frame.type === "sources") Object.assign(turn, { answer: "", sources: frame.sources.map(citable) });
     if (frame.type === "delta") turn.answer += frame.text;
     this.view.drew(turn);
   }

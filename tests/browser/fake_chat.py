@@ -62,6 +62,13 @@ class Close:
     code: int
 
 
+@dataclass
+class Raw:
+    """A frame as it is, but for the question's id."""
+
+    frame: Frame
+
+
 class Again:
     """The last frame once more, as a replay would bring it."""
 
@@ -74,7 +81,7 @@ class UntilStop:
     """Waits for the visitor's stop."""
 
 
-Step = Sources | Delta | Done | Error | Close | Again | Hold | UntilStop
+Step = Sources | Delta | Done | Error | Raw | Close | Again | Hold | UntilStop
 
 
 class FakeChat:
@@ -95,6 +102,8 @@ class FakeChat:
         self.refusals: deque[int] = deque()
         self.plays: deque[Sequence[Step]] = deque()
         self.received: list[Frame] = []
+        self.sent: dict[str, list[Frame]] = {}
+        self.resumable = False
         self.connections = 0
         self.tokens = 0
         self.token_lifetime_s = 3600
@@ -146,12 +155,28 @@ class FakeChat:
                 self.received.append(frame)
                 if frame["type"] == "ask":
                     stopped.clear()
+                    self.sent.pop(frame["id"], None)
                     tasks.create_task(self._play(socket, frame["id"], self.plays.popleft(), stopped))
+                elif frame["type"] == "resume":
+                    stopped.clear()
+                    tasks.create_task(self._resume(socket, frame, stopped))
                 elif frame["type"] == "stop":
                     stopped.set()
 
+    async def _resume(self, socket: WebSocket, wanted: Frame, stopped: asyncio.Event) -> None:
+        """Replays what was sent after `after` and goes on with the next play; `cannot_resume` where none is left."""
+        sent = self.sent.get(wanted["id"], [])
+        if not self.resumable:
+            error = {"type": "error", "id": wanted["id"], "code": "cannot_resume", "message": "From the server."}
+            await socket.send_json(error)
+            return
+        for frame in sent[wanted["after"] :]:
+            await socket.send_json(frame)
+        await self._play(socket, wanted["id"], self.plays.popleft(), stopped)
+
     async def _play(self, socket: WebSocket, turn: str, steps: Sequence[Step], stopped: asyncio.Event) -> None:
-        text, seq = "", 0
+        sent = self.sent.setdefault(turn, [])
+        text = "".join(frame["text"] for frame in sent if frame["type"] == "delta")
         frame: Frame = {}
         for step in steps:
             match step:
@@ -164,10 +189,12 @@ class FakeChat:
                     return
                 case Again():
                     await socket.send_json(frame)
+                case Raw(raw):
+                    await socket.send_json({**raw, "id": turn})
                 case _:
                     text += step.text if isinstance(step, Delta) else ""
-                    seq += 1
-                    frame = {"id": turn, "seq": seq, "message_id": f"m-{turn}", **_frame(step, text)}
+                    frame = {"id": turn, "seq": len(sent) + 1, "message_id": f"m-{turn}", **_frame(step, text)}
+                    sent.append(frame)
                     await socket.send_json(frame)
 
 

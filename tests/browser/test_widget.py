@@ -204,7 +204,33 @@ def test_stop_ends_the_answer(page: Page, host: str, chat: FakeChat) -> None:
     assert chat.frames("stop") == [{"type": "stop", "id": chat.frames("ask")[0]["id"]}]
 
 
-def test_after_a_cut_the_same_question_goes_out_again_under_its_id(page: Page, host: str, chat: FakeChat) -> None:
+def test_after_a_cut_the_rest_of_the_answer_is_asked_for(page: Page, host: str, chat: FakeChat) -> None:
+    chat.resumable = True
+    open_chat(page, host)
+    chat.plays.append([Sources([]), Delta("From ni"), Close(1012)])
+    chat.plays.append([Delta("ne "), Close(1011)])
+    chat.plays.append([Delta("to five."), Done()])
+    ask(page)
+    expect(page.get_by_role("button", name="Helpful", exact=True)).to_be_visible()
+    expect(page.locator(".answer .body")).to_have_text("From nine to five.")
+    (asked,) = chat.frames("ask")
+    expected = {"type": "resume", "conversation_id": asked["conversation_id"], "id": asked["id"]}
+    assert chat.frames("resume") == [{**expected, "after": 2}, {**expected, "after": 3}]
+
+
+def test_an_answer_that_begins_again_starts_over_on_the_screen(page: Page, host: str, chat: FakeChat) -> None:
+    chat.resumable = True
+    open_chat(page, host)
+    chat.plays.append([Sources([HOURS]), Delta("Old words"), Close(1012)])
+    chat.plays.append([Sources([]), Delta("New words"), Hold(), Done(more={"text": "New words"})])
+    ask(page)
+    expect(page.locator(".answer .body")).to_have_text("New words")
+    chat.go.set()
+    expect(page.get_by_role("button", name="Helpful", exact=True)).to_be_visible()
+    expect(page.locator(".answer .body")).to_have_text("New words")
+
+
+def test_what_cannot_be_resumed_is_asked_again_under_its_id(page: Page, host: str, chat: FakeChat) -> None:
     open_chat(page, host)
     chat.plays.append([Delta("From ni"), Close(1012)])
     chat.plays.append([Delta("From nine."), Done()])
@@ -213,6 +239,7 @@ def test_after_a_cut_the_same_question_goes_out_again_under_its_id(page: Page, h
     expect(page.locator(".answer .body")).to_have_text("From nine.")
     first, second = chat.frames("ask")
     assert first == second
+    assert [frame["after"] for frame in chat.frames("resume")] == [1]
     assert chat.connections == 2
 
 

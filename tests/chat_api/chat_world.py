@@ -21,6 +21,7 @@ from chat_api.main import create_app
 from tests.chat_api.forge import Forge
 from tests.provider import Provider
 from tests.provider_model import HashedEmbeddings
+from tests.servers import as_api
 
 Frame = dict[str, Any]
 DIMENSIONS = 64
@@ -29,11 +30,14 @@ WAIT_S = 15.0
 
 
 @contextlib.contextmanager
-def serving(settings: Settings) -> Iterator[str]:
-    """The API on a free port of this process, as it is started in production; its WebSocket's address."""
+def serving(settings: Settings, **options: Any) -> Iterator[str]:
+    """The API on a free port of this process, as it is started in production; its WebSocket's address.
+
+    `options`: further ones of the server's.
+    """
     config = uvicorn.Config(
-        create_app(settings), port=0, log_config=None, ws="websockets-sansio", ws_per_message_deflate=False,
-        ws_max_size=65_536, access_log=False, timeout_graceful_shutdown=3,
+        create_app(as_api(settings)), port=0, log_config=None, ws="websockets-sansio", ws_per_message_deflate=False,
+        ws_max_size=65_536, access_log=False, timeout_graceful_shutdown=3, **options,
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="api", daemon=True)

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from chat_api.core.settings import Settings
+from tests.chat_api.chat.rest_world import Rest, rest_of
 from tests.chat_api.chat_world import DIMENSIONS, MODEL, Chat, serving
 from tests.provider import Provider
 from tests.servers import Servers
@@ -37,6 +38,7 @@ def chat_settings(
             "embedding_dimensions": DIMENSIONS,
             "llm_provider": "openai",
             "llm_timeout_s": 1.5,
+            "resume_grace_s": 0.5,
             "openai_cheaper_model": "gpt-cheaper",
             "visitor_messages_per_minute": 10_000,
             "address_messages_per_minute": 10_000,
@@ -59,6 +61,13 @@ def chat(_running: str, module_chat_db: str, module_dashboard_db: str, chat_prov
     """The running deployment; the provider knows nothing of earlier tests."""
     chat_provider.reset()
     return Chat(_running, module_chat_db, module_dashboard_db, chat_provider)
+
+
+@pytest.fixture
+def rest(chat: Chat) -> Iterator[Rest]:
+    """The running deployment's REST routes."""
+    with rest_of(chat) as rest:
+        yield rest
 
 
 def _database(prefix: str, dsn: str) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def test_a_stop_that_comes_with_the_question_is_answered_too(chat: Chat) -> None
             assert (done["type"], done.get("finish_reason"), done.get("text")) == ("done", "stopped", "")
 
 
-def test_a_visitor_who_leaves_ends_the_provider_call(chat: Chat) -> None:
+def test_a_visitor_who_leaves_and_does_not_return_ends_the_provider_call(chat: Chat) -> None:
     bot = chat.add_bot(PARCELS)
     chat.provider.controls.token_delay_ms = 20
     chat.provider.controls.answers.append("word " * 500)

@@ -1,11 +1,14 @@
 """What a socket withstands: bad frames, other visitors, slow readers, restarts, and databases that are away."""
 
+import contextlib
+import socket
 from uuid import uuid4
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from chat_api.core.settings import Settings
-from tests.chat_api.chat_world import Chat, serving, wait_until
+from tests.chat_api.chat_world import Chat, TestBot, serving, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -56,10 +59,60 @@ def test_a_frame_that_is_too_big_closes_the_socket(chat: Chat) -> None:
         assert visit.close_code() == 1009, "bytes are counted, not characters"
 
 
-def test_resume_is_refused_for_now(chat: Chat) -> None:
-    with chat.visit(chat.add_bot()) as visit:
-        visit.send({"type": "resume", "conversation_id": str(uuid4()), "id": "q1", "after": 3})
-        assert {"type": "error", "code": "cannot_resume", "id": "q1"}.items() <= visit.receive().items()
+def test_a_flood_of_frames_ends_the_socket_that_sends_it(chat: Chat) -> None:
+    bot = chat.add_bot(PARCELS)
+    with chat.visit(bot) as quiet, chat.visit(bot) as flooding:
+        for _ in range(300):
+            flooding.send({"type": "ping"})
+        assert flooding.last_words() == 4429
+        quiet.send({"type": "ping"})
+        assert quiet.receive() == {"type": "pong"}
+
+
+# --- how many ---------------------------------------------------------------------------------------------------------
+
+
+def test_sockets_are_capped_by_bot_org_and_process(chat: Chat, chat_settings: Settings) -> None:
+    caps = {"max_sockets": 4, "max_sockets_per_org": 3, "max_sockets_per_bot": 2}
+    bot = chat.add_bot(PARCELS)
+    sibling, stranger = chat.add_bot(PARCELS, org_id=bot.org_id), chat.add_bot(PARCELS)
+
+    def refused(who: TestBot) -> int | None:
+        with full.dial(headers={"Authorization": f"Bearer {who.token()}"}) as late:
+            try:
+                late.receive()
+            except ConnectionClosed as closed:
+                return closed.rcvd.code if closed.rcvd else 1006
+        return None
+
+    with serving(chat_settings.model_copy(update=caps)) as address, contextlib.ExitStack() as stack:
+        full = Chat(address, chat.chat_dsn, chat.dashboard_dsn, chat.provider)
+        first = stack.enter_context(full.visit(bot))
+        stack.enter_context(full.visit(bot))
+        assert refused(bot) == 4429
+        stack.enter_context(full.visit(sibling))
+        assert refused(sibling) == 4429
+        stack.enter_context(full.visit(stranger))
+        assert refused(stranger) == 1013
+        first.socket.close()
+        wait_until(lambda: refused(stranger) is None)
+        with full.visit(bot) as again:
+            assert again.asked()[-1]["type"] == "done"
+
+
+def test_a_half_open_socket_is_dropped(chat_settings: Settings, chat: Chat) -> None:
+    bot = chat.add_bot(PARCELS)
+    with serving(chat_settings, ws_ping_interval=0.2, ws_ping_timeout=0.2) as address:
+        host, port = address.split("/")[2].split(":")
+        with socket.create_connection((host, int(port))) as silent:
+            silent.settimeout(10)
+            silent.sendall(
+                f"GET /api/chat/ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                f"Sec-WebSocket-Protocol: chat.v1\r\nAuthorization: Bearer {bot.token()}\r\n\r\n".encode()
+            )
+            while silent.recv(65_536):
+                pass  # pings among them, which are not answered
 
 
 # --- whose is what ----------------------------------------------------------------------------------------------------

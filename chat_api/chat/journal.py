@@ -1,0 +1,238 @@
+"""Answers' frames in the chat database, and the lease on each answer in flight: whoever holds it makes the answer."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_api.chat.messages import Ask
+from chat_api.chat.stream import AnswerStream
+from chat_api.core.database import AsyncEngines
+
+LEASE_S = 6.0
+WITHIN_S = 5.0
+FOLLOW_EVERY_S = 4.0
+FOLLOWED_S = 12.0
+"""For how long a replica's word counts that the visitor reads an answer there."""
+MOST_ATTEMPTS = 2
+"""How often an answer is begun without being asked for anew."""
+ROWS_AT_ONCE = 200
+
+KEY = "org_id = :org_id AND bot_id = :bot_id AND conversation_id = :conversation_id AND ask_id = :ask_id"
+# None of these rows is worth waiting for the disk: an answer that is lost with the server is asked for again.
+QUICKLY = "quickly AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
+CLAIM = text(f"""
+    WITH {QUICKLY}, claimed AS (
+        INSERT INTO answers AS answer (org_id, bot_id, conversation_id, ask_id, visitor, question, page_url, holder,
+                                       expires_at)
+        SELECT :org_id, :bot_id, :conversation_id, :ask_id, :visitor, :question, :page_url, :holder,
+               now() + make_interval(secs => :lease_s)
+        WHERE NOT EXISTS (SELECT FROM turns WHERE {KEY} AND error_code IS NULL)
+        ON CONFLICT (org_id, bot_id, conversation_id, ask_id) DO UPDATE
+        SET question = excluded.question, page_url = excluded.page_url, state = 'streaming', attempt = 1,
+            holder = excluded.holder, expires_at = excluded.expires_at, stop_requested = false, created_at = now()
+        WHERE answer.visitor = excluded.visitor
+          AND (answer.state = 'failed' OR (answer.state = 'streaming' AND answer.expires_at < now()))
+        RETURNING CAST(CAST(xmax AS text) AS bigint) <> 0 AS again
+    )
+    SELECT again, (SELECT count(*) FROM quickly) FROM claimed
+""")  # noqa: S608  # the module's own pieces
+FORGET_FRAMES = text(f"DELETE FROM answer_frames WHERE {KEY}")  # noqa: S608
+HELD = f"""
+    UPDATE answers SET state = :state, expires_at = now() + make_interval(secs => :lease_s)
+    WHERE {KEY} AND holder = :holder AND state = 'streaming'
+    RETURNING stop_requested, coalesce(followed_at > now() - make_interval(secs => :followed_s), false) AS followed
+"""  # noqa: S608
+KEPT = """
+    INSERT INTO answer_frames (org_id, bot_id, conversation_id, ask_id, first_seq, last_seq, frames)
+    SELECT :org_id, :bot_id, :conversation_id, :ask_id, :first_seq, :last_seq, :frames FROM held
+    WHERE :last_seq >= :first_seq
+    ON CONFLICT (org_id, bot_id, conversation_id, ask_id, first_seq) DO UPDATE
+    SET last_seq = excluded.last_seq, frames = excluded.frames
+"""
+KEEP = text(f"""
+    WITH {QUICKLY}, held AS ({HELD}), kept AS ({KEPT})
+    SELECT stop_requested, followed, (SELECT count(*) FROM quickly) FROM held
+""")  # noqa: S608
+CLOSE = text(f"WITH held AS ({HELD}), kept AS ({KEPT}) SELECT stop_requested, followed FROM held")  # noqa: S608
+READ = text("""
+    SELECT answer.state, answer.expires_at > now() AS held, answer.holder, kept.first_seq, kept.last_seq, kept.frames
+    FROM answers AS answer LEFT JOIN answer_frames AS kept
+      ON kept.org_id = answer.org_id AND kept.bot_id = answer.bot_id AND kept.conversation_id = answer.conversation_id
+     AND kept.ask_id = answer.ask_id AND kept.last_seq > :after
+    WHERE answer.org_id = :org_id AND answer.bot_id = :bot_id AND answer.conversation_id = :conversation_id
+      AND answer.ask_id = :ask_id AND answer.visitor = :visitor
+    ORDER BY kept.first_seq LIMIT :rows
+""")
+FOLLOW = text(f"UPDATE answers SET followed_at = now() WHERE {KEY} AND visitor = :visitor AND state = 'streaming'")  # noqa: S608
+TAKE_OVER = text(f"""
+    UPDATE answers SET holder = :holder, attempt = attempt + 1, expires_at = now() + make_interval(secs => :lease_s)
+    WHERE {KEY} AND visitor = :visitor AND state = 'streaming' AND expires_at < now() AND attempt < :attempts
+    RETURNING question, page_url, stop_requested
+""")  # noqa: S608
+REQUEST_STOP = text("""
+    UPDATE answers SET stop_requested = true
+    WHERE org_id = :org_id AND bot_id = :bot_id AND visitor = :visitor AND ask_id = :ask_id AND state = 'streaming'
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKey:
+    """Which answer: the visitor's question `ask_id` in a conversation with a bot."""
+
+    org_id: UUID
+    bot_id: UUID
+    conversation_id: UUID
+    ask_id: str
+
+    def values(self) -> dict[str, Any]:
+        """The key as statements take it."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+
+class InFlightElsewhereError(Exception):
+    """Another replica makes this answer."""
+
+
+class Told(NamedTuple):
+    """What the lease's row says to its holder."""
+
+    stop_requested: bool
+    followed: bool
+    """Whether the visitor reads the answer through another replica."""
+
+
+class Batch(NamedTuple):
+    """Frames as they are kept: the first one's seq, and JSON texts."""
+
+    first_seq: int
+    frames: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of an answer after some seq."""
+
+    state: str
+    held: bool
+    """Whether somebody makes it."""
+    holder: UUID
+    batches: Sequence[Batch]
+    more: bool
+    """Whether there are further batches."""
+
+
+class Taken(NamedTuple):
+    """An answer that was taken over: the question, and whether the visitor wants no more of it."""
+
+    question: str
+    page_url: str | None
+    stop_requested: bool
+
+
+class Journal:
+    """What is kept of a visitor's answers, for replicas that do not make them. All raise SQLAlchemyError, TimeoutError."""
+
+    def __init__(self, engines: AsyncEngines) -> None:
+        self._engines = engines
+
+    async def read(self, key: AnswerKey, visitor: str, after: int) -> Kept | None:
+        """The answer's state and its frames after `after`; None when the visitor has no such answer here."""
+        values = {**key.values(), "visitor": visitor, "after": after, "rows": ROWS_AT_ONCE}
+        async with asyncio.timeout(WITHIN_S), self._engines.tenant(key.org_id) as connection:
+            rows = (await connection.execute(READ, values)).all()
+        if not rows:
+            return None
+        batches = [Batch(row.first_seq, row.frames.split("\n")) for row in rows if row.frames is not None]
+        return Kept(rows[0].state, rows[0].held, rows[0].holder, batches, len(rows) == ROWS_AT_ONCE)
+
+    async def follow(self, key: AnswerKey, visitor: str) -> None:
+        """Tells who makes the answer that the visitor reads it here."""
+        async with asyncio.timeout(WITHIN_S), self._engines.tenant(key.org_id) as connection:
+            await connection.execute(FOLLOW, {**key.values(), "visitor": visitor})
+
+    async def take_over(self, key: AnswerKey, visitor: str, hold: "Hold") -> Taken | None:
+        """Gives an answer that nobody makes any more to `hold`; None when another was faster, or it was tried before."""
+        values = {"visitor": visitor, "holder": hold.holder, "lease_s": LEASE_S, "attempts": MOST_ATTEMPTS}
+        async with asyncio.timeout(WITHIN_S), self._engines.tenant(key.org_id) as connection:
+            row = (await connection.execute(TAKE_OVER, {**key.values(), **values})).one_or_none()
+        hold.claimed = row is not None
+        return Taken(*row) if row else None
+
+    async def request_stop(self, org_id: UUID, bot_id: UUID, visitor: str, ask_id: str) -> None:
+        """Tells who makes the visitor's answer that it is to end."""
+        values = {"org_id": org_id, "bot_id": bot_id, "visitor": visitor, "ask_id": ask_id}
+        async with asyncio.timeout(WITHIN_S), self._engines.tenant(org_id) as connection:
+            await connection.execute(REQUEST_STOP, values)
+
+
+class Hold:
+    """One replica's hold on an answer that it makes, and the frames of it that are kept."""
+
+    def __init__(self, engines: AsyncEngines, key: AnswerKey, visitor: str, stream: AnswerStream) -> None:
+        self.key, self.holder = key, uuid4()
+        self.claimed = False
+        self._engines, self._visitor, self._stream = engines, visitor, stream
+        self._kept = 0
+        self._one_at_a_time = asyncio.Lock()
+
+    def begin_at(self, length: int) -> None:
+        """Nothing of the first `length` frames is to be kept by this hold."""
+        self._kept = length
+
+    @property
+    def behind(self) -> bool:
+        """Whether there are frames that are not kept yet."""
+        return self._kept < len(self._stream.frames)
+
+    async def claim(self, connection: AsyncConnection, ask: Ask) -> bool:
+        """Claims the answer; False when it was given, or another replica makes it, or it is another visitor's."""
+        if self.claimed:
+            return True
+        values = {
+            **self.key.values(),
+            **{"visitor": self._visitor, "question": ask.text, "page_url": ask.page_url},
+            **{"holder": self.holder, "lease_s": LEASE_S},
+        }
+        row = (await connection.execute(CLAIM, values)).one_or_none()
+        if row is not None and row.again:
+            await connection.execute(FORGET_FRAMES, self.key.values())
+        self.claimed = row is not None
+        return self.claimed
+
+    async def keep(self) -> Told | None:
+        """Keeps what is new and renews the lease; None when it was lost. Raises SQLAlchemyError, TimeoutError."""
+        async with asyncio.timeout(WITHIN_S), self._one_at_a_time:
+            async with self._engines.tenant(self.key.org_id) as connection:
+                length = len(self._stream.frames)
+                told = await self._write(connection, KEEP, "streaming", LEASE_S)
+            if told:
+                self._kept = length
+        return told
+
+    async def close(self, connection: AsyncConnection, state: str, last: str | None) -> bool:
+        """Keeps the rest, `last` being the answer's last frame, in the caller's transaction; False when the lease was lost.
+
+        With the state `streaming` the answer is left for another replica to make anew.
+        """
+        if not self.claimed:
+            return False
+        async with self._one_at_a_time:
+            return await self._write(connection, CLOSE, state, 0, *([last] if last else [])) is not None
+
+    async def _write(
+        self, connection: AsyncConnection, statement: TextClause, state: str, lease_s: float, *last: str
+    ) -> Told | None:
+        stream = self._stream
+        texts = [*(stream.text_of(index) for index in range(self._kept, len(stream.frames))), *last]
+        values = {
+            **self.key.values(),
+            **{"holder": self.holder, "state": state, "lease_s": lease_s, "followed_s": FOLLOWED_S},
+            **{"first_seq": self._kept + 1, "last_seq": self._kept + len(texts), "frames": "\n".join(texts)},
+        }
+        row = (await connection.execute(statement, values)).one_or_none()
+        return Told(row.stop_requested, row.followed) if row else None

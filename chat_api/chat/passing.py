@@ -1,0 +1,102 @@
+"""Passes an answer on that another replica makes: what is kept of it, then what is told of it, to its end."""
+
+import asyncio
+import enum
+import time
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from chat_api.chat.journal import FOLLOW_EVERY_S, AnswerKey, Batch, Journal, Kept
+from chat_api.chat.relay import Listener, Relay
+from chat_api.chat.stream import AnswerStream
+
+LOOK_EVERY_S = 0.5
+"""How often the journal is looked at, for what was not heard and for a lease that is over."""
+LOOK_AGAIN_S = 0.1
+log = structlog.get_logger(__name__)
+
+
+class Passed(enum.Enum):
+    """How passing on came to its end."""
+
+    WHOLE = "whole"
+    """The last frame was passed on."""
+    ABANDONED = "abandoned"
+    """Nobody makes the answer any more."""
+    DIVERGED = "diverged"
+    """Another replica makes it anew, with numbers that were given to other frames here."""
+    UNKNOWN = "unknown"
+    """The visitor has no such answer."""
+
+
+class Passing:
+    """Passes one answer on into a stream."""
+
+    def __init__(self, journal: Journal, relay: Relay, key: AnswerKey, visitor: str, stream: AnswerStream) -> None:
+        self._journal, self._relay, self._key, self._visitor, self._stream = journal, relay, key, visitor, stream
+        self._holder: UUID | None = None
+        self._follow_at = 0.0
+
+    async def run(self) -> Passed:
+        """Passes frames on until there are no more. Without a database it waits for it."""
+        async with self._relay.listening(self._key) as listener:
+            while True:
+                try:
+                    if passed := await self._look():
+                        return passed
+                except (SQLAlchemyError, TimeoutError) as error:
+                    log.warning("journal_away", error=type(error).__name__)
+                if await self._hear(listener):
+                    return Passed.WHOLE
+
+    async def _look(self) -> Passed | None:
+        """Takes what the journal has; how it ended, if it did."""
+        while kept := await self._journal.read(self._key, self._visitor, len(self._stream.frames)):
+            if not self._agrees(kept):
+                return Passed.DIVERGED
+            for batch in kept.batches:
+                self._take(batch)
+            if kept.more:
+                continue
+            if kept.state != "streaming":
+                self._stream.finish()
+                return Passed.WHOLE
+            if not kept.held:
+                return Passed.ABANDONED
+            await self._follow()
+            return None
+        return Passed.UNKNOWN
+
+    def _agrees(self, kept: Kept) -> bool:
+        """Whether what a new holder numbered goes on from what was passed on."""
+        before, self._holder = self._holder, kept.holder
+        return before in {None, kept.holder} or not kept.batches or kept.batches[0].first_seq > len(self._stream.frames)
+
+    async def _follow(self) -> None:
+        if time.monotonic() >= self._follow_at:
+            self._follow_at = time.monotonic() + FOLLOW_EVERY_S
+            await self._journal.follow(self._key, self._visitor)
+
+    async def _hear(self, listener: Listener) -> bool:
+        """Takes what is told, until it is time to look, or something was missed; True after the last frame."""
+        look_at = time.monotonic() + LOOK_EVERY_S
+        while (left := look_at - time.monotonic()) > 0:
+            news = await listener.next(left)
+            if news is None or news.holder != self._holder:
+                continue
+            if news.batch.first_seq > len(self._stream.frames) + 1:
+                await asyncio.sleep(LOOK_AGAIN_S)
+                break
+            self._take(news.batch)
+            if news.last:
+                self._stream.finish()
+                return True
+        return False
+
+    def _take(self, batch: Batch) -> None:
+        """Adds what is new of a batch; what nobody has any more is skipped."""
+        stream = self._stream
+        stream.skip_to(batch.first_seq - 1)
+        stream.add(*batch.frames[len(stream.frames) - batch.first_seq + 1 :])

@@ -1,0 +1,133 @@
+"""Frames of answers in flight, from the replica that makes one to those through which its visitor reads, by Redis.
+
+What is told is kept in the journal soon after, so that whoever misses something, or has no Redis, finds it there.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from chat_api.chat.journal import AnswerKey, Batch
+from chat_api.chat.stream import AnswerStream
+
+REDIS_WITHIN_S = 0.25
+AWAY_FOR_S = 5.0
+CONNECTIONS = 200
+QUIET_S = 0.25
+"""How often an answer that nobody listens to is told."""
+log = structlog.get_logger(__name__)
+
+
+class News(NamedTuple):
+    """Frames that an answer's holder has just sent."""
+
+    holder: UUID
+    batch: Batch
+    last: bool
+    """Whether the answer's last frame is among them."""
+
+
+class Relay:
+    """Tells and hears. Without Redis nothing is heard, and nobody waits for it."""
+
+    def __init__(self, redis_url: str) -> None:
+        """Nothing connects before the first answer."""
+        self._redis: Redis = Redis.from_url(
+            redis_url,
+            socket_timeout=REDIS_WITHIN_S,
+            socket_connect_timeout=REDIS_WITHIN_S,
+            max_connections=CONNECTIONS,
+        )
+        self._away_until = 0.0
+
+    async def aclose(self) -> None:
+        """Ends the connections."""
+        await self._redis.aclose()
+
+    async def tell_all(self, key: AnswerKey, holder: UUID, stream: AnswerStream, position: int) -> None:
+        """Tells a stream's frames from `position` on, to its end: at once while somebody listens, else now and then."""
+        channel, grew = _channel(key), stream.watch()
+        heard = False
+        try:
+            while not (stream.ended and position == len(stream.frames)):
+                await grew.wait()
+                grew.clear()
+                if not heard and not stream.ended:
+                    await asyncio.sleep(QUIET_S)
+                texts = [stream.text_of(index) for index in range(position, len(stream.frames))]
+                if texts:
+                    last = stream.finished and position + len(texts) == len(stream.frames)
+                    head = f"{holder} {position + 1} {'last' if last else 'more'}"
+                    heard = await self._tell(channel, "\n".join([head, *texts]))
+                    position += len(texts)
+        finally:
+            stream.unwatch(grew)
+
+    async def _tell(self, channel: str, message: str) -> bool:
+        """Whether anybody heard it."""
+        if time.monotonic() < self._away_until:
+            return False
+        try:
+            return bool(await self._redis.publish(channel, message))
+        except (RedisError, OSError) as error:
+            self._left_alone(error)
+            return False
+
+    @contextlib.asynccontextmanager
+    async def listening(self, key: AnswerKey) -> AsyncIterator["Listener"]:
+        """Hears what is told of an answer from now on."""
+        listener = Listener(None)
+        if time.monotonic() >= self._away_until:
+            pubsub = self._redis.pubsub()
+            try:
+                await pubsub.subscribe(_channel(key))
+                listener = Listener(pubsub)
+            except (RedisError, OSError) as error:
+                self._left_alone(error)
+        try:
+            yield listener
+        finally:
+            if listener.pubsub:
+                await listener.pubsub.aclose()  # type: ignore[no-untyped-call]  # redis leaves it without types
+
+    def _left_alone(self, error: Exception) -> None:
+        self._away_until = time.monotonic() + AWAY_FOR_S
+        log.warning("answer_relay_away", error=type(error).__name__)
+
+
+class Listener:
+    """Hears of one answer; deaf when Redis is away."""
+
+    def __init__(self, pubsub: PubSub | None) -> None:
+        self.pubsub = pubsub
+
+    async def next(self, within_s: float) -> News | None:
+        """What is told next; None when nothing was within the time."""
+        until = time.monotonic() + within_s
+        while self.pubsub and (left := until - time.monotonic()) > 0:
+            try:
+                message = await self.pubsub.get_message(ignore_subscribe_messages=True, timeout=left)
+            except (RedisError, OSError):
+                break
+            if message:
+                return _read(message["data"])
+        await asyncio.sleep(max(0.0, until - time.monotonic()))
+        return None
+
+
+def _channel(key: AnswerKey) -> str:
+    return f"frames:{key.org_id}:{key.bot_id}:{key.conversation_id}:{key.ask_id}"
+
+
+def _read(data: bytes) -> News:
+    head, *texts = data.decode().split("\n")
+    holder, first_seq, rest = head.split(" ")
+    return News(UUID(holder), Batch(int(first_seq), texts), rest == "last")

@@ -1,0 +1,265 @@
+"""One turn without a WebSocket, answered as JSON or as Server-Sent Events; and what a visitor thinks of an answer."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable
+from http import HTTPStatus
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from uuid import UUID, uuid5
+
+import structlog
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field, StringConstraints
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from chat_api.auth import Principal
+from chat_api.chat.access import admit_visitor
+from chat_api.chat.answers import Answers
+from chat_api.chat.bot import Bot
+from chat_api.chat.budget import BudgetExhausted
+from chat_api.chat.frames import FinishReason, Source, Span, Usage
+from chat_api.chat.limits import RateLimited
+from chat_api.chat.live import LiveAnswer
+from chat_api.chat.messages import Ask, Frame, Storable, for_visitors
+from chat_api.chat.record import bot_of_answer, keep_feedback
+from chat_api.chat.stream import SLOW_READER_S
+from chat_api.chat.turn import ChatServices
+from chat_api.core.errors import (
+    DependencyError,
+    ForbiddenBot,
+    ProviderRejected,
+    ProviderUnavailable,
+    ServiceError,
+    UnknownResource,
+)
+from chat_api.deps import no_store, require_scope
+from chat_api.errors import PROBLEMS, problems
+
+EVENT_STREAM = "text/event-stream"
+CLIENT_GONE = 499
+CONVERSATION_HEADER = "X-Conversation-ID"
+Result = TypeVar("Result")
+
+router = APIRouter(prefix="/api/chat", tags=["chat"], responses=PROBLEMS, dependencies=[Depends(no_store)])
+log = structlog.get_logger(__name__)
+
+
+class UnknownMessage(UnknownResource):
+    """There is no answer of yours with this message_id."""
+
+    code = "unknown_message"
+
+
+class Question(Ask):
+    """A question, as the socket's `ask`. Sent again with the same `id` it gets the same answer, which is paid once.
+
+    Without `conversation_id` it begins a conversation: the same one when the same question is sent again.
+    """
+
+    type: Literal["ask"] = "ask"
+
+
+class WholeAnswer(BaseModel):
+    """What the socket's `sources` and `done` frames say."""
+
+    id: str
+    conversation_id: UUID
+    message_id: UUID
+    text: str
+    sources: list[Source]
+    citations: list[int]
+    finish_reason: FinishReason
+    usage: Usage
+    unsupported: list[Span] = []
+    sample_questions: list[str] = []
+
+
+class Opinion(BaseModel):
+    """What the visitor thinks of an answer; the latest word counts."""
+
+    value: Literal["up", "down"]
+    comment: Annotated[str, StringConstraints(max_length=2_000), Storable] | None = Field(None)
+
+
+class KeptOpinion(BaseModel):
+    """What was kept."""
+
+    message_id: UUID
+    value: Literal["up", "down"]
+    comment: str | None
+
+
+class Visitor(NamedTuple):
+    """Who asks, and whom."""
+
+    principal: Principal
+    bot: Bot
+
+
+async def _visitor(request: Request, principal: Annotated[Principal, Depends(require_scope("chat"))]) -> Visitor:
+    """The visitor, admitted as the socket admits. Raises ForbiddenBot, ForbiddenOrigin."""
+    services: ChatServices = request.app.state.chat
+    bot = await services.bots.get(principal.org_id, principal.bot_id) if principal.bot_id else None
+    if bot is None:
+        raise ForbiddenBot
+    production = request.app.state.settings.app_env == "production"
+    origin = request.headers.get("origin")
+    request.state.readable_by = admit_visitor(origin, principal, bot, production=production)
+    return Visitor(principal, bot)
+
+
+AdmittedVisitor = Annotated[Visitor, Depends(_visitor)]
+
+
+class AnswerEvents(StreamingResponse):
+    """An answer's frames as events, the first of which is known already. A reader that takes nothing is cut off."""
+
+    media_type = EVENT_STREAM
+
+    def __init__(self, answer: LiveAnswer, first: str, events: AsyncGenerator[str]) -> None:
+        conversation_id = str(answer.key.conversation_id)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", CONVERSATION_HEADER: conversation_id}
+        super().__init__(self._all(first), headers=headers)
+        self._answer, self._events = answer, events
+
+    async def _all(self, first: str) -> AsyncGenerator[str]:
+        yield first
+        async for event in self._events:
+            yield event
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Streams to the answer's end, or until the other side goes: then nobody follows the answer from here."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._events.aclose()
+
+    async def stream_response(self, send: Send) -> None:
+        """Sends the stream; one whose reader does not read is cut off, and the answer with it."""
+
+        async def within_limit(message: Any) -> None:
+            async with asyncio.timeout(SLOW_READER_S):
+                await send(message)
+
+        try:
+            await super().stream_response(within_limit)
+        except TimeoutError:
+            log.info("slow_reader_cut")
+            await self._events.aclose()
+            self._answer.cut()
+
+
+@router.post(
+    "/messages",
+    response_model=WholeAnswer,
+    responses={
+        200: {"description": "The answer; as events where `Accept` says so", "content": {EVENT_STREAM: {}}},
+        **problems(HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY),
+    },
+)
+async def ask(question: Question, request: Request, visitor: AdmittedVisitor) -> Response:
+    """Asks the bot. Answers as JSON when all is said; with `Accept: text/event-stream` by the socket's frames, as they
+    come: events `sources`, `delta`, `done`, `error`, their `id` being the frame's `seq`.
+    """
+    services: ChatServices = request.app.state.chat
+    answers: Answers = request.app.state.answers
+    if answers.draining:
+        raise _restarting()
+    principal, bot = visitor
+    address = request.client.host if request.client else None
+    await services.rates.take(bot, principal.sub, address)
+    conversation_id = question.conversation_id or _conversation_of(visitor, question)
+    answer = answers.ask(bot, principal.sub, question, conversation_id)
+    if EVENT_STREAM in request.headers.get("accept", ""):
+        events = _events(answer)
+        first = await _unless_gone(request, _first(events))
+        return Response(status_code=CLIENT_GONE) if first is None else AnswerEvents(answer, first, events)
+    whole = await _unless_gone(request, _whole(answer))
+    return Response(status_code=CLIENT_GONE) if whole is None else JSONResponse(whole.model_dump(mode="json"))
+
+
+def _conversation_of(visitor: Visitor, question: Question) -> UUID:
+    """The conversation that a question begins: the same when it is sent again."""
+    principal, bot = visitor
+    return uuid5(bot.bot_id, json.dumps([str(bot.org_id), principal.sub, question.id, question.text]))
+
+
+async def _whole(answer: LiveAnswer) -> WholeAnswer:
+    """The answer when all of it is there. Raises ServiceError."""
+    sources: list[Frame] = []
+    with answer.followed() as frames:
+        async for text in frames:
+            frame = json.loads(text)
+            if frame["type"] == "sources":
+                sources = frame["sources"]
+            elif frame["type"] == "error":
+                raise _error_of(answer, frame)
+            elif frame["type"] == "done":
+                whole = {**frame, "sources": sources, "conversation_id": answer.key.conversation_id}
+                return WholeAnswer.model_validate(whole)
+    raise _restarting()
+
+
+async def _events(answer: LiveAnswer) -> AsyncGenerator[str]:
+    """The answer's frames as events. Raises ServiceError when the first is an error."""
+    with answer.followed() as frames:
+        started = False
+        async for text in frames:
+            frame = json.loads(text)
+            if frame["type"] == "error" and not started:
+                raise _error_of(answer, frame)
+            started = True
+            number = f"id: {frame['seq']}\n" if "seq" in frame else ""
+            yield f"{number}event: {frame['type']}\ndata: {text}\n\n"
+
+
+async def _first(events: AsyncGenerator[str]) -> str:
+    try:
+        return await anext(events)
+    except StopAsyncIteration:
+        raise _restarting() from None
+
+
+async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result | None:
+    """What the work gives; None when the client leaves before, which ends the work."""
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.create_task(left())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+def _restarting() -> DependencyError:
+    return DependencyError(
+        "The answer was not finished here. Ask again with the same id, and it goes on.", retry_after=1
+    )
+
+
+def _error_of(answer: LiveAnswer, frame: Frame) -> ServiceError:
+    """The error that an answer ended with, as a visitor may read it; by its frame when another replica met it."""
+    if answer.error:
+        return for_visitors(answer.error)
+    kinds: dict[str, type[ServiceError]] = {
+        kind.code: kind for kind in (RateLimited, BudgetExhausted, ProviderUnavailable, ProviderRejected)
+    }
+    return kinds.get(frame["code"], ServiceError)(frame["message"], retry_after=frame.get("retry_after"))
+
+
+@router.post("/messages/{message_id}/feedback")
+async def feedback(message_id: UUID, opinion: Opinion, request: Request, visitor: AdmittedVisitor) -> KeptOpinion:
+    """Keeps what the visitor thinks of an answer of theirs. 404 for another visitor's."""
+    principal, bot = visitor
+    async with request.app.state.engines.tenant(bot.org_id) as connection:
+        if not await keep_feedback(connection, bot, principal.sub, message_id, opinion.value, opinion.comment):
+            elsewhere = await bot_of_answer(connection, bot.org_id, principal.sub, message_id)
+            raise ForbiddenBot if elsewhere else UnknownMessage
+    return KeptOpinion(message_id=message_id, value=opinion.value, comment=opinion.comment)

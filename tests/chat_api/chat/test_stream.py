@@ -1,0 +1,95 @@
+"""An answer's frames: read from anywhere without a gap, and never far ahead of everybody who reads."""
+
+import asyncio
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_api.chat.answers import told_by
+from chat_api.chat.sockets import FRAMES_AT_ONCE, FrameRate, TooManyFrames
+from chat_api.chat.stream import AHEAD, AnswerStream, Reader
+
+
+async def read(stream: AnswerStream, after: int) -> list[str]:
+    with Reader(stream, after) as reader:
+        return [text async for text in reader]
+
+
+async def soon() -> None:
+    """Lets every task that can go on do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@given(
+    st.lists(st.one_of(st.text(max_size=5), st.integers(1, 5)), max_size=30),
+    st.integers(0, 40),
+)
+def test_frames_are_read_without_a_gap_from_anywhere_whatever_was_lost(steps: list[str | int], after: int) -> None:
+    async def play() -> list[str]:
+        stream = AnswerStream("q")
+        for step in steps:
+            if isinstance(step, int):
+                stream.skip_to(len(stream.frames) + step)
+            else:
+                await stream.send("delta", text=step)
+        reading = asyncio.create_task(read(stream, after))
+        await soon()
+        stream.finish(stream.next("done", text=""))
+        assert len(stream.frames) == sum(step if isinstance(step, int) else 1 for step in steps) + 1
+        return await reading
+
+    frames = [json.loads(text) for text in asyncio.run(play())]
+    length = sum(step if isinstance(step, int) else 1 for step in steps) + 1
+    assert [frame["seq"] for frame in frames] == list(range(after + 1, length + 1))
+    assert {frame["id"] for frame in frames} <= {"q"}
+
+
+def test_an_answer_waits_for_its_fastest_reader_alone() -> None:
+    async def play() -> None:
+        stream = AnswerStream("q")
+
+        async def make() -> None:
+            for n in range(10 * AHEAD):
+                await stream.send("delta", text=str(n))
+
+        with Reader(stream), Reader(stream) as fast:
+            frames = aiter(fast)
+            making = asyncio.create_task(make())
+            await soon()
+            assert len(stream.frames) == AHEAD + 1
+            for _ in range(3):
+                await anext(frames)
+            await soon()
+            assert len(stream.frames) == AHEAD + 4
+        await making
+        assert len(stream.frames) == 10 * AHEAD, "without readers it waits for nobody"
+
+    asyncio.run(play())
+
+
+def test_what_was_told_is_counted_from_where_the_answer_last_began() -> None:
+    async def play() -> tuple[list[dict[str, object]], str]:
+        stream = AnswerStream("q")
+        await stream.send("sources", sources=[{"n": 1}])
+        await stream.send("delta", text="lost")
+        stream.skip_to(9)
+        await stream.send("sources", sources=[{"n": 2}])
+        await stream.send("delta", text="a")
+        await stream.send("delta", text="b")
+        return told_by(stream)
+
+    assert asyncio.run(play()) == ([{"n": 2}], "ab")
+
+
+def test_frames_are_limited_at_once() -> None:
+    rate = FrameRate()
+    taken = 0
+    try:
+        for _ in range(10 * FRAMES_AT_ONCE):
+            rate.take()
+            taken += 1
+    except TooManyFrames:
+        pass
+    assert FRAMES_AT_ONCE <= taken < 2 * FRAMES_AT_ONCE
