@@ -35,7 +35,7 @@ status: .venv/.ready ## Says what runs, and where
 	@$(PY) -m deploy.local.stack status
 
 test: .venv/.ready ## Runs all tests (TESTS=path for some)
-	@$(PY) -m pytest $(TESTS)
+	@$(PY) -m pytest $(or $(TESTS),-n logical)
 
 check: .venv/.ready ## Lint, types, import rules, docs
 	@.venv/bin/ruff check .

@@ -70,9 +70,7 @@ def create_app(
             embedders = await stack.enter_async_context(_embedders(settings, embedder))
             app.state.chat = await stack.enter_async_context(_chat(settings, app.state.engines, embedders))
             app.state.answers = await stack.enter_async_context(_answers(settings, app.state.chat))
-            app.state.sockets = Sockets(
-                Caps(settings.max_sockets, settings.max_sockets_per_org, settings.max_sockets_per_bot)
-            )
+            app.state.sockets = _sockets(settings)
             stack.enter_context(drained_before_the_end(lambda: _drain(app)))
             app.state.feeds = Feeds(app.state.engines.chat, cap=settings.org_running_tasks)
             stack.callback(app.state.feeds.close)
@@ -100,6 +98,10 @@ def create_app(
     if not settings.metrics_port:
         app.add_api_route("/metrics", health.metrics, include_in_schema=False)
     return app
+
+
+def _sockets(settings: Settings) -> Sockets:
+    return Sockets(Caps(settings.max_sockets, settings.max_sockets_per_org, settings.max_sockets_per_bot))
 
 
 @asynccontextmanager

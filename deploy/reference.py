@@ -142,7 +142,7 @@ def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def _option(action: argparse.Action) -> str:
     value = action.metavar if isinstance(action.metavar, str) else ""
-    flag = action.option_strings[-1] if action.option_strings else ""
+    flag = action.option_strings[-1] if action.option_strings else action.dest.upper()
     return f"{flag} {value}{' …' if action.nargs == '+' else ''}".strip()
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 
 _SAMPLE = 800
 _LEAST_WORDS, _LEAST_LETTERS = 8, 12
@@ -96,13 +97,15 @@ def _detected(text: str) -> str | None:
         if sum(text.count(letter) for letter in letters) * 100 >= len(text):
             return code
     words = _WORD.findall(text.casefold())
-    if len(words) < _LEAST_WORDS:
-        return None
+    return _by_words(words, _OF_SCRIPT[script]) if len(words) >= _LEAST_WORDS else None
+
+
+def _by_words(words: Sequence[str], codes: Iterable[str]) -> str | None:
     scores: Counter[str] = Counter()
     for word, count in Counter(words).items():
         for code in _SPEAKERS.get(word, ()):
             scores[code] += count
-    ranked = [(code, scores[code]) for code in _OF_SCRIPT[script]]
+    ranked = [(code, scores[code]) for code in codes]
     (best, most), (_, second) = sorted(ranked, key=lambda one: -one[1])[:2]
     return best if most >= _SHARE * len(words) and most >= _AHEAD * second else None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -44,20 +45,17 @@ async def widened(
         "ordinals": [one.ordinal for one in best],
     }
     beside = {_place(row): row for row in await connection.execute(NEIGHBOURS, values)}
-    used = {one.passage.chunk_id for one in taken}
-    passages = []
-    for one in best:
-        passage = one.passage
-        for step in (1, -1):
-            row = beside.get((passage.source_id, passage.document_id, one.ordinal + step))
-            if row is None or row.chunk_id in used or row.tokens > room or not _related(row.heading, passage.heading):
-                continue
+    passages = {one.passage.chunk_id: one.passage for one in taken}
+    used = set(passages)
+    for one, step in product(best, (1, -1)):
+        own, passage = one.passage, passages[one.passage.chunk_id]
+        row = beside.get((own.source_id, own.document_id, one.ordinal + step))
+        if row and row.chunk_id not in used and row.tokens <= room and _related(row.heading, own.heading):
             used.add(row.chunk_id)
             room -= row.tokens
             whole = joined(passage.text, row.text) if step > 0 else joined(row.text, passage.text)
-            passage = replace(passage, text=whole, own=one.passage.text)
-        passages.append(passage)
-    return passages + [one.passage for one in taken[WIDENED:]]
+            passages[own.chunk_id] = replace(passage, text=whole, own=own.text)
+    return list(passages.values())
 
 
 def _place(row: Row[Any]) -> tuple[UUID, UUID, int]:

@@ -1,4 +1,4 @@
-"""All settings in one class, read from the environment, `.env.local`, then `.env`; every problem is one line at start."""
+"""All settings in one class (those of the databases in its base), read from the environment, `.env.local`, then `.env`; every problem is one line at start."""
 
 import sys
 from collections.abc import Container
@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeFloat, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import from_json
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import URL
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from chat_api.core.database_settings import DatabaseSettings
 from chat_api.core.prices import USUAL
 
 WEB = ("http", "https")
@@ -18,7 +18,7 @@ KNOWN_DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 30
 LOCAL_MODEL, LOCAL_DIMENSIONS = "all-MiniLM-L6-v2", 384
 
 
-class Settings(BaseSettings):
+class Settings(DatabaseSettings):
     """The settings of every process; a field's name in capitals is the variable's name."""
 
     model_config = SettingsConfigDict(
@@ -33,29 +33,6 @@ class Settings(BaseSettings):
     )
     log_file: str | None = Field(None, description="A file that gets the log too, rotated at midnight, 14 kept")
 
-    dashboard_db_host: str = Field(description="Dashboard database: host")
-    dashboard_db_port: int = Field(5432, ge=1, le=65535, description="Dashboard database: port")
-    dashboard_db_username: str = Field(description="Dashboard database: user")
-    dashboard_db_password: SecretStr = Field(SecretStr(""), description="Dashboard database: password")
-    dashboard_db_name: str = Field(description="Dashboard database: name")
-    python_chat_db_host: str = Field(description="Chat database: host")
-    python_chat_db_port: int = Field(5432, ge=1, le=65535, description="Chat database: port")
-    python_chat_db_username: str = Field(description="Chat database: user")
-    python_chat_db_password: SecretStr = Field(SecretStr(""), description="Chat database: password")
-    python_chat_db_name: str = Field(description="Chat database: name")
-    chat_db_migrator_username: str | None = Field(
-        None, description="User of the migrations; the chat database's user if unset"
-    )
-    chat_db_migrator_password: SecretStr | None = Field(None, description="Password of the migrations' user")
-    allow_powerful_db_login: bool = Field(
-        False,
-        description="Whether API and workers may run in production as a superuser, the tables' owner or past row-level"
-        " security",
-    )
-    db_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
-        "prefer", description="libpq's sslmode for both databases"
-    )
-    db_pool_size: int = Field(10, ge=1, le=200, description="Connections an API process keeps to each database")
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis: bells and shared back-off")
     queue_name: str = Field("default", description="The RQ queue that carries the bells")
 
@@ -259,30 +236,6 @@ class Settings(BaseSettings):
     def cors_origin_list(self) -> list[str]:
         """CORS_ORIGINS as a list."""
         return [origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip()]
-
-    def dashboard_db_url(self) -> URL:
-        """The dashboard database's address."""
-        return self._url(
-            self.dashboard_db_host,
-            self.dashboard_db_port,
-            self.dashboard_db_name,
-            self.dashboard_db_username,
-            self.dashboard_db_password,
-        )
-
-    def chat_db_url(self, *, migrator: bool = False) -> URL:
-        """The chat database's address, as the process's own role or as the migrator."""
-        username, password = self.python_chat_db_username, self.python_chat_db_password
-        if migrator and self.chat_db_migrator_username:
-            username, password = self.chat_db_migrator_username, self.chat_db_migrator_password or SecretStr("")
-        return self._url(
-            self.python_chat_db_host, self.python_chat_db_port, self.python_chat_db_name, username, password
-        )
-
-    def _url(self, host: str, port: int, name: str, username: str, password: SecretStr) -> URL:
-        return URL.create(
-            "postgresql+psycopg", username, password.get_secret_value(), host, port, name, {"sslmode": self.db_sslmode}
-        )
 
 
 def is_address(text: str, schemes: Container[str]) -> bool:

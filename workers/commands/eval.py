@@ -230,18 +230,23 @@ def table(rates: Mapping[str, Mapping[str, Rates]]) -> Iterator[str]:
             yield f"{name:24}{len(one.places) + one.unanswerable:>10}{shares}{refused:>14}{one.wrongly_refused:>10}"
 
 
+def _changed(
+    questions: Sequence[Question], one: Sequence[list[Passage] | None], other: Sequence[list[Passage] | None]
+) -> Iterator[tuple[float, int | None, int | None, str]]:
+    for question, before, after in zip(questions, one, other, strict=True):
+        if question.expected is None or before is None or after is None:
+            continue
+        first, second = (judged("", question.expected, passages, None).place for passages in (before, after))
+        if first != second:
+            yield 1 / (second or NOWHERE) - 1 / (first or NOWHERE), first, second, question.question
+
+
 def differences(
     questions: Sequence[Question], one: Sequence[list[Passage] | None], other: Sequence[list[Passage] | None]
 ) -> Iterator[str]:
     """The questions whose source is found at another place, those that lost the most first."""
-    changed = []
-    for question, before, after in zip(questions, one, other, strict=True):
-        if question.expected is None or before is None or after is None:
-            continue
-        places = [judged("", question.expected, passages, None).place for passages in (before, after)]
-        if places[0] != places[1]:
-            changed.append((1 / (places[1] or NOWHERE) - 1 / (places[0] or NOWHERE), places, question.question))
-    for _, (first, second), text in sorted(changed, key=lambda change: change[0])[:SHOWN]:
+    changed = sorted(_changed(questions, one, other), key=lambda change: change[0])
+    for _, first, second, text in changed[:SHOWN]:
         yield f"place {first or '-'} → {second or '-'}: {text}"
     if len(changed) > SHOWN:
         yield f"… and {len(changed) - SHOWN} more"

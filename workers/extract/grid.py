@@ -79,15 +79,14 @@ def _lines(rows: Iterable[Row]) -> Iterator[str]:
     head: Row = ()
     waiting: Row = ()  # may be a head, if a row follows
     fresh = True
-    for cells in rows:
-        row = tuple(" ".join(cell[:MAX_CELL].split()) for cell in cells[:MAX_COLUMNS])
+    for row in map(_clean, rows):
         filled = sum(map(bool, row))
         if waiting and not filled:
             yield _record(waiting, ())
         head, waiting = waiting if filled and waiting else head, ()
         if not filled:
             fresh = True
-        elif fresh and filled > 1 and _is_head(row) and not _same_columns(row, head):
+        elif fresh and _begins(row, head):
             waiting, fresh = row, False
         elif filled == 1 and (fresh or not head):
             yield next(filter(None, row))
@@ -96,6 +95,15 @@ def _lines(rows: Iterable[Row]) -> Iterator[str]:
             yield _record(row, head)
     if waiting:
         yield _record(waiting, ())
+
+
+def _clean(cells: Row) -> Row:
+    return tuple(" ".join(cell[:MAX_CELL].split()) for cell in cells[:MAX_COLUMNS])
+
+
+def _begins(row: Row, head: Row) -> bool:
+    """Whether a table of its own may begin with the row; `head` is that of the one above."""
+    return sum(map(bool, row)) > 1 and _is_head(row) and not _same_columns(row, head)
 
 
 def _record(row: Row, head: Row) -> str:

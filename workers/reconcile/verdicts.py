@@ -102,17 +102,14 @@ class Verdicts:
 
 def judge(verdicts: Verdicts, row: SourceRow | None, places: Sequence[Held]) -> None:
     """Adds what one source needs; `places` are all places where we hold its id."""
-    here = next((held for held in places if row is not None and held.place == row.place), None)
-    elsewhere = [held for held in places if held is not here]
-    if row is None or row.gone:
-        for held in elsewhere:
-            _gone(verdicts, held, on_purpose=False)
-    else:
-        verdicts.bury += [held.place for held in elsewhere if not held.buried]
+    for held in places:
+        if row is None or held.place != row.place:
+            _elsewhere(verdicts, held, alive=row is not None and not row.gone)
     if row is None:
         return
     if row.status_version <= FARTHEST_VERSION:
         verdicts.newest_version = max(verdicts.newest_version, row.status_version)
+    here = next((held for held in places if held.place == row.place), None)
     if here is None:
         if not row.gone and not _deleted(row, places) and _unknown_wants_training(row):
             verdicts.queue.append(row)
@@ -120,6 +117,14 @@ def judge(verdicts: Verdicts, row: SourceRow | None, places: Sequence[Held]) -> 
         _gone(verdicts, here, on_purpose=row.gone == "bot")
     else:
         _here(verdicts, row, here)
+
+
+def _elsewhere(verdicts: Verdicts, held: Held, *, alive: bool) -> None:
+    """What a source has where its row is not; `alive`: it is there in another place."""
+    if not alive:
+        _gone(verdicts, held, on_purpose=False)
+    elif not held.buried:
+        verdicts.bury.append(held.place)
 
 
 def _deleted(row: SourceRow, places: Sequence[Held]) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.lexemes import chunk_text, pack
-from workers.documents import Chunk, Document, Reading
+from workers.documents import Chunk, Document, Fetched, Reading
 from workers.languages import language_of
 from workers.tasks.life import Task, storable
 
@@ -140,21 +140,28 @@ def _keyed(
 
 
 def _page_rows(source_id: UUID, reading: Reading) -> Iterator[tuple[Any, ...]]:
-    fetched, error = reading.fetched, reading.error
     yield (
         storable(reading.url),
         reading.outcome,
-        storable(error.message) if error else None,
-        fetched.status if fetched else None,
-        fetched.fetched_at if fetched else None,
-        hashlib.sha256(fetched.body).digest() if fetched and fetched.status != 304 else None,
-        storable(fetched.etag) if fetched and fetched.etag else None,
-        storable(fetched.last_modified) if fetched and fetched.last_modified else None,
+        storable(reading.error.message) if reading.error else None,
+        *_received(reading.fetched),
         document_id(source_id, reading.url) if reading.document else None,
         len(reading.chunks) if reading.chunks_in_all is None else reading.chunks_in_all,
         reading.position,
         reading.depth,
         None if reading.links is None else [storable(link) for link in reading.links],
+    )
+
+
+def _received(fetched: Fetched | None) -> tuple[Any, ...]:
+    if fetched is None:
+        return (None,) * 5
+    return (
+        fetched.status,
+        fetched.fetched_at,
+        None if fetched.status == 304 else hashlib.sha256(fetched.body).digest(),
+        storable(fetched.etag) if fetched.etag else None,
+        storable(fetched.last_modified) if fetched.last_modified else None,
     )
 
 
