@@ -18,7 +18,8 @@ from chat_api.chat.record import load_conversation
 from chat_api.chat.relay import Relay
 from chat_api.chat.stream import AnswerStream
 from chat_api.chat.turn import ChatServices, Turn
-from chat_api.core.errors import ServiceError, UnknownResource
+from chat_api.core.database import DATABASE_DOWN
+from chat_api.core.errors import DatabaseUnavailable, ServiceError, UnknownResource
 
 KEEP_EVERY_S = 0.25
 RENEW_EVERY_S = 1.0
@@ -187,6 +188,10 @@ class Answers:
             log.warning("turn_failed", code=error.code, message=error.message)
             answer.error = error
             await turn.failed(answer.stream, error)
+        except DATABASE_DOWN as error:
+            log.warning("turn_without_database", error=type(error).__name__)
+            answer.error = DatabaseUnavailable()
+            await turn.failed(answer.stream, answer.error)
         except Exception:  # the edge of a turn: the visitor is told, and the connection lives on
             log.exception("turn_broke")
             answer.error = ServiceError()

@@ -147,12 +147,15 @@ SEARCH = text("""
                chunk.heading, chunk.text, -candidate.distance AS cosine, candidate.vector_rank, candidate.generation,
                chunk.ordinal, chunk.tokens
         FROM candidate
-        JOIN chunks AS chunk ON chunk.org_id = :org_id AND chunk.bot_id = :bot_id
-            AND chunk.source_id = candidate.source_id AND chunk.generation = candidate.generation
-            AND chunk.chunk_id = candidate.chunk_id
-        JOIN documents AS document ON document.org_id = :org_id AND document.bot_id = :bot_id
-            AND document.source_id = candidate.source_id AND document.generation = candidate.generation
-            AND document.document_id = chunk.document_id
+        CROSS JOIN LATERAL (
+            SELECT * FROM chunks WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = candidate.source_id
+                AND generation = candidate.generation AND chunk_id = candidate.chunk_id LIMIT 1
+        ) AS chunk
+        CROSS JOIN LATERAL (
+            SELECT title, url FROM documents WHERE org_id = :org_id AND bot_id = :bot_id
+                AND source_id = candidate.source_id AND generation = candidate.generation
+                AND document_id = chunk.document_id LIMIT 1
+        ) AS document
     )
     SELECT reading.model, reading.dimensions, found.* FROM reading LEFT JOIN found ON true
 """)

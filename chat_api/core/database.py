@@ -77,7 +77,7 @@ class Engines:
 
 @asynccontextmanager
 async def async_engines(settings: Settings) -> AsyncIterator[AsyncEngines]:
-    """The API's engines, disposed of at the end. A connection is waited for 5 s at most."""
+    """The API's engines, disposed of at the end. A connection is waited for 10 s at most."""
     engines = AsyncEngines(
         _async_engine(settings.chat_db_url(), settings.db_pool_size),
         _async_engine(settings.dashboard_db_url(), settings.db_pool_size),
@@ -99,7 +99,7 @@ def _async_engine(url: URL, pool_size: int) -> AsyncEngine:
         url,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=5,
+        pool_timeout=10,
         pool_pre_ping=True,
         hide_parameters=True,
         connect_args=CONNECT_ARGS,

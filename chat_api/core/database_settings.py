@@ -32,7 +32,7 @@ class DatabaseSettings(BaseSettings):
     db_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
         "prefer", description="libpq's sslmode for both databases"
     )
-    db_pool_size: int = Field(10, ge=1, le=200, description="Connections an API process keeps to each database")
+    db_pool_size: int = Field(20, ge=1, le=200, description="Connections an API process keeps to each database")
 
     def dashboard_db_url(self) -> URL:
         """The dashboard database's address."""

@@ -26,6 +26,7 @@ from chat_api.chat.record import bot_of_answer, keep_feedback
 from chat_api.chat.stream import SLOW_READER_S
 from chat_api.chat.turn import ChatServices
 from chat_api.core.errors import (
+    DatabaseUnavailable,
     DependencyError,
     ForbiddenBot,
     ProviderRejected,
@@ -247,7 +248,7 @@ def _restarting() -> DependencyError:
 def _error_of(answer: LiveAnswer, frame: Frame) -> ServiceError:
     """The error that an answer ended with, as a visitor may read it; by its frame when another replica met it."""
     if answer.error:
-        return for_visitors(answer.error)
+        return answer.error if isinstance(answer.error, DatabaseUnavailable) else for_visitors(answer.error)
     kinds: dict[str, type[ServiceError]] = {
         kind.code: kind for kind in (RateLimited, BudgetExhausted, ProviderUnavailable, ProviderRejected)
     }

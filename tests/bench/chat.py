@@ -19,7 +19,8 @@ from websockets.typing import Subprotocol
 from chat_api.chat.retrieve import search
 from chat_api.core.embeddings import EmbeddingSpace
 from deploy.local.client import DashboardClient
-from tests.bench.stage import DIMENSIONS, provider, running_stack
+from tests.bench.recall import resting
+from tests.bench.stage import DIMENSIONS, UNLIMITED, provider, running_stack
 from workers.documents import Block, Chunk, Document, Reading
 from workers.store.rows import Build, stage_readings
 from workers.tasks.life import Task
@@ -34,7 +35,7 @@ PEER_SEARCH = "SELECT id FROM peer WHERE bot_id = %s ORDER BY embedding <=> %s::
 
 def measure() -> dict[str, Any]:
     """Milliseconds of a search (p50, p99) beside pgvector's defaults, and of the first piece of an answer."""
-    with provider(0) as base_url, running_stack(base_url) as (client, described):
+    with provider(0) as base_url, running_stack(base_url, **UNLIMITED) as (client, described), resting(described):
         bot_id = client.add_bot("Bench", {"similarity_threshold": 0})
         vectors = fill(client.org_id, bot_id, described["chat_db_dsn"])
         ours = asyncio.run(_searches(client.org_id, bot_id, described["chat_db_dsn"], vectors))
@@ -140,9 +141,11 @@ async def _first_deltas(client: DashboardClient, bot_id: UUID, base_url: str) ->
 
 
 async def _ask(socket: ClientConnection) -> float:
-    """Milliseconds from the question to the first piece of its answer."""
+    """Milliseconds from a conversation's first question, which nobody has asked before, to the first piece of its answer."""
+    ask_id = uuid4().hex
+    question = f"How long does kettle {ask_id} take?"
     began = time.perf_counter()
-    await socket.send(json.dumps({"type": "ask", "id": uuid4().hex, "text": "How long does the kettle take?"}))
+    await socket.send(json.dumps({"type": "ask", "id": ask_id, "text": question, "conversation_id": str(uuid4())}))
     first = 0.0
     while True:
         frame = json.loads(await socket.recv())

@@ -25,13 +25,12 @@ from chat_api.core.lexemes import pack, terms_of
 from chat_api.core.minilm import MiniLM
 from tests.bench.chat import fill
 from tests.bench.recall import measure_recall, recall_rows, resting
-from tests.bench.stage import percentile, provider, running_stack
+from tests.bench.stage import UNLIMITED, percentile, provider, running_stack
 
 LANGUAGES = ("en", "de", "es", "ru", "ar", "zh")
 CHUNKS, SENTENCES = 10_000, 9
 COMMON = "what is the name of the city that was in the war of the and to for"
 SEARCHES, AT_ONCE = 150, 16
-UNLIMITED = {"VISITOR_MESSAGES_PER_MINUTE": "1000000", "ADDRESS_MESSAGES_PER_MINUTE": "1000000"}
 Floats = NDArray[np.float32]
 Rows = list[tuple[str, str]]
 

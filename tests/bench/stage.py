@@ -17,6 +17,8 @@ from deploy.local import stack
 from deploy.local.children import embedded
 from deploy.local.client import DashboardClient, read_stack
 
+UNLIMITED = {"VISITOR_MESSAGES_PER_MINUTE": "1000000", "ADDRESS_MESSAGES_PER_MINUTE": "1000000"}
+"""For a stack that one visitor asks as fast as it can."""
 DIMENSIONS = 1536
 
 

@@ -211,7 +211,7 @@ class ChunkRow(ChatBase):
     __table_args__ = (
         _in_generation(),
         Index("chunks_embedded", "org_id", "bot_id", "embedded_sha256"),
-        Index("chunks_document", "org_id", "bot_id", "source_id", "generation", "document_id"),
+        Index("chunks_document", "org_id", "bot_id", "source_id", "generation", "document_id", "ordinal"),
         {"postgresql_partition_by": "HASH (bot_id)"},
     )
 
