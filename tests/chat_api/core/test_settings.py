@@ -116,7 +116,7 @@ BAD: dict[str, tuple[dict[str, str], list[str]]] = {
     "no origin": (without(CORS_ORIGINS="https://a.example,b"), ["CORS_ORIGINS (entry 2) is not an address"]),
     "two at once": (
         without("DASHBOARD_DB_NAME", LOG_LEVEL="LOUD"),
-        ["LOG_LEVEL: Input should be 'DEBUG'", "DASHBOARD_DB_NAME is missing"],
+        ["DASHBOARD_DB_NAME is missing", "LOG_LEVEL: Input should be 'DEBUG'"],
     ),
 }
 
@@ -141,7 +141,7 @@ def test_a_bad_start_ends_with_a_line_for_each_problem(tmp_path: Path) -> None:
     assert found.returncode == 1
     assert found.stdout == ""
     lines = found.stderr.splitlines()
-    assert [line.split()[1].rstrip(":") for line in lines] == ["LOG_LEVEL", "DASHBOARD_DB_HOST", "R2_ACCOUNT_ID"]
+    assert [line.split()[1].rstrip(":") for line in lines] == ["DASHBOARD_DB_HOST", "LOG_LEVEL", "R2_ACCOUNT_ID"]
     assert all(line.startswith("settings: ") for line in lines)
 
 
