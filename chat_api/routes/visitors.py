@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from chat_api.auth import MAX_SUB_CHARS, Principal
 from chat_api.chat.access import bot_asked_for
@@ -13,6 +14,14 @@ from chat_api.chat.turn import ChatServices
 from chat_api.deps import no_store, require_scope
 from chat_api.errors import PROBLEMS
 
+
+class _AnyText(PathConvertor):
+    """The rest of a path, line breaks and all."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("text", _AnyText())
 router = APIRouter(prefix="/api/visitors", tags=["visitors"], responses=PROBLEMS, dependencies=[Depends(no_store)])
 # A visitor may be named with a slash, which arrives here decoded.
 Sub = Annotated[
@@ -33,7 +42,7 @@ class ErasedAnswer(BaseModel):
     messages: int
 
 
-@router.delete("/{sub:path}")
+@router.delete("/{sub:text}")
 async def erase(
     sub: Sub,
     request: Request,

@@ -115,7 +115,9 @@ def test_a_visitor_may_be_called_anything(rest: Rest, visitor: str) -> None:
     assert len(left(rest, bot)) == 1
 
 
-@pytest.mark.parametrize("visitor", ["a/b", "a%2Fb", "?", "#", "%", "a b", "ü", "'; DROP TABLE turns; --", "%00x"])
+@pytest.mark.parametrize(
+    "visitor", ["a/b", "a%2Fb", "?", "#", "%", "a b", "ü", "'; DROP TABLE turns; --", "%00x", "a\nb", "a\n"]
+)
 def test_names_with_marks_are_taken_as_they_are(rest: Rest, visitor: str) -> None:
     bot = rest.chat.add_bot()
     rest.add_turn(bot, visitor=visitor)

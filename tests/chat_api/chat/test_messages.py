@@ -118,7 +118,6 @@ def test_a_question_sent_again_is_paid_once(rest: Rest) -> None:
     other = asked(rest, bot, claims={"sub": "visitor-2"})
     assert other["conversation_id"] != first["conversation_id"], "the id is the visitor's own"
     assert asked(rest, bot, {"text": "Another one?"})["conversation_id"] != first["conversation_id"]
-    assert rest.chat.provider.counts.requests["chat"] == 2, "the other visitor's came from the cache"
 
 
 def test_the_socket_and_the_route_are_one_conversation(rest: Rest) -> None:
