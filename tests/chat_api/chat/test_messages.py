@@ -120,6 +120,21 @@ def test_a_question_sent_again_is_paid_once(rest: Rest) -> None:
     assert asked(rest, bot, {"text": "Another one?"})["conversation_id"] != first["conversation_id"]
 
 
+def test_another_visitors_same_question_comes_from_the_cache(rest: Rest) -> None:
+    def cached() -> bool:
+        bot = rest.chat.add_bot(PARCELS)
+        paid = asked(rest, bot)
+        before = rest.chat.provider.counts.requests["chat"]
+        other = asked(rest, bot, claims={"sub": "visitor-2"})
+        if other["finish_reason"] != "cached":
+            return False
+        assert other["text"] == paid["text"]
+        assert rest.chat.provider.counts.requests["chat"] == before
+        return True
+
+    wait_until(cached)  # while Redis is slow the cache is left alone for some seconds
+
+
 def test_the_socket_and_the_route_are_one_conversation(rest: Rest) -> None:
     bot = rest.chat.add_bot(PARCELS)
     with rest.chat.visit(bot) as visit:
