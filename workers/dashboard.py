@@ -1,6 +1,6 @@
 """What workers read of the dashboard database, and the status they write back."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from chat_api.core.database import DATABASE_DOWN
-from chat_api.core.errors import DatabaseUnavailable, ServiceError, SourceDeleted
+from chat_api.core.errors import DatabaseUnavailable, QuotaExceeded, ServiceError, SourceDeleted
 from chat_api.core.models.dashboard import (
     WRITE_STATUS,
     DashboardBot,
@@ -20,6 +20,7 @@ from chat_api.core.models.dashboard import (
     Org,
     Told,
     TrainingSource,
+    beyond_quota,
     owner_status,
     percent,
     told_values,
@@ -27,6 +28,9 @@ from chat_api.core.models.dashboard import (
 from workers.tasks.life import Task
 
 TOLD_AT_ONCE = 500
+BEYOND = (
+    "The organisation has more sources than its limit allows; this is one of the youngest. Raise it or delete some."
+)
 log = structlog.get_logger(__name__)
 
 
@@ -41,7 +45,10 @@ class SourceToTrain:
 
 
 def load_sources(engine: Engine, tasks: Sequence[Task]) -> dict[int, SourceToTrain | ServiceError]:
-    """By task id its source, or SourceDeleted when that, or its bot, is gone from this org. Raises DatabaseUnavailable."""
+    """By task id its source, or why it is not to be trained: SourceDeleted when it, or its bot, is gone from this org,
+
+    QuotaExceeded when it is beyond the org's `limits.max_sources`. Raises DatabaseUnavailable.
+    """
     found = (
         select(TrainingSource, File, DashboardBot, Org)
         .join(DashboardBot, TrainingSource.bot_id == DashboardBot.id)
@@ -54,10 +61,31 @@ def load_sources(engine: Engine, tasks: Sequence[Task]) -> dict[int, SourceToTra
     try:
         with Session(engine, expire_on_commit=False) as session:
             rows = [SourceToTrain(*row) for row in session.execute(found)]
+            beyond = _beyond_quota(session, rows)
     except (*DATABASE_DOWN, ProgrammingError) as error:  # away, or lacking a column that it had
         raise DatabaseUnavailable from error
     by_key = {(row.source.org_id, row.source.bot_id, row.source.id): row for row in rows}
-    return {task.task_id: by_key.get((task.org_id, task.bot_id, task.source_id)) or SourceDeleted() for task in tasks}
+    read = {task.task_id: by_key.get((task.org_id, task.bot_id, task.source_id)) for task in tasks}
+    return {task_id: _trainable(row, beyond) for task_id, row in read.items()}
+
+
+def _trainable(row: SourceToTrain | None, beyond: Set[UUID]) -> SourceToTrain | ServiceError:
+    if row is None:
+        return SourceDeleted()
+    return QuotaExceeded(BEYOND) if row.source.id in beyond else row
+
+
+def _beyond_quota(session: Session, rows: Sequence[SourceToTrain]) -> set[UUID]:
+    """The sources that are younger than the first `limits.max_sources` of their org."""
+    beyond: set[UUID] = set()
+    for org in {row.org.id: row.org for row in rows}.values():
+        query = beyond_quota(org.id, org.limits)
+        first = session.execute(query).one_or_none() if query is not None else None
+        of_org = [row.source for row in rows if row.org.id == org.id]
+        beyond |= {
+            source.id for source in of_org if first and (source.created_at, source.id) >= (first.created_at, first.id)
+        }
+    return beyond
 
 
 # What the owner is told: of a source under a tombstone, that it is pending; of one whose run is over while the next one

@@ -12,7 +12,7 @@ from chat_api.auth import Principal, require_bot
 from chat_api.core.database import TIME_LIMITS
 from chat_api.core.errors import ForbiddenBot, QuotaExceeded, ServiceError, UnknownBot, UnknownSource
 from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES, is_small
-from chat_api.core.models.dashboard import DashboardBot, File, Org, TrainingSource, row_version
+from chat_api.core.models.dashboard import DashboardBot, File, Org, TrainingSource, beyond_quota, row_version
 from chat_api.core.telemetry import current_request_id
 
 Priority = Literal["interactive", "bulk"]
@@ -124,15 +124,12 @@ async def find_bot_sources(
 async def _beyond_quota(dashboard: AsyncSession, principal: Principal, source_ids: Sequence[UUID]) -> set[UUID]:
     """Those of the ids that are younger than the org's first `limits.max_sources` sources."""
     limits = (await dashboard.execute(select(Org.limits).where(Org.id == principal.org_id))).scalar_one_or_none()
-    most = limits.get("max_sources") if isinstance(limits, dict) else None
-    if type(most) is not int or most < 0:
-        return set()
-    age = TrainingSource.created_at, TrainingSource.id
-    first_beyond = _sources(principal).with_only_columns(*age).order_by(*age).offset(min(most, 2**31)).limit(1)
-    first = (await dashboard.execute(first_beyond)).one_or_none()
+    first_beyond = beyond_quota(principal.org_id, limits)
+    first = (await dashboard.execute(first_beyond)).one_or_none() if first_beyond is not None else None
     if first is None:
         return set()
-    beyond = select(TrainingSource.id).where(TrainingSource.id.in_(source_ids), tuple_(*age) >= tuple_(*first))
+    age = tuple_(TrainingSource.created_at, TrainingSource.id)
+    beyond = select(TrainingSource.id).where(TrainingSource.id.in_(source_ids), age >= tuple_(*first))
     return set((await dashboard.execute(beyond)).scalars())
 
 

@@ -108,6 +108,18 @@ def test_a_site_is_crawled_and_every_page_is_in_the_ledger(shop: World) -> None:
     }
 
 
+def test_a_source_beyond_the_orgs_limit_is_not_trained_whoever_queued_it(shop: World) -> None:
+    within, beyond = (shop.client.add_text_source(shop.bot_id, f"Note {n}", "Kettles boil. " * 30) for n in range(2))
+    shop.dashboard("UPDATE training_sources SET created_at = created_at + interval '1 minute' WHERE id = %s", beyond)
+    for source_id in (within, beyond):
+        shop.call("POST", "/api/training/queue", {"source_id": str(source_id)}, scope="training:write")
+    shop.dashboard("UPDATE orgs SET limits = '{\"max_sources\": 1}' WHERE id = %s", shop.client.org_id)
+    shop.work()
+    rows = [shop.source_row(source_id) for source_id in (within, beyond)]
+    assert [(row["status"], row["error_code"]) for row in rows] == [("trained", None), ("failed", "quota_exceeded")]
+    assert "more sources than its limit" in rows[1]["error_message"]
+
+
 def test_a_sitemap_lists_the_pages(shop: World) -> None:
     listing = f"<urlset><url><loc>{shop.site.url('/a.html')}</loc></url></urlset>"
     shop.site.pages |= {

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, ForeignKey, MetaData, text
+from sqlalchemy import Connection, ForeignKey, MetaData, Select, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TEXT, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -88,6 +88,22 @@ class TrainingSource(DashboardBase):
     error_message: Mapped[str | None]
     job_id: Mapped[UUID | None]
     trained_at: Mapped[datetime | None]
+
+
+def beyond_quota(org_id: UUID, limits: object) -> Select[datetime, UUID] | None:
+    """Reads the age (created_at, id) of the first source beyond the org's `limits.max_sources`; None without a limit."""
+    most = limits.get("max_sources") if isinstance(limits, dict) else None
+    if type(most) is not int or most < 0:
+        return None
+    return (
+        select(TrainingSource.created_at, TrainingSource.id)
+        .join(DashboardBot, (DashboardBot.id == TrainingSource.bot_id) & (DashboardBot.org_id == TrainingSource.org_id))
+        .where(TrainingSource.org_id == org_id)
+        .where(TrainingSource.deleted_at.is_(None), DashboardBot.deleted_at.is_(None))
+        .order_by(TrainingSource.created_at, TrainingSource.id)
+        .offset(min(most, 2**31))
+        .limit(1)
+    )
 
 
 def row_version(row: TrainingSource, object_key: str | None) -> str:
