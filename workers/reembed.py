@@ -222,9 +222,7 @@ def reembed(
     when one that is named has no passages; then nothing was done.
     """
     with chat.begin() as connection:
-        bots = connection.execute(BOTS, {"bot_ids": list(bot_ids) or None}).all()
-        if unknown := set(bot_ids) - {row.bot_id for row in bots}:
-            raise UnknownBot(f"There is no bot with passages of this id: {', '.join(map(str, sorted(unknown)))}")
+        bots = _bots(connection, bot_ids)
         space_id = ensure_space(connection, space) if space else None
     begun = []
     for row in bots:
@@ -239,6 +237,13 @@ def reembed(
     if space is None:
         _collect(chat)
     return begun
+
+
+def _bots(connection: Connection, bot_ids: Sequence[UUID]) -> Sequence[Row[Any]]:
+    bots = connection.execute(BOTS, {"bot_ids": list(bot_ids) or None}).all()
+    if unknown := set(bot_ids) - {row.bot_id for row in bots}:
+        raise UnknownBot(f"There is no bot with passages of this id: {', '.join(map(str, sorted(unknown)))}")
+    return bots
 
 
 def _said(row: Row[Any], space: EmbeddingSpace | None, *, changed: bool) -> str:

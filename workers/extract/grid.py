@@ -81,20 +81,25 @@ def _lines(rows: Iterable[Row]) -> Iterator[str]:
     fresh = True
     for row in map(_clean, rows):
         filled = sum(map(bool, row))
-        if waiting and not filled:
-            yield _record(waiting, ())
-        head, waiting = waiting if filled and waiting else head, ()
         if not filled:
-            fresh = True
-        elif fresh and _begins(row, head):
+            yield from _headless(waiting)
+            waiting, fresh = (), True
+            continue
+        head, waiting = waiting or head, ()
+        if fresh and _begins(row, head):
             waiting, fresh = row, False
         elif filled == 1 and (fresh or not head):
             yield next(filter(None, row))
         else:
             fresh = False
             yield _record(row, head)
-    if waiting:
-        yield _record(waiting, ())
+    yield from _headless(waiting)
+
+
+def _headless(row: Row) -> Iterator[str]:
+    """A row that looked like a head, and has none below it."""
+    if row:
+        yield _record(row, ())
 
 
 def _clean(cells: Row) -> Row:
@@ -117,12 +122,13 @@ def _is_head(row: Row) -> bool:
     names = [cell for cell in row if cell]
     first = next(index for index, cell in enumerate(row) if cell)
     last = next(index for index in range(len(row), 0, -1) if row[index - 1])
-    return (
-        len({name.casefold() for name in names}) == len(names)
-        and len(names) * 2 > last - first
-        and not _NUMBER.fullmatch(names[0])
-        and all(len(name) <= _HEAD_LENGTH and (_YEAR.fullmatch(name) or not _NUMBER.fullmatch(name)) for name in names)
-    )
+    unlike = len({name.casefold() for name in names}) == len(names)
+    dense = len(names) * 2 > last - first
+    return unlike and dense and not _NUMBER.fullmatch(names[0]) and all(map(_may_name, names))
+
+
+def _may_name(cell: str) -> bool:
+    return len(cell) <= _HEAD_LENGTH and bool(_YEAR.fullmatch(cell) or not _NUMBER.fullmatch(cell))
 
 
 def _same_columns(row: Row, head: Row) -> bool:

@@ -49,7 +49,7 @@ def _relation(slide: Any) -> str:
 
 def _slide(package: Package, part: str, slide: Any, number: int) -> Iterator[Block]:
     relations = package.relations(part)
-    shapes = [shape for tree in slide.iter("spTree") for shape in _shapes(tree)]
+    shapes = list(_shapes(slide))
     titles = [shape for shape in shapes if _placeholder(shape) in _TITLES]
     yield from _headings(titles, number)
     targets = {key: one.target for key, one in relations.items()}
@@ -69,9 +69,9 @@ def _headings(titles: Iterable[Any], number: int) -> Iterator[Block]:
             yield Block("heading", text, 1, number)
 
 
-def _shapes(tree: Any) -> Iterator[Any]:
+def _shapes(slide: Any) -> Iterator[Any]:
     """The shapes in reading order, those of groups too."""
-    stack = list(reversed(tree))
+    stack = [shape for tree in slide.iter("spTree") for shape in tree][::-1]
     while stack:
         element = stack.pop()
         if element.tag in {"sp", "graphicFrame"}:

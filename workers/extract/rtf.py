@@ -45,6 +45,12 @@ def extract_rtf(body: bytes) -> Document:
     return reader.end()
 
 
+def _destination(word: str, *, starred: bool) -> str | None:
+    """Where the group's text goes from this word on; None for a word that leads nowhere."""
+    skipped = word in _SKIPPED or (starred and word not in _STARRED)
+    return _CAPTURED.get(word, "skip" if skipped else None)
+
+
 class _Reader:
     """Takes tokens and collects blocks."""
 
@@ -120,10 +126,8 @@ class _Reader:
         state = self._state
         if state.destination == "skip":
             return
-        if word in _SKIPPED or (starred and word not in _STARRED and word not in _CAPTURED):
-            state.into("skip")
-        elif word in _CAPTURED:
-            state.into(_CAPTURED[word])
+        if destination := _destination(word, starred=starred):
+            state.into(destination)
         elif word in _CHARACTERS:
             state.write(_CHARACTERS[word], self._paragraph)
         elif word in {"cell", "row"} or word in _ENDS:

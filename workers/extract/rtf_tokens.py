@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _TOKEN = re.compile(
-    rb"\\([A-Za-z]{1,32})(-?\d{1,10})? ?|\\'([0-9A-Fa-f]{2})|\\([^A-Za-z])|([{}])|[\r\n]+|([^\\{}\r\n]+)|(\\)",
+    rb"\\([A-Za-z]{1,32})(-?\d{1,10})? ?|\\'([0-9A-Fa-f]{2})|\\([^A-Za-z{}\\])|\\([{}\\])|([{}])|[\r\n]+|([^\\{}\r\n]+)|(\\)",
     re.DOTALL,
 )
 # Charset numbers of fonts, RTF 1.9.1, \fcharset
@@ -30,20 +30,16 @@ def tokens(body: bytes) -> Iterator[Token]:
     place = 0
     while found := _TOKEN.match(body, place):
         place = found.end()
-        word, number, code, symbol, brace, plain, _ = found.groups()
+        word, number, code, symbol, escaped, brace, plain, _ = found.groups()
         if word:
             value = int(number) if number else None
             if word == b"bin":
                 place += max(0, value or 0)
             yield Token(word.decode("ascii"), value)
-        elif code:
-            yield Token("", text=bytes([int(code, 16)]))
-        elif symbol:
-            yield Token("", text=symbol) if symbol in b"{}\\" else Token(symbol.decode("latin-1"))
-        elif brace:
-            yield Token(brace.decode("ascii"))
-        elif plain:
-            yield Token("", text=plain)
+        elif sign := symbol or brace:
+            yield Token(sign.decode("latin-1"))
+        elif text := bytes([int(code, 16)]) if code else escaped or plain:
+            yield Token("", text=text)
 
 
 def charset(number: int | None) -> str:

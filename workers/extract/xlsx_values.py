@@ -29,6 +29,7 @@ _LAST_DAY = 2_958_465
 _LITERAL = re.compile(r'"([^"]*)"|\\(.)|_.|\*.')
 _BRACKET = re.compile(r"\[(?:\$([^\]\-]*)[^\]]*|[^\]]*)\]")
 _ELAPSED = re.compile(r"\[(?:h+|m+|s+)\]", re.IGNORECASE)
+_PLAIN = re.compile(r"(?i:general)|E")
 _DIGITS = re.compile(r"[#0?][#0?,]*(?:\.([#0?]*))?")
 _MAX_DECIMALS = 15
 
@@ -53,17 +54,16 @@ def _number_formatter(section: str) -> Formatter:
     signs = _BRACKET.sub(lambda found: found.group(1) or "", section)
     shown = _LITERAL.sub(lambda found: found.group(1) or found.group(2) or "", signs)
     found = _DIGITS.search(shown)
-    if not found or "general" in shown.casefold() or "E" in shown:
+    if not found or _PLAIN.search(shown):
         return plain
-    before, after = shown[: found.start()], shown[found.end() :]
-    pattern = found.group(1) or ""
+    before, after, pattern = shown[: found.start()], shown[found.end() :], found.group(1) or ""
     least = min(pattern.count("0"), _MAX_DECIMALS)
     most = min(len(pattern), _MAX_DECIMALS)
-    commas = "," in found.group().rstrip(",")
-    percent = "%" in after
+    scale = 100 if "%" in after else 1
+    commas = "," if "," in found.group().rstrip(",") else ""
 
     def show(value: float) -> str:
-        number = f"{abs(value) * (100 if percent else 1):{',' if commas else ''}.{most}f}"
+        number = f"{abs(value) * scale:{commas}.{most}f}"
         if most > least:
             number = number[: len(number) - (most - least)] + number[len(number) - (most - least) :].rstrip("0")
         sign = "-" if value < 0 else ""

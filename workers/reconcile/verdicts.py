@@ -102,21 +102,28 @@ class Verdicts:
 
 def judge(verdicts: Verdicts, row: SourceRow | None, places: Sequence[Held]) -> None:
     """Adds what one source needs; `places` are all places where we hold its id."""
+    here = None
     for held in places:
-        if row is None or held.place != row.place:
+        if row is not None and held.place == row.place:
+            here = held
+        else:
             _elsewhere(verdicts, held, alive=row is not None and not row.gone)
     if row is None:
         return
     if row.status_version <= FARTHEST_VERSION:
         verdicts.newest_version = max(verdicts.newest_version, row.status_version)
-    here = next((held for held in places if held.place == row.place), None)
     if here is None:
-        if not row.gone and not _deleted(row, places) and _unknown_wants_training(row):
-            verdicts.queue.append(row)
+        _unheld(verdicts, row, places)
     elif row.gone:
         _gone(verdicts, here, on_purpose=row.gone == "bot")
     else:
         _here(verdicts, row, here)
+
+
+def _unheld(verdicts: Verdicts, row: SourceRow, places: Sequence[Held]) -> None:
+    """A row of which we hold nothing where it is."""
+    if not row.gone and not _deleted(row, places) and _unknown_wants_training(row):
+        verdicts.queue.append(row)
 
 
 def _elsewhere(verdicts: Verdicts, held: Held, *, alive: bool) -> None:
@@ -176,12 +183,16 @@ def _wants_training(verdicts: Verdicts, row: SourceRow, here: Held) -> bool:
         return False  # it will read the row as it is then
     if here.running:
         return here.running.version not in {None, row.version} and row.rested(EDITED_S)
-    if newest.source_version is None and newest.error_code != SourceDeleted.code:
+    if _ended_unread(newest):
         verdicts.stand_for.append((newest.job_id, row.version))
         return False
-    if newest.status == "succeeded" and not here.live_version:
-        return True
-    return _edited(row, here) or _asked_again(row, newest)
+    answers_nothing = newest.status == "succeeded" and not here.live_version
+    return answers_nothing or _edited(row, here) or _asked_again(row, newest)
+
+
+def _ended_unread(newest: RunSeen) -> bool:
+    """Whether a run that is over never learned which version it was for."""
+    return newest.source_version is None and newest.error_code != SourceDeleted.code
 
 
 def _edited(row: SourceRow, here: Held) -> bool:
