@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -10,6 +11,7 @@ from fpdf import FPDF
 from pypdf import PdfReader, PdfWriter
 
 from chat_api.core.jobs import connect_redis
+from deploy.local.client import DashboardClient
 from tests.flows.world import World
 from tests.workers.fetch.loopback import redirect, reply
 from workers.sweeper import Sweeper
@@ -269,6 +271,17 @@ def test_a_throttling_provider_costs_time_and_no_attempt(shop: World) -> None:
     shop.provider.fail(429, retry_after=0.2, times=2)
     job = shop.train(shop.client.add_url_source(shop.bot_id, shop.site.url("/page.html")))
     assert (job["status"], job["attempt"]) == ("succeeded", 1)
+
+
+def test_tasks_that_must_run_alone_do_not_wait_for_a_round_of_all_orgs_each(shop: World) -> None:
+    clients = [DashboardClient(shop.client.stack, org_id=uuid4()) for _ in range(4)]
+    for client in clients:
+        bot_id = client.add_bot("Bot", {})
+        client.queue_many([client.add_text_source(bot_id, f"Note {n}", "Kettles boil. " * 9) for n in range(3)])
+    shop.chat("UPDATE training_tasks SET suspect = true")
+    assert shop.work() == 12
+    begun = [row["org_id"] for row in shop.chat("SELECT org_id FROM training_jobs ORDER BY started_at")]
+    assert [len(list(runs)) for _, runs in groupby(begun)] == [3, 3, 3, 3]
 
 
 def sweeper(shop: World) -> Sweeper:
