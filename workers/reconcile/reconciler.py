@@ -70,6 +70,12 @@ HELD = text("""
     ORDER BY source.source_id
 """)
 CLOCK = text("SELECT now()")
+STILL_THERE = text("""
+    SELECT source.org_id, source.bot_id, source.id FROM training_sources AS source
+    JOIN bots AS bot ON bot.id = source.bot_id AND bot.org_id = source.org_id
+    JOIN orgs AS org ON org.id = source.org_id
+    WHERE source.id = ANY (:source_ids) AND source.deleted_at IS NULL AND bot.deleted_at IS NULL
+""")
 
 
 def _on_places(change: str) -> TextClause:
@@ -159,8 +165,27 @@ class Reconciler:
             found = connection.execute(HELD, {"after": self._after, "last": last, "page": PAGE}).all()
         if len(found) >= PAGE:  # we hold more than the dashboard has here: the rest is the next page
             last = found[-1].source_id
+        verdicts = _judged((row for row in rows if last is None or row.place.source_id <= last), found)
+        try:
+            self._spare_what_is_there(verdicts)
+        except (*DATABASE_DOWN, ProgrammingError) as error:
+            self._say("dashboard_not_readable", error=type(error).__name__)
+            return None
         self._after = last or FIRST
-        return _judged((row for row in rows if last is None or row.place.source_id <= last), found), seen_at
+        return verdicts, seen_at
+
+    def _spare_what_is_there(self, verdicts: Verdicts) -> None:
+        """Asks again for what would be removed.
+
+        We may have been stopped, or have read for long, since the rows were read; what was made since is no removal.
+        """
+        going = [place.source_id for place in (*verdicts.missing, *verdicts.bury)]
+        if not going:
+            return
+        with self._engines.dashboard.connect() as connection:
+            there = {Place(*row) for row in connection.execute(STILL_THERE, {"source_ids": going})}
+        verdicts.missing = [place for place in verdicts.missing if place not in there]
+        verdicts.bury = [place for place in verdicts.bury if place not in there]
 
     def _rows(self) -> tuple[list[SourceRow], UUID | None]:
         """The dashboard's next rows, with their versions; and the id at which the page ends, None at the last page."""

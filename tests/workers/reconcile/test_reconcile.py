@@ -1,10 +1,12 @@
 """The twelve ways in which the two databases fall apart, each brought together again by the real sweeper."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from chat_api.core.errors import NoText
 from chat_api.core.jobs import REMEMBER_SOURCES
@@ -12,6 +14,7 @@ from tests.workers.chat_rows import engine_of
 from tests.workers.reconcile.two_databases import TwoDatabases
 from workers.reconcile import reconciler as module
 from workers.reconcile.burial import bury
+from workers.reconcile.queueing import Wanted, queue_runs
 from workers.reconcile.reconciler import Reconciler
 from workers.reconcile.verdicts import Place
 
@@ -484,6 +487,49 @@ def test_what_was_queued_since_the_look_is_not_queued_again(two: TwoDatabases) -
     assert two.work() == 1
     reconciler._act(*looked)
     assert two.runs(source_id) == ["succeeded"]
+
+
+@contextmanager
+def meanwhile(two: TwoDatabases, happens: Callable[[], object]) -> Iterator[None]:
+    """Has it happen once, between what is read of the dashboard and what is read of ours."""
+    waiting = [happens]
+
+    def before(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if "live_version" in statement and waiting:
+            waiting.pop()()
+
+    event.listen(two.engines.chat, "before_cursor_execute", before)
+    try:
+        yield
+    finally:
+        event.remove(two.engines.chat, "before_cursor_execute", before)
+    assert not waiting
+
+
+def test_what_was_made_and_trained_since_the_look_is_not_removed(two: TwoDatabases) -> None:
+    def make_and_train() -> None:
+        queue_runs(two.engines.chat, [Wanted(two.org_id, two.bot_id, two.add_source(), "text", small=True)])
+        assert two.work() == 1
+
+    with meanwhile(two, make_and_train):
+        two.sweep()
+    assert len(two.answers()) == 1
+    assert not two.held()
+
+
+def test_what_has_moved_since_the_look_stays_where_it_is_now(two: TwoDatabases) -> None:
+    [source_id] = trained(two)
+    org_id, bot_id = two.add_bot()
+
+    def move() -> None:
+        two.there("UPDATE training_sources SET bot_id = :bot WHERE id = :id", bot=bot_id, id=source_id)
+        queue_runs(two.engines.chat, [Wanted(org_id, bot_id, source_id, "text", small=True)])
+        assert two.work() == 1
+
+    with meanwhile(two, move):
+        two.sweep()
+    places = two.here("SELECT bot_id FROM sources WHERE deleted_at IS NULL AND live_generation IS NOT NULL")
+    assert bot_id in {place["bot_id"] for place in places}
 
 
 def test_a_row_that_is_back_before_its_removal_is_not_removed(two: TwoDatabases) -> None:
