@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 
 _SAMPLE = 800
 _LEAST_WORDS, _LEAST_LETTERS = 8, 12
@@ -90,30 +91,33 @@ def _main(tag: str) -> str:
 
 
 def _detected(text: str) -> str | None:
+    if text.isascii():
+        words = _WORD.findall(text.lower())
+        return _by_words(words, _OF_SCRIPT["Latin"]) if sum(map(len, words)) >= _LEAST_LETTERS else None
     script = _script(text)
     if script is None or script not in _OF_SCRIPT:
         return script
     for code, letters in _MARKED.get(script, ()):
         if sum(text.count(letter) for letter in letters) * 100 >= len(text):
             return code
-    words = _WORD.findall(text.casefold())
-    return _by_words(words, _OF_SCRIPT[script]) if len(words) >= _LEAST_WORDS else None
+    return _by_words(_WORD.findall(text.casefold()), _OF_SCRIPT[script])
 
 
-def _by_words(words: Sequence[str], codes: Iterable[str]) -> str | None:
-    scores: Counter[str] = Counter()
-    for word, count in Counter(words).items():
-        for code in _SPEAKERS.get(word, ()):
-            scores[code] += count
-    ranked = [(code, scores[code]) for code in codes]
-    (best, most), (_, second) = sorted(ranked, key=lambda one: -one[1])[:2]
+def _by_words(words: Sequence[str], codes: Collection[str]) -> str | None:
+    if len(words) < _LEAST_WORDS:
+        return None
+    scores = Counter(chain.from_iterable(_SPEAKERS[word] for word in words if word in _SPEAKERS))
+    best, most, second = None, 0, 0
+    for code, score in scores.items():
+        if code in codes and score > most:
+            best, most, second = code, score, most
+        elif code in codes:
+            second = max(second, score)
     return best if most >= _SHARE * len(words) and most >= _AHEAD * second else None
 
 
 def _script(text: str) -> str | None:
     """The script of most letters, or the language that alone is written in it."""
-    if text.isascii():
-        return "Latin" if sum(map(str.isalpha, text)) >= _LEAST_LETTERS else None
     counts = {name: len("".join(letters.findall(text))) for name, letters in _SCRIPTS.items()}
     total = sum(counts.values())
     if total < _LEAST_LETTERS:

@@ -26,6 +26,7 @@ _MARKS = (
 )
 _LETTER = rf"[\w{_MARKS}]"
 _TOKEN = re.compile(rf"{_LETTER}+(?:[-./:,'’&+@#]+{_LETTER}+)*")
+_EDGES = "\"'`*.,:;!?()[]{}<>|/-"
 _PART = re.compile(rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*)*")
 _THOUSANDS = re.compile(r"\d{1,3}(?:[.,'’]\d{3})+")
 _DIGITS = re.compile(r"(\d+)")
@@ -75,6 +76,10 @@ _known = lru_cache(maxsize=1 << 16)(_hashes)
 
 def _terms(word: str) -> Iterator[str]:
     """Words, numbers and codes: themselves, their parts, and what stands for their stems."""
+    bare = word.strip(_EDGES)
+    if bare.isascii() and (bare.isalpha() or bare.isdigit()):  # most are, and have no parts
+        yield from _word(bare[:MAX_WORD])
+        return
     for token in _TOKEN.findall(word):
         parts = _PART.findall(token)
         found = dict.fromkeys(_whole(token, parts)) if len(parts) > 1 else {}

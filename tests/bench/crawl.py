@@ -24,7 +24,7 @@ import psycopg
 import trafilatura
 
 from deploy.local.client import OVER, DashboardClient
-from tests.bench.stage import counts, provider, running_stack
+from tests.bench.stage import counts, cpu_seconds, provider, running_stack
 from tests.bench.website import Company
 from tests.workers.fetch.loopback import Site, reply, serving
 from workers.fetch.addresses import AddressGuard
@@ -37,6 +37,8 @@ from workers.fetch.scope import MOST_PAGES, Scope
 MANUALS = Path("/usr/share/doc")
 SPEED_PAGES, SITEMAP_URLS = 1_000, 20_000
 GIVE_UP_S = 1_800
+LOOK_S = 0.5
+"""Between two looks at a run: each costs the processor time of a page."""
 TYPES = {".html": "text/html", ".svg": "image/svg+xml", ".css": "text/css"}
 LEDGER = """
     SELECT outcome, count(*) FROM pages JOIN sources USING (org_id, bot_id, source_id)
@@ -69,11 +71,11 @@ class Conditional(Site):
 
 
 @contextlib.contextmanager
-def trained(site: Site, workers: int) -> Iterator[tuple[DashboardClient, str, str]]:
-    """A stack with so many workers that may read the site: its dashboard, its chat database, its provider."""
+def trained(site: Site, workers: int) -> Iterator[tuple[DashboardClient, dict[str, Any], str]]:
+    """A stack with so many workers that may read the site: its dashboard, what stack.json says, its provider."""
     settings = {"FETCH_ALLOW": f"127.0.0.1:{site.port}", "WORKERS": str(workers)}
     with provider(0) as base_url, running_stack(base_url, **settings) as (client, described):
-        yield client, described["chat_db_dsn"], base_url
+        yield client, described, base_url
 
 
 def run(client: DashboardClient, source_id: UUID) -> tuple[float, dict[str, Any]]:
@@ -83,7 +85,7 @@ def run(client: DashboardClient, source_id: UUID) -> tuple[float, dict[str, Any]
     while (now := client.job(job["job_id"]))["status"] not in OVER:
         if time.perf_counter() - began > GIVE_UP_S:
             raise TimeoutError(f"a run did not end: {now}")
-        time.sleep(0.1)
+        time.sleep(LOOK_S)
     if now["status"] != "succeeded":
         raise RuntimeError(f"a run failed: {now}")
     return time.perf_counter() - began, now
@@ -102,7 +104,7 @@ def manual() -> dict[str, Any]:
     site = Conditional(files)
     result: dict[str, Any] = {"pages_there": sum(path.endswith(".html") for path in files)}
     try:
-        with trained(site, 2) as (client, dsn, base_url):
+        with trained(site, 2) as (client, described, base_url):
             source_id = client.add_site_source(client.add_bot("Manual", {}), site.url("/index.html"), max_pages=5_000)
             for name in ("first", "again"):
                 asked, bodies, tokens = len(site.requests), site.bodies, counts(base_url)["tokens"].get("embeddings", 0)
@@ -112,7 +114,7 @@ def manual() -> dict[str, Any]:
                     "requests": len(site.requests) - asked,
                     "bodies": site.bodies - bodies,
                     "tokens": counts(base_url)["tokens"].get("embeddings", 0) - tokens,
-                    "outcomes": ledger(dsn, source_id),
+                    "outcomes": ledger(described["chat_db_dsn"], source_id),
                     "chunks": job["receipt"]["chunks"]["total"],
                     "stages": job["receipt"]["seconds"],
                     "asked_again": _repeated(site.requests[asked:]),
@@ -129,30 +131,50 @@ def _repeated(heads: Sequence[bytes]) -> list[str]:
 
 
 def speed(pages: int = SPEED_PAGES) -> dict[str, Any]:
-    """Pages per second of a whole crawl, and of trafilatura alone on the same pages and as many processes."""
+    """A whole crawl, and trafilatura alone on the same pages and as many processes: pages per second, CPU ms a page."""
     company, processes = Company(pages), len(os.sched_getaffinity(0))
     with serving() as site:
         start = company.serve(site)
         html = [body.partition(b"\r\n\r\n")[2].decode() for body in site.pages.values() if isinstance(body, bytes)]
         before = _alone(html, processes)
-        with trained(site, processes) as (client, dsn, _):
-            source_id = client.add_site_source(client.add_bot("Speed", {}), start, max_pages=pages)
-            seconds, job = run(client, source_id)
-            outcomes = ledger(dsn, source_id)
-    alone = (before + _alone(html, processes)) / 2
+        ours = _crawled(site, start, pages, processes)
+        after = _alone(html, processes)
+    alone = {name: (before[name] + after[name]) / 2 for name in before}
+    return {"pages": pages, "processes": processes, "ours": ours, "trafilatura": alone}
+
+
+def _crawled(site: Site, start: str, pages: int, processes: int) -> dict[str, Any]:
+    with trained(site, processes) as (client, described, _):
+        bot_id = client.add_bot("Speed", {})
+        run(client, client.add_site_source(bot_id, start, max_pages=4 * processes))  # parsers are loaded at first use
+        source_id = client.add_site_source(bot_id, start, max_pages=pages)
+        kinds = {"workers": "worker", "postgres": "postgres", "redis": "redis"}
+        pids = {
+            kind: [pid for name, pid in described["pids"].items() if name.startswith(prefix)]
+            for kind, prefix in kinds.items()
+        }
+        spent = {kind: -cpu_seconds(found) for kind, found in pids.items()}
+        seconds, job = run(client, source_id)
+        cpu = {f"{kind}_cpu_ms": 1000 * (spent[kind] + cpu_seconds(found)) / pages for kind, found in pids.items()}
+        outcomes = ledger(described["chat_db_dsn"], source_id)
     if outcomes.get("indexed") != pages:
         raise RuntimeError(f"not all of {pages} pages were read: {outcomes}")
-    stages = job["receipt"]["seconds"]
-    return {"pages": pages, "processes": processes, "ours": pages / seconds, "trafilatura": alone, "stages": stages}
+    return {"pages_per_s": pages / seconds, **cpu, "stages": job["receipt"]["seconds"]}
 
 
-def _alone(html: Sequence[str], processes: int) -> float:
-    """Pages per second of trafilatura."""
+def _alone(html: Sequence[str], processes: int) -> dict[str, float]:
+    """trafilatura's pages per second, and CPU ms a page."""
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        pool.map(trafilatura.extract, html[: 4 * processes], 1)  # what is loaded at first use does not count
+        pool.map(_timed, html[: 4 * processes], 1)  # what is loaded at first use does not count
         began = time.perf_counter()
-        pool.map(trafilatura.extract, html, 10)
-        return len(html) / (time.perf_counter() - began)
+        cpu = sum(pool.map(_timed, html, 10))
+        return {"pages_per_s": len(html) / (time.perf_counter() - began), "cpu_ms": 1000 * cpu / len(html)}
+
+
+def _timed(html: str) -> float:
+    began = time.process_time()
+    trafilatura.extract(html)
+    return time.process_time() - began
 
 
 def sitemap(urls: int = SITEMAP_URLS) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from workers.extract.sandbox import Sandbox
 
 _FILES = 20
 _ENTRY = "tests.bench.files:extract"
+SECONDS, MEMORY = "seconds p50 / p99 / max", "MiB beyond the warm parsers p50 / p99 / max"
 _LARGE = ("500 pages.pdf", "200 MB.csv", "30 MB.csv")
 warm_up = dispatch.warm_up
 
@@ -87,8 +88,8 @@ def read_all(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, str]]:
     yield "files", str(sum(codes.values()))
     yield "outcomes", ", ".join(f"{code} {count}" for code, count in codes.most_common())
     yield "deaths and untyped errors", str(sum(count for code, count in codes.items() if code not in TYPED))
-    yield "seconds p50 / p99 / max", _spread(seconds)
-    yield "MiB beyond the warm parsers p50 / p99 / max", _spread(memory)
+    yield SECONDS, _spread(seconds)
+    yield MEMORY, _spread(memory)
 
 
 def _spread(values: list[float]) -> str:

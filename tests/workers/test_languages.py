@@ -34,7 +34,9 @@ def test_a_sentence_tells_its_language(language: str, text: str) -> None:
     assert language_of(text) == language
 
 
-@pytest.mark.parametrize("text", ["", "42 × 17 = 714", "OK", "Kiln Co", "foo bar baz qux quux corge grault garply"])
+@pytest.mark.parametrize(
+    "text", ["", "42 × 17 = 714", "OK", "w z w z w i w w", "Kiln Co", "foo bar baz qux quux corge grault garply"]
+)
 def test_too_little_tells_nothing(text: str) -> None:
     assert language_of(text) is None
 

@@ -1,7 +1,7 @@
 """A site or sitemap, trained by many tasks: begun by the first, read in `pages` tasks, and switched to by the last."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import text
@@ -27,7 +27,7 @@ from workers.crawl.ledger import (
 from workers.crawl.nonsense import nonsense_of
 from workers.crawl.pages import PagesReader
 from workers.crawl.plan import hand_out
-from workers.crawl.sample import sample_furniture
+from workers.crawl.sample import Known, known_furniture, sample_furniture
 from workers.crawl.state import Crawl
 from workers.crawl.twins import merge, twins_of
 from workers.crawl.writing import PagesWriter
@@ -36,8 +36,10 @@ from workers.fetch.crawl import Frontier, Visit
 from workers.fetch.discovery import add_discovered, site_frontier, sitemap_frontier
 from workers.fetch.robots import Robots
 from workers.fetch.scope import Scope
+from workers.gate.verdict import lost_error, lost_questions
 from workers.learn import Stages
 from workers.reading import Reader, address_of, given, renders
+from workers.receipt import Receipt
 from workers.store.generation import open_generation, remember_bot
 from workers.store.rows import Build
 from workers.store.switch import park, switch, why_not
@@ -61,8 +63,10 @@ def begin(task: Task, found: SourceToTrain, stages: Stages, progress: Progress, 
     read.
     """
     scope, warnings = _within_quota(task, found, stages)
+    with stages.chat.begin() as connection:
+        known = known_furniture(connection, task)
     with progress.at("fetch"):
-        crawl, frontier = _first(found, scope, stages.reader, check)
+        crawl, frontier = _first(found, scope, known, stages.reader, check)
     crawl.warnings = warnings + crawl.warnings
     if not frontier.accepted:
         raise NoText(
@@ -95,7 +99,9 @@ def _within_quota(task: Task, found: SourceToTrain, stages: Stages) -> tuple[Sco
     return replace(scope, max_pages=left), [f"Only {left:,} pages are left of the organisation's {most:,} this month."]
 
 
-def _first(found: SourceToTrain, scope: Scope, reader: Reader, check: Callable[[], None]) -> tuple[Crawl, Frontier]:
+def _first(
+    found: SourceToTrain, scope: Scope, known: Known, reader: Reader, check: Callable[[], None]
+) -> tuple[Crawl, Frontier]:
     url, client, follow = address_of(found), reader.client, found.source.type == "site"
     robots = Robots(client)
     if follow:
@@ -105,7 +111,7 @@ def _first(found: SourceToTrain, scope: Scope, reader: Reader, check: Callable[[
         frontier, warnings = sitemap_frontier(url, scope, robots, client, check)
     nonsense = nonsense_of(url, reader, robots, check)
     crawl = Crawl(frontier.start, scope, robots.known, follow, renders(found), list(warnings), nonsense=nonsense)
-    crawl.furniture, crawl.example = sample_furniture(frontier, reader, crawl.pace_s, check)
+    crawl.furniture, crawl.example = sample_furniture(frontier, known, reader, crawl.pace_s, check)
     return crawl, frontier
 
 
@@ -145,11 +151,12 @@ def read_pages(task: Task, _found: SourceToTrain, stages: Stages, progress: Prog
 # --- finish -----------------------------------------------------------------------------------------------------------
 
 
-def finish(task: Task, _found: SourceToTrain, stages: Stages, progress: Progress, check: Callable[[], None]) -> None:
+def finish(task: Task, found: SourceToTrain, stages: Stages, progress: Progress, check: Callable[[], None]) -> None:
     """Compares the crawl with what is live, keeps or removes what is not in it, and switches to it.
 
-    When too much would be gone at once the generation is parked, and when no page gave text the run fails; what is live
-    stays. Raises SourceDeleted, LeaseLostError, EmbeddingUnavailable when the bot's space is being changed.
+    When too much would be gone at once, or test questions would be lost, the generation is parked, and when no page gave
+    text the run fails; what is live stays. Raises SourceDeleted, LeaseLostError, EmbeddingUnavailable when the bot's
+    space is being changed, and what keeps test questions from being embedded.
     """
     began = time.perf_counter()
     with progress.at("store"):
@@ -166,7 +173,11 @@ def finish(task: Task, _found: SourceToTrain, stages: Stages, progress: Progress
                 check()
                 with stages.chat.begin() as connection:
                     keep(connection, build, compared.live_generation, urls[start : start + KEPT_AT_ONCE], outcome)
-    _conclude(build, crawl, compared, stages, {**progress.seconds, "total": time.perf_counter() - began})
+        with stages.chat.begin() as connection:
+            receipt = receipt_of(connection, build, crawl, compared)
+        lost = [] if compared.held else lost_questions(build, found.bot, receipt, stages, check)
+    receipt.spent(progress.seconds, time.perf_counter() - began)
+    _conclude(build, compared, receipt, lost, stages)
 
 
 def _merge_twins(build: Build, stages: Stages, check: Callable[[], None]) -> None:
@@ -178,13 +189,13 @@ def _merge_twins(build: Build, stages: Stages, check: Callable[[], None]) -> Non
             merge(connection, build, twins[start : start + KEPT_AT_ONCE])
 
 
-def _conclude(build: Build, crawl: Crawl, compared: Comparison, stages: Stages, seconds: Mapping[str, float]) -> None:
+def _conclude(build: Build, compared: Comparison, receipt: Receipt, lost: Sequence[str], stages: Stages) -> None:
     with stages.chat.begin() as connection:
-        receipt = receipt_of(connection, build, crawl, compared, seconds)
-        diff = diff_of(connection, build, compared) if compared.held else None
-    with stages.chat.begin() as connection:
-        if diff is not None:
-            park(connection, build, RemovalsHeld(), receipt, diff)
+        if compared.held:
+            park(connection, build, RemovalsHeld(), receipt, diff_of(connection, build, compared))
+        elif lost:
+            diff = {**diff_of(connection, build, compared), "lost_questions": list(lost)}
+            park(connection, build, lost_error(lost), receipt, diff)
         elif not switch(connection, [(build, receipt)]):
             raise why_not(connection, build.task)
 

@@ -17,6 +17,8 @@ _TRAILING = re.compile(r"[ \t\xa0]+(?=\n|$)")
 
 def clean_text(text: str) -> tuple[str, int]:
     """The text with `\\n` line ends and without characters that no reader sees, and how many hidden ones it had."""
+    if text.isascii() and text.isprintable():  # most are, and have nothing to look for
+        return text.rstrip(" "), 0
     text = _UNFIT.sub("", _BREAKS.sub("\n", text))
     hidden = joiners = 0
     if not text.isascii():

@@ -24,7 +24,8 @@ from workers.extract.html_forms import (
 from workers.extract.html_prune import foreign, suspect
 from workers.extract.html_table import is_layout, markdown_table
 
-_SPACES = re.compile(r"[ \t\r\n\f]+")
+_SPACES = re.compile(r"[\t\r\n\f][ \t\r\n\f]*| [ \t\r\n\f]+")
+_WIDE = re.compile(r"[ \xa0]{2,}")
 _LINES = re.compile(r" *\n *")
 _PAUSES = ("", *".:;!?…")
 _CONTENTS = 0.6
@@ -100,7 +101,8 @@ class _Walk:
         self._text, self._linked, self._jumps = [], 0, 0
         if not text.strip():
             return
-        for part in _LINES.sub("\n", _collapse(text)).split("\n\n"):
+        text = _WIDE.sub(" ", text)
+        for part in _LINES.sub("\n", text).split("\n\n") if "\n" in text else [text]:
             if part.strip():
                 self._append(element, "paragraph", part.strip(), min(linked, len(part)), min(jumps, len(part)))
 
@@ -166,7 +168,3 @@ class _Walk:
         block = Block(kind, text, level)
         suspect, foreign = self._suspect > 0, self._foreign > 0
         self.found.append(Piece(block, element, linked / length, suspect, foreign, jumps > _CONTENTS * length))
-
-
-def _collapse(text: str) -> str:
-    return re.sub(r"[ \xa0]{2,}", " ", text)

@@ -6,48 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import trafilatura
-from lxml import etree
-
 from workers.extract.html_blocks import IMAGE, Piece, pieces
 from workers.extract.html_prune import drop_furniture, main_container, words
+from workers.extract.html_vote import Vote, votable, vote_on
 
-_WORD = re.compile(r"\w+")
 _TABLE = re.compile(r"[|\s]|---")
-_PROBE = 6
 FEW_WORDS = 20
 _NAME_WORDS = 3
 _LINKED, _ALL_LINKS = 0.6, 0.85
-_MARKED, _DEEPEST, _ELSEWHERE, _OTHERS = 0.6, 0.9, 0.6, 0.6
+_MARKED, _DEEPEST, _OTHERS = 0.6, 0.9, 0.6
 _REPEATS = 3
 _CRUMB_WORDS = 15
-_CROWD, _MOST_ELEMENTS = 4000, 60_000
-_MANY_CHILDREN = etree.XPath(f"descendant-or-self::*[count(*) > {_CROWD}]")
-_INLINE = frozenset(
-    [
-        "a",
-        "abbr",
-        "b",
-        "cite",
-        "code",
-        "em",
-        "font",
-        "i",
-        "kbd",
-        "label",
-        "mark",
-        "q",
-        "small",
-        "span",
-        "strong",
-        "sub",
-        "sup",
-        "time",
-        "u",
-        "var",
-    ]
-)
-_BROKEN = (etree.LxmlError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 _NO_CONTAINERS = frozenset(
     [
         "blockquote",
@@ -71,7 +40,6 @@ _NO_CONTAINERS = frozenset(
     ]
 )
 _ASIDES = frozenset({"div", "span", "li", "a", "img", "header"})
-_TAGS = {"item": "li", "row": "tr", "cell": "td", "lb": "br", "quote": "blockquote", "code": "pre", "ref": "span"}
 
 
 def main_pieces(tree: Any, *, article: bool) -> list[Piece]:
@@ -79,70 +47,36 @@ def main_pieces(tree: Any, *, article: bool) -> list[Piece]:
 
     An `article` stands alone: what is mostly links leads away from it, while elsewhere such lists are the page's text.
     """
-    chosen = _trafilatura(tree)
+    whole = copy.deepcopy(tree) if votable(tree) else None
     drop_furniture(tree)
     found = pieces(tree)
-    if chosen is None:
+    if not article and _speaks_for_itself(tree, found):
+        return _Choice(tree, found, Vote(), article).kept()
+    vote = None if whole is None else vote_on(whole)
+    if vote is None:
         inside = _within(found, main_container(tree))
         return [piece for piece in inside if not piece.suspect] or inside
-    vote = _Vote(" ".join(chosen.itertext()))
-    kept = _Choice(tree, found, vote, article).kept()
-    if vote.total >= FEW_WORDS and vote.share_in(found) < _ELSEWHERE:
-        return pieces(_as_html(chosen))  # its text comes from elsewhere than the elements
-    return kept
+    if vote.total >= FEW_WORDS and not vote.is_from([piece.block.text for piece in found]):
+        return pieces(vote.as_html())
+    return _Choice(tree, found, vote, article).kept()
 
 
-def _trafilatura(tree: Any) -> Any | None:
-    """trafilatura's choice of the page's text as its own element tree, or None where it finds nothing, breaks, or would take long."""
-    if tree.xpath("count(descendant::*)") > _MOST_ELEMENTS or any(map(_crowded, _MANY_CHILDREN(tree))):
-        return None
-    copied = copy.deepcopy(tree)
-    for cell in copied.iter("td", "th"):  # it would pad tables to their spans, and only their words count here
-        cell.attrib.pop("rowspan", None)
-        cell.attrib.pop("colspan", None)
-    try:
-        result = trafilatura.bare_extraction(copied, fast=True, include_comments=False)
-    except _BROKEN:
-        return None
-    return getattr(result, "body", None)
-
-
-def _crowded(element: Any) -> bool:
-    """Whether so many inline elements stand side by side that trafilatura, quadratic in them, would take seconds."""
-    return sum(child.tag in _INLINE for child in element) > _CROWD
-
-
-class _Vote:
-    """What trafilatura chose, asked whether it holds a block's words."""
-
-    def __init__(self, text: str) -> None:
-        found = _WORD.findall(text.casefold())
-        self.total = len(found)
-        self._text = f" {' '.join(found)} "
-        self._held: dict[str, bool] = {}
-
-    def holds(self, text: str) -> bool:
-        """Whether at least half of three samples of the text (its start, middle and end) were chosen."""
-        if text not in self._held:
-            self._held[text] = self._holds(text)
-        return self._held[text]
-
-    def _holds(self, text: str) -> bool:
-        found = _WORD.findall(text.casefold())
-        middle = max(0, len(found) // 2 - _PROBE // 2)
-        samples = [found[:_PROBE], found[middle : middle + _PROBE], found[-_PROBE:]]
-        return bool(found) and sum(f" {' '.join(sample)} " in self._text for sample in samples) >= 2
-
-    def share_in(self, found: list[Piece]) -> float:
-        """The share of the words that were chosen that these pieces have, 0–1."""
-        held = Counter(_WORD.findall(" ".join(piece.block.text for piece in found).casefold()))
-        return (held & Counter(self._text.split())).total() / max(1, self.total)
+def _speaks_for_itself(tree: Any, found: list[Piece]) -> bool:
+    """Whether the page marks most of its text as main, and nothing in there is doubtful: a vote would change nothing."""
+    marked = main_container(tree)
+    if marked is None:
+        return False
+    inside = _within(found, marked)
+    if any(piece.suspect for piece in inside) or _size(inside) < FEW_WORDS:
+        return False
+    often = Counter(piece.block.text for piece in inside if piece.element.tag in _ASIDES)
+    return sum(map(_weight, inside)) >= _MARKED * sum(map(_weight, found)) and max(often.values(), default=0) < _REPEATS
 
 
 class _Choice:
     """One page's pieces, weighed."""
 
-    def __init__(self, tree: Any, found: list[Piece], vote: _Vote, article: bool) -> None:
+    def __init__(self, tree: Any, found: list[Piece], vote: Vote, article: bool) -> None:
         self._tree, self._found, self._vote, self._article = tree, found, vote, article
         self._voted = [piece for piece in found if vote.holds(piece.block.text)]
         self._repeated = Counter(piece.block.text for piece in found)
@@ -254,7 +188,7 @@ def _size(found: Iterable[Piece]) -> int:
     return sum(words(piece.block.text) for piece in found)
 
 
-def _headed(inside: list[Piece], good: list[bool], vote: _Vote) -> Iterator[Piece]:
+def _headed(inside: list[Piece], good: list[bool], vote: Vote) -> Iterator[Piece]:
     """The good pieces, without headings that have lost all they headed."""
     for index, piece in enumerate(inside):
         if piece.block.kind != "heading":
@@ -277,16 +211,3 @@ def _scope(inside: list[Piece], index: int) -> list[int]:
         if block.kind != "heading":
             scope.append(below)
     return scope
-
-
-def _as_html(chosen: Any) -> Any:
-    for element in chosen.iter():
-        if element.tag == "head":
-            element.tag = element.get("rend") if re.fullmatch("h[1-6]", element.get("rend") or "") else "h2"
-        elif element.tag == "list":
-            element.tag = "ol" if element.get("rend") == "ol" else "ul"
-        elif element.tag == "cell" and element.get("role") == "head":
-            element.tag = "th"
-        else:
-            element.tag = _TAGS.get(element.tag, element.tag)
-    return chosen

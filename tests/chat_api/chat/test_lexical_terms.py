@@ -4,7 +4,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat_api.core.lexemes import FORMAT, RECORD, pack, terms_of, unpack
@@ -67,6 +67,15 @@ def test_any_text_has_terms_that_are_stored_as_they_are(text: str) -> None:
 def test_case_width_and_composition_do_not_count(text: str) -> None:
     composed = unicodedata.normalize("NFC", text)
     assert terms_of(composed).tolist() == terms_of(unicodedata.normalize("NFD", composed)).tolist()
+
+
+EDGES = st.text("\"'`*.,:;!?()[]{}<>|/-", max_size=4)
+
+
+@example("(", "a" * 70, "")
+@given(EDGES, st.from_regex(r"[A-Za-z]{1,70}|[0-9]{1,70}", fullmatch=True), EDGES)
+def test_what_stands_around_a_word_does_not_count(before: str, word: str, after: str) -> None:
+    assert terms_of(before + word + after).tolist() == terms_of(f"¿{word}¿").tolist()
 
 
 def test_counts_have_an_end() -> None:

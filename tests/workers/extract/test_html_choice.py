@@ -146,3 +146,23 @@ def test_the_language_is_told_where_it_is_not_declared() -> None:
 def test_hostile_pages_are_read_within_limits(markup: str) -> None:
     with suppress(NoText, NeedsRendering):
         assert extract(page(f"<html><body>{markup}")).blocks
+
+
+def test_what_is_named_like_furniture_is_text_where_it_reads_so() -> None:
+    box = "<div class='widget'>" + TEXT.replace("parcel", "crate") + "</div>"
+    assert "crate" in all_text(read(f"<html><body><main><h1>Guide</h1>{TEXT}{box}</main></body></html>"))
+
+
+def test_labels_that_repeat_in_a_text_stay() -> None:
+    cards = "".join(
+        f"<div><div>Delivery within Europe takes this long:</div><p>{n} days, says part {PARTS[n % 3]}</p></div>"
+        for n in range(4)
+    )
+    text = all_text(read(f"<html><body><main><h1>Guide</h1>{cards}</main></body></html>"))
+    assert text.count("Delivery within Europe") == 4
+
+
+def test_a_main_element_that_has_little_of_the_text_is_not_believed() -> None:
+    short = "<main><p>Glass needs two boxes, and a day more than all the other things that we send to you by post.</p></main>"
+    text = all_text(read(f"<html><body>{short}<div class='body'><h2>All of it</h2>{TEXT * 4}</div></body></html>"))
+    assert "letter box" in text
