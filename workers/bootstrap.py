@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
 from redis import Redis
 
 from chat_api.core.database import Engines, make_engines
@@ -15,6 +16,7 @@ from chat_api.core.prices import cost_microusd
 from chat_api.core.settings import Settings
 from chat_api.core.storage import make_s3_client
 from workers.embed import Backoff, Vectors, embed_texts
+from workers.extract.ocr import OcrLimits, OcrReader, find_tesseract
 from workers.extract.sandbox import Sandbox
 from workers.fetch.addresses import AddressGuard
 from workers.fetch.bucket import read_object
@@ -29,6 +31,7 @@ from workers.tasks.life import holder_name
 EMBED_AT_MOST_S = 900
 REQUESTS_IN_FLIGHT = 4
 BYTES_PER_TOKEN = 4
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def bootstrap(
     reader = Reader(
         client=client or _client(settings, redis),
         read_object=partial(read_object, make_s3_client(settings), settings.r2_bucket),
-        extractor=extractor or Sandbox(memory_mb=settings.parser_memory_mb, timeout_s=settings.parser_timeout_s),
+        extractor=extractor or _extractor(settings),
         sizes=chunk_sizes(settings, embedders.of(embedders.space)),
         max_file_mb=settings.max_file_mb,
         public_base_url=settings.cloudflare_r2_base_url,
@@ -70,6 +73,7 @@ def bootstrap(
         engines.chat,
         embedders.space,
         lambda space, tokens: cost_microusd(settings.prices, space.model, tokens),
+        redis,
     )
     return Collaborators(settings, engines, stages, holder_name())
 
@@ -79,6 +83,19 @@ def chunk_sizes(settings: Settings, embedder: Embedder) -> ChunkSizes:
     if settings.embedding_provider == "local":
         return ChunkSizes(embedder.count_tokens, target=200, maximum=embedder.max_input_tokens)
     return ChunkSizes(lambda text: -(-len(text.encode()) // BYTES_PER_TOKEN), target=300, maximum=400)
+
+
+def _extractor(settings: Settings) -> Extractor:
+    sandbox = Sandbox(memory_mb=settings.parser_memory_mb, timeout_s=settings.parser_timeout_s)
+    if not settings.ocr_languages:
+        return sandbox
+    try:
+        program = find_tesseract(settings.ocr_languages)
+    except ValueError as problem:
+        log.warning("ocr_unavailable", problem=str(problem))
+        return sandbox
+    limits = OcrLimits(pages=settings.ocr_max_pages, file_s=settings.ocr_timeout_s)
+    return OcrReader(sandbox, program, settings.ocr_languages, limits)
 
 
 def _client(settings: Settings, redis: "Redis") -> SafeClient:

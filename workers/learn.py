@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from redis import Redis
 from sqlalchemy import Engine
 
 from chat_api.core.embeddings import EmbeddingSpace
@@ -46,6 +47,8 @@ class Stages:
     """The settings' one, for bots that read none yet."""
     cost: Callable[[EmbeddingSpace, int], int | None]
     """(space, tokens) → millionths of a dollar, or None when the model has no price."""
+    redis: Redis | None = None
+    """Where vectors of test questions are kept."""
 
 
 @dataclass(frozen=True, slots=True)

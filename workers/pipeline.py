@@ -11,13 +11,14 @@ from chat_api.core.errors import EmbeddingUnavailable, ServiceError
 from chat_api.core.models.dashboard import row_version, source_version
 from workers.dashboard import SourceToTrain
 from workers.documents import Reading
+from workers.gate.verdict import lost_error, lost_questions
 from workers.learn import Stages, embed_readings
 from workers.reading import Fresh
 from workers.receipt import Receipt
 from workers.store.generation import copy_pages, open_generations, remember_bot, write_readings
 from workers.store.known import LivePage, live_pages
 from workers.store.rows import Build, Part
-from workers.store.switch import switch, why_not
+from workers.store.switch import park, switch, why_not
 from workers.tasks.lease import Progress
 from workers.tasks.life import LeaseLostError, Task
 
@@ -47,6 +48,7 @@ class _Run:
     live: LivePage | None = None
     error: ServiceError | None = None
     lost: bool = False
+    parked: bool = False
     receipt: Receipt = field(default_factory=Receipt)
     began: float = field(default_factory=time.perf_counter)
 
@@ -56,7 +58,7 @@ class _Run:
 
     @property
     def goes_on(self) -> bool:
-        return self.error is None and not self.lost
+        return self.error is None and not self.lost and not self.parked
 
 
 def train(
@@ -164,6 +166,7 @@ def _build(pack: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> N
     for number, batch in enumerate(_batches(_going_on(pack))):
         check()
         _embed_and_write(batch, stages, check, ledger=number == 0)
+    _gate(_going_on(pack), stages, check)
     _switch(_going_on(pack), stages)
 
 
@@ -232,6 +235,27 @@ def _write(batch: Sequence[tuple[_Run, Reading]], parts: Sequence[Part], stages:
     for run, reading in batch:
         run.lost = run.lost or run.task.task_id not in held
         run.training.progress.done += len(reading.chunks)
+
+
+def _gate(runs: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> None:
+    """Sets aside, for their owners to release, the generations that would lose test questions."""
+    for run in runs:
+        try:
+            with run.training.progress.at("store"):
+                lost = lost_questions(run.build, run.training.found.bot, run.receipt, stages, check)
+            if lost:
+                _park(run, lost, stages)
+        except ServiceError as error:
+            run.error = error
+        except LeaseLostError:
+            run.lost = True
+
+
+def _park(run: _Run, lost: Sequence[str], stages: Stages) -> None:
+    run.receipt.spent(run.training.progress.seconds, time.perf_counter() - run.began)
+    with stages.chat.begin() as connection:
+        park(connection, run.build, lost_error(lost), run.receipt, {"lost_questions": list(lost)})
+    run.parked = True
 
 
 def _switch(runs: Sequence[_Run], stages: Stages) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, get_type_hints
+from uuid import UUID
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
@@ -20,8 +21,23 @@ class CuratedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnersQuestion:
+    """A question that the owner tests the bot with: with the source or the page that answers it, or with none."""
+
+    question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000)]
+    source_id: UUID | None = None
+    url: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)] | None = None
+    answerable: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when it says nowhere, or twice, what is expected."""
+        if (self.source_id is not None) + (self.url is not None) + (not self.answerable) != 1:
+            raise ValueError("one of source_id, url and answerable=false is needed")
+
+
+@dataclass(frozen=True, slots=True)
 class BotConfig:
-    """What of `bots.config` a turn needs; `similarity_threshold` and scores are on the same scale of 0 to 1."""
+    """What of `bots.config` a turn or a training needs; `similarity_threshold` and scores are on the same scale of 0 to 1."""
 
     system_prompt: Annotated[str, StringConstraints(max_length=20_000)] = ""
     model: ModelName | None = None
@@ -39,6 +55,7 @@ class BotConfig:
     blocked_terms: Annotated[tuple[Term, ...], Field(max_length=200)] = ()
     daily_token_budget: Annotated[int, Field(ge=0, le=10**12)] | None = None
     answer_cache: bool = True
+    test_questions: Annotated[tuple[OwnersQuestion, ...], Field(max_length=100)] = ()
     theme: Annotated[dict[str, str | int | float | bool | None], Field(max_length=50)] = field(default_factory=dict)
 
 

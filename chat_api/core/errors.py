@@ -297,6 +297,12 @@ class RemovalsHeld(TrainingError):
     code = "removals_held"
 
 
+class QuestionsLost(TrainingError):
+    """Test questions that this source answered would no longer be. Its old answers stay until the new ones are released."""
+
+    code = "test_questions_failed"
+
+
 class CrashedRepeatedly(TrainingError):
     """Training this source ended its worker several times; it is set aside until it is queued again."""
 

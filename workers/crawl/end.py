@@ -1,6 +1,6 @@
 """What becomes, at a crawl's end, of the pages that were live before it: kept, gone, or too many gone at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,11 +161,9 @@ def first_error(connection: Connection, build: Build) -> ServiceError | None:
     return NoText(UNWANTED if counts.unwanted else None)
 
 
-def receipt_of(
-    connection: Connection, build: Build, crawl: Crawl, compared: Comparison, seconds: Mapping[str, float]
-) -> Receipt:
-    """What the whole crawl did: what its tasks and this one (`seconds`) spent, and what the ledger says came of it."""
-    receipt = Receipt(seconds=dict(seconds))
+def receipt_of(connection: Connection, build: Build, crawl: Crawl, compared: Comparison) -> Receipt:
+    """What the whole crawl did: what its tasks before this one spent, and what the ledger says came of it."""
+    receipt = Receipt()
     for words in crawl.warnings:
         receipt.warn(words)
     for url in connection.execute(UNMET, {**key_of(build), "at_most": NAMED_FAILURES}).scalars():

@@ -1,11 +1,14 @@
 """What owners may set for a bot and an org: good values are taken, bad ones are named and fall back."""
 
+from uuid import UUID
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_api.core.bot_config import BotConfig, CuratedAnswer, OrgLimits, parse_config, parse_limits
+from chat_api.core.bot_config import BotConfig, CuratedAnswer, OrgLimits, OwnersQuestion, parse_config, parse_limits
 
+SOURCE = "0b5f4d0e-3f0e-4c5b-9d0f-7a4a1de0b0aa"
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -19,6 +22,10 @@ def test_every_option_is_taken() -> None:
         "retrieval_k": 50, "similarity_threshold": 1, "language": "de", "welcome_message": "Hi", "fallback_message": "?",
         "disclaimer": "!", "sample_questions": ["a"], "blocked_terms": [" x "], "daily_token_budget": 0,
         "curated_answers": [{"question": "q", "answer": "a", "id": 7}], "answer_cache": False, "theme": {"color": "#123"},
+        "test_questions": [
+            {"question": " Who? ", "source_id": SOURCE}, {"question": "When?", "url": "https://a.example/"},
+            {"question": "Why?", "answerable": False},
+        ],
     }  # fmt: skip
     config, bad = parse_config(given_values)
     assert bad == []
@@ -26,6 +33,11 @@ def test_every_option_is_taken() -> None:
     assert all(getattr(config, name) != getattr(BotConfig(), name) for name in given_values)
     assert (config.model, config.blocked_terms) == ("gpt-4o", ("x",))
     assert config.curated_answers == (CuratedAnswer("q", "a"),)
+    assert config.test_questions == (
+        OwnersQuestion("Who?", UUID(SOURCE)),
+        OwnersQuestion("When?", url="https://a.example/"),
+        OwnersQuestion("Why?", answerable=False),
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,6 +55,13 @@ def test_every_option_is_taken() -> None:
         ("theme", {"a": {"b": 1}}),
         ("model", ""),
         ("temperature", 9),
+        ("test_questions", [{"question": "Who?"}]),
+        ("test_questions", [{"question": "Who?", "answerable": True}]),
+        ("test_questions", [{"question": "Who?", "source_id": "a"}]),
+        ("test_questions", [{"question": "Who?", "source_id": SOURCE, "url": "https://a.example/"}]),
+        ("test_questions", [{"question": "Who?", "source_id": SOURCE, "answerable": False}]),
+        ("test_questions", [{"question": " ", "answerable": False}]),
+        ("test_questions", [{"question": "Who?", "answerable": False}] * 101),
     ],
 )
 def test_a_bad_value_is_named_and_falls_back(name: str, value: object) -> None:
