@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import httpx2
 import structlog
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAIError
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, OpenAIError
 
 from chat_api.chat.bot import Bot, model_for
 from chat_api.chat.prompt import Message, PastTurn, build_messages
@@ -17,10 +17,10 @@ from chat_api.chat.quotes import choose_quotes
 from chat_api.chat.retrieve import Passage
 from chat_api.chat.retry import persist
 from chat_api.chat.rewrite import Completion, Rewriting, standalone
-from chat_api.chat.words import about_tokens
 from chat_api.core.embeddings import retry_after
 from chat_api.core.errors import ProviderRejected, ProviderUnavailable, ServiceError
 from chat_api.core.settings import Settings
+from chat_api.core.words import about_tokens
 
 REASONING_MODEL = re.compile(r"(^|/)(o\d|gpt-5)")
 """These take no temperature, and count their thoughts among the tokens they may use."""
@@ -138,7 +138,7 @@ class ModelAnswerer:
         """The open stream and its first piece. Raises ProviderUnavailable also for an answer without any."""
         async with contextlib.AsyncExitStack() as opened:
             try:
-                chunks = await opened.enter_async_context(await self._client.chat.completions.create(**request))
+                chunks = await opened.enter_async_context(await self._send(request))
             except OpenAIError as error:
                 raise _translated(error) from None
             piece = await self._next(chunks, ending)
@@ -146,6 +146,12 @@ class ModelAnswerer:
                 raise ProviderUnavailable
             opened.pop_all()
         return chunks, piece
+
+    async def _send(self, request: dict[str, Any]) -> AsyncStream[Any]:
+        # By hand: the package's typed method takes a millisecond for its request, and makes a model of each chunk.
+        return await self._client.post(
+            "/chat/completions", cast_to=object, body=request, stream=True, stream_cls=AsyncStream[Any]
+        )
 
     async def _next(self, chunks: Any, ending: Ending) -> str | None:
         """The next piece of text, or None at the end."""
@@ -158,8 +164,8 @@ class ModelAnswerer:
             raise ProviderUnavailable("The language model fell silent. Please ask again in a moment.") from None
         except (OpenAIError, httpx2.HTTPError) as error:
             raise _translated(error) from None
-        except (ValueError, TypeError, AttributeError) as error:
-            # A body that is no chat completion, which the package hands on unchecked.
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            # A body that is no chat completion, which is read unchecked.
             raise _translated(error) from None
         return None
 
@@ -177,16 +183,18 @@ def _request(question: Question, model: str) -> dict[str, Any]:
     return request | {"max_tokens": config.max_tokens, "temperature": config.temperature}
 
 
-def _read(chunk: Any, ending: Ending) -> str | None:
+def _read(chunk: dict[str, Any], ending: Ending) -> str | None:
     """The chunk's text; what else it says goes into `ending`."""
-    if chunk.usage:
-        ending.prompt_tokens, ending.completion_tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
-    if not chunk.choices:
+    if used := chunk.get("usage"):
+        ending.prompt_tokens, ending.completion_tokens = int(used["prompt_tokens"]), int(used["completion_tokens"])
+    if not (choices := chunk.get("choices")):
         return None
-    choice = chunk.choices[0]
-    if choice.finish_reason:
-        ending.finish_reason = "length" if choice.finish_reason == "length" else "stop"
-    piece: str | None = choice.delta.content
+    choice = choices[0]
+    if choice.get("finish_reason"):
+        ending.finish_reason = "length" if choice["finish_reason"] == "length" else "stop"
+    piece = (choice.get("delta") or {}).get("content")
+    if piece is not None and not isinstance(piece, str):
+        raise TypeError("a piece that is no text")
     if piece:
         ending.completion_tokens += about_tokens(piece)
     return piece

@@ -14,7 +14,7 @@ from chat_api.chat.journal import AnswerKey, Hold, InFlightElsewhereError, Journ
 from chat_api.chat.live import LiveAnswer, Why
 from chat_api.chat.messages import Ask, CannotResume, Frame, Resume
 from chat_api.chat.passing import Passed, Passing
-from chat_api.chat.record import load_conversation
+from chat_api.chat.record import conversation_of, loading
 from chat_api.chat.relay import Relay
 from chat_api.chat.stream import AnswerStream
 from chat_api.chat.turn import ChatServices, Turn
@@ -67,8 +67,8 @@ class Answers:
 
     async def _recorded(self, key: AnswerKey, bot: Bot, visitor: str) -> Ask:
         try:
-            async with self._services.engines.tenant(key.org_id) as connection:
-                found = await load_conversation(connection, bot, visitor, key.conversation_id, key.ask_id)
+            [rows] = await self._services.engines.trip(key.org_id, loading(bot, key.conversation_id, key.ask_id))
+            found = conversation_of(rows, visitor, key.conversation_id, key.ask_id)
         except UnknownResource:
             raise CannotResume from None
         if found.answered is None:

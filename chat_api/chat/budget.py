@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.bot import Bot
-from chat_api.core.database import AsyncEngines
+from chat_api.core.database import AsyncEngines, Said
 from chat_api.core.errors import TooManyRequests
 from chat_api.core.prices import cost_microusd
 
@@ -126,9 +125,7 @@ class Budgets:
             **{"org_id": bot.org_id, "bot_id": bot.bot_id, "reservation_id": allowance.reservation_id},
             **{"tokens": tokens, "daily": daily, "monthly": monthly},
         }
-        async with self._engines.tenant(bot.org_id) as connection:
-            await connection.execute(ONE_AT_A_TIME, {"org_id": bot.org_id})
-            row = (await connection.execute(RESERVE, values)).one()
+        _, [row] = await self._engines.trip(bot.org_id, (ONE_AT_A_TIME, {"org_id": bot.org_id}), (RESERVE, values))
         spent = [(row.daily, daily, next_day), (row.monthly, monthly, next_month)]
         limits = [(used, limit, renewed) for used, limit, renewed in spent if limit is not None]
         # A budget that still has room for this is not what the turn waits for.
@@ -141,8 +138,8 @@ class Budgets:
         elif any(used + tokens > NEAR * limit for used, limit, _ in limits):
             allowance.step = Step.CHEAPER
 
-    async def settle(self, connection: AsyncConnection, bot: Bot, allowance: Allowance, uses: Sequence[Use]) -> None:
-        """Writes what a turn used, and gives back what it had set aside, in the caller's transaction."""
+    def settling(self, bot: Bot, allowance: Allowance, uses: Sequence[Use]) -> Said:
+        """Writes what a turn used, and gives back what it had set aside."""
         costs = [cost_microusd(self._prices, use.model, use.prompt_tokens, use.completion_tokens) for use in uses]
         values = {
             **{"org_id": bot.org_id, "bot_id": bot.bot_id, "reservation_id": allowance.reservation_id},
@@ -153,7 +150,7 @@ class Budgets:
             "completions": [use.completion_tokens for use in uses],
             "costs": [cost or 0 for cost in costs],
         }
-        await connection.execute(SETTLE, values)
+        return SETTLE, values
 
 
 def next_day(now: datetime) -> datetime:

@@ -10,11 +10,11 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.bot import Bot
 from chat_api.chat.messages import Frame
-from chat_api.chat.words import normalised
+from chat_api.core.database import Said
+from chat_api.core.words import normalised
 
 KEPT_S = 24 * 3600
 MAX_BYTES = 128 * 1024
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 # Changes with every switch, rollback and delete, and with the space that is read. It needs no order, so no sort.
 CONTENT = text("""
     SELECT coalesce(sum(hashtextextended(concat_ws(' ', source_id, live_generation), 0)), 0)
-           || ' ' || coalesce((SELECT space_id FROM bots WHERE org_id = :org_id AND bot_id = :bot_id), 0)
+           || ' ' || coalesce((SELECT space_id FROM bots WHERE org_id = :org_id AND bot_id = :bot_id), 0) AS content
     FROM sources
     WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
 """)
@@ -42,9 +42,9 @@ class CachedAnswer:
     citations: list[int]
 
 
-async def content_of(connection: AsyncConnection, bot: Bot) -> str:
-    """What the bot knows now, in a word that changes when that does. Raises SQLAlchemyError."""
-    return str((await connection.execute(CONTENT, {"org_id": bot.org_id, "bot_id": bot.bot_id})).scalar_one())
+def reading_content(bot: Bot) -> Said:
+    """Reads, in one row of one value, what the bot knows now: a word that changes when that does."""
+    return CONTENT, {"org_id": bot.org_id, "bot_id": bot.bot_id}
 
 
 def cache_key(bot: Bot, model: str, content: str, question: str) -> str:

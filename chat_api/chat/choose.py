@@ -6,7 +6,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from chat_api.chat.retrieve import Found, Passage
-from chat_api.chat.words import normalised
+from chat_api.core.words import normalised
 
 Reason = Literal["taken", "below_threshold", "duplicate", "beyond_k", "over_token_budget"]
 SEPARATOR = " › "

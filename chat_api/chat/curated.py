@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-from chat_api.chat.words import normalised, words_of
 from chat_api.core.bot_config import CuratedAnswer
+from chat_api.core.words import normalised, words_of
 
 _FILLERS = """
     a an the your our is are do does can could would please there any hello hi

@@ -3,15 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.answer import Answerer
 from chat_api.chat.bot import Bot, Bots
@@ -19,17 +17,14 @@ from chat_api.chat.budget import Use
 from chat_api.chat.choose import Choice, Wish, choose
 from chat_api.chat.lexical import Lexical
 from chat_api.chat.neighbours import widened
-from chat_api.chat.postings import Hit
 from chat_api.chat.prompt import PastTurn
-from chat_api.chat.retrieve import CANDIDATES, Found, Passage, SpaceChangedError, search, trust_in
+from chat_api.chat.retrieve import Found, Passage, SpaceChangedError, search
 from chat_api.chat.retry import persist
-from chat_api.chat.words import about_tokens
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import Embedders, EmbeddingSpace
-
-T = TypeVar("T")
-HITS = 50
-"""Passages whose share of the question's words is looked at."""
+from chat_api.core.postings import Hit
+from chat_api.core.scores import CANDIDATES, HITS, trust_in
+from chat_api.core.words import about_tokens
 
 
 class Timings(dict[str, float]):
@@ -101,22 +96,17 @@ class Finder:
         bot, tokens = self._bot, self._sources.tokens
         text, queries = await self._asked(answerer, question, history)
 
-        async def passages(connection: AsyncConnection, choices: Sequence[Choice]) -> list[Passage]:
-            taken = [choice.found for choice in choices if choice.taken]
-            return await widened(connection, bot.org_id, bot.bot_id, taken, tokens)
-
-        return await self._search(queries, bot.config.retrieval_k, self._wish(text, page_url), passages)
+        choices = await self._search(queries, bot.config.retrieval_k, self._wish(text, page_url))
+        taken = [choice.found for choice in choices if choice.taken]
+        with self._timings.of("search"):
+            return await widened(self._sources.engines, bot.org_id, bot.bot_id, taken, tokens)
 
     async def look(
         self, answerer: Answerer, question: str, history: Sequence[PastTurn] = (), *, k: int
     ) -> list[Choice]:
         """The `k` best passages for a question, best first, and what an answer would make of each. Raises as `find` does."""
         text, queries = await self._asked(answerer, question, history)
-
-        async def best(_connection: AsyncConnection, choices: Sequence[Choice]) -> list[Choice]:
-            return list(choices[:k])
-
-        return await self._search(queries, k, self._wish(text), best)
+        return (await self._search(queries, k, self._wish(text)))[:k]
 
     async def _asked(self, answerer: Answerer, question: str, history: Sequence[PastTurn]) -> tuple[str, list[_Query]]:
         """The question as it can be understood by itself; and that, and the question as it was asked, where they differ."""
@@ -167,31 +157,21 @@ class Finder:
     def _use(self, text: str) -> Use:
         return Use("query", self._space.model, about_tokens(text))
 
-    async def _search(
-        self,
-        queries: Sequence[_Query],
-        k: int,
-        wish: Wish,
-        then: Callable[[AsyncConnection, Sequence[Choice]], Awaitable[list[T]]],
-    ) -> list[T]:
-        """What `then` makes of the passages for all queries together, in the transaction that has found them."""
-        bot, most = self._bot, max(k, CANDIDATES)
+    async def _search(self, queries: Sequence[_Query], k: int, wish: Wish) -> list[Choice]:
+        """The passages for all queries together, best first, and what becomes of each."""
+        most = max(k, CANDIDATES)
         while True:
             try:
                 with self._timings.of("search"):
-                    async with self._sources.engines.tenant(bot.org_id) as connection:
-                        found = [
-                            await search(
-                                connection, bot.org_id, bot.bot_id, query.space, query.vector, most, query.hits,
-                                trust=trust_in(query.space, query.text),
-                            )
-                            for query in queries
-                        ]  # fmt: skip
-                        return await then(connection, choose(merged(found), wish))
+                    return choose(merged([await self._nearest(query, most) for query in queries]), wish)
             except SpaceChangedError as changed:
-                self._sources.bots.forget(bot)
+                self._sources.bots.forget(self._bot)
                 self._space = changed.space
                 queries = [_Query(query.text, *await self._embed(query.text), query.hits) for query in queries]
+
+    async def _nearest(self, query: _Query, most: int) -> list[Found]:
+        bot, engines, trust = self._bot, self._sources.engines, trust_in(query.space, query.text)
+        return await search(engines, bot.org_id, bot.bot_id, query.space, query.vector, most, query.hits, trust=trust)
 
 
 def _drop(task: asyncio.Task[_Query]) -> None:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from chat_api.chat.messages import Ask
 from chat_api.chat.stream import AnswerStream
-from chat_api.core.database import AsyncEngines
+from chat_api.core.database import AsyncEngines, Rows, Said
 
 LEASE_S = 6.0
 WITHIN_S = 5.0
@@ -22,7 +21,8 @@ MOST_ATTEMPTS = 2
 """How often an answer is begun without being asked for anew."""
 ROWS_AT_ONCE = 200
 
-KEY = "org_id = :org_id AND bot_id = :bot_id AND conversation_id = :conversation_id AND ask_id = :ask_id"
+IN_CONVERSATION = "org_id = :org_id AND bot_id = :bot_id AND conversation_id = :conversation_id"
+KEY = f"{IN_CONVERSATION} AND ask_id = :ask_id"
 # None of these rows is worth waiting for the disk: an answer that is lost with the server is asked for again.
 QUICKLY = "quickly AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
 CLAIM = text(f"""
@@ -32,16 +32,18 @@ CLAIM = text(f"""
         SELECT :org_id, :bot_id, :conversation_id, :ask_id, :visitor, :question, :page_url, :holder,
                now() + make_interval(secs => :lease_s)
         WHERE NOT EXISTS (SELECT FROM turns WHERE {KEY} AND error_code IS NULL)
+          AND NOT EXISTS (SELECT FROM conversations WHERE {IN_CONVERSATION} AND conversations.visitor <> :visitor)
         ON CONFLICT (org_id, bot_id, conversation_id, ask_id) DO UPDATE
         SET question = excluded.question, page_url = excluded.page_url, state = 'streaming', attempt = 1,
             holder = excluded.holder, expires_at = excluded.expires_at, stop_requested = false, created_at = now()
         WHERE answer.visitor = excluded.visitor
           AND (answer.state = 'failed' OR (answer.state = 'streaming' AND answer.expires_at < now()))
         RETURNING CAST(CAST(xmax AS text) AS bigint) <> 0 AS again
+    ), forgotten AS (
+        DELETE FROM answer_frames WHERE {KEY} AND EXISTS (SELECT FROM claimed WHERE again)
     )
-    SELECT again, (SELECT count(*) FROM quickly) FROM claimed
+    SELECT (SELECT count(*) FROM quickly) FROM claimed
 """)  # noqa: S608  # the module's own pieces
-FORGET_FRAMES = text(f"DELETE FROM answer_frames WHERE {KEY}")  # noqa: S608
 HELD = f"""
     UPDATE answers SET state = :state, expires_at = now() + make_interval(secs => :lease_s)
     WHERE {KEY} AND holder = :holder AND state = 'streaming'
@@ -59,6 +61,8 @@ KEEP = text(f"""
     SELECT stop_requested, followed, (SELECT count(*) FROM quickly) FROM held
 """)  # noqa: S608
 CLOSE = text(f"WITH held AS ({HELD}), kept AS ({KEPT}) SELECT stop_requested, followed FROM held")  # noqa: S608
+CLOSED = f"EXISTS (SELECT FROM answers WHERE {KEY} AND holder = :holder AND expires_at = now())"
+"""Whether this very transaction has closed the holder's answer."""
 READ = text("""
     SELECT answer.state, answer.expires_at > now() AS held, answer.holder, kept.first_seq, kept.last_seq, kept.frames
     FROM answers AS answer LEFT JOIN answer_frames AS kept
@@ -143,8 +147,8 @@ class Journal:
     async def read(self, key: AnswerKey, visitor: str, after: int) -> Kept | None:
         """The answer's state and its frames after `after`; None when the visitor has no such answer here."""
         values = {**key.values(), "visitor": visitor, "after": after, "rows": ROWS_AT_ONCE}
-        async with asyncio.timeout(WITHIN_S), self._engines.tenant(key.org_id) as connection:
-            rows = (await connection.execute(READ, values)).all()
+        async with asyncio.timeout(WITHIN_S):
+            [rows] = await self._engines.trip(key.org_id, (READ, values))
         if not rows:
             return None
         batches = [Batch(row.first_seq, row.frames.split("\n")) for row in rows if row.frames is not None]
@@ -152,22 +156,22 @@ class Journal:
 
     async def follow(self, key: AnswerKey, visitor: str) -> None:
         """Tells who makes the answer that the visitor reads it here."""
-        async with asyncio.timeout(WITHIN_S), self._engines.tenant(key.org_id) as connection:
-            await connection.execute(FOLLOW, {**key.values(), "visitor": visitor})
+        async with asyncio.timeout(WITHIN_S):
+            await self._engines.trip(key.org_id, (FOLLOW, {**key.values(), "visitor": visitor}))
 
     async def take_over(self, key: AnswerKey, visitor: str, hold: "Hold") -> Taken | None:
         """Gives an answer that nobody makes any more to `hold`; None when another was faster, or it was tried before."""
         values = {"visitor": visitor, "holder": hold.holder, "lease_s": LEASE_S, "attempts": MOST_ATTEMPTS}
-        async with asyncio.timeout(WITHIN_S), self._engines.tenant(key.org_id) as connection:
-            row = (await connection.execute(TAKE_OVER, {**key.values(), **values})).one_or_none()
-        hold.claimed = row is not None
-        return Taken(*row) if row else None
+        async with asyncio.timeout(WITHIN_S):
+            [rows] = await self._engines.trip(key.org_id, (TAKE_OVER, {**key.values(), **values}))
+        hold.claimed = bool(rows)
+        return Taken(*rows[0]) if rows else None
 
     async def request_stop(self, org_id: UUID, bot_id: UUID, visitor: str, ask_id: str) -> None:
         """Tells who makes the visitor's answer that it is to end."""
         values = {"org_id": org_id, "bot_id": bot_id, "visitor": visitor, "ask_id": ask_id}
-        async with asyncio.timeout(WITHIN_S), self._engines.tenant(org_id) as connection:
-            await connection.execute(REQUEST_STOP, values)
+        async with asyncio.timeout(WITHIN_S):
+            await self._engines.trip(org_id, (REQUEST_STOP, values))
 
 
 class Hold:
@@ -189,50 +193,46 @@ class Hold:
         """Whether there are frames that are not kept yet."""
         return self._kept < len(self._stream.frames)
 
-    async def claim(self, connection: AsyncConnection, ask: Ask) -> bool:
-        """Claims the answer; False when it was given, or another replica makes it, or it is another visitor's."""
+    async def claim(self, ask: Ask, *said: Said) -> list[Rows]:
+        """Claims the answer, and gives what the statements `said` behind that give, in one transaction.
+
+        It is not `claimed` afterwards when it was given, or another replica makes it, or it is another visitor's.
+        """
         if self.claimed:
-            return True
+            return await self._engines.trip(self.key.org_id, *said)
         values = {
             **self.key.values(),
             **{"visitor": self._visitor, "question": ask.text, "page_url": ask.page_url},
             **{"holder": self.holder, "lease_s": LEASE_S},
         }
-        row = (await connection.execute(CLAIM, values)).one_or_none()
-        if row is not None and row.again:
-            await connection.execute(FORGET_FRAMES, self.key.values())
-        self.claimed = row is not None
-        return self.claimed
+        claimed, *found = await self._engines.trip(self.key.org_id, (CLAIM, values), *said)
+        self.claimed = bool(claimed)
+        return found
 
     async def keep(self) -> Told | None:
         """Keeps what is new and renews the lease; None when it was lost. Raises SQLAlchemyError, TimeoutError."""
         async with asyncio.timeout(WITHIN_S), self._one_at_a_time:
-            async with self._engines.tenant(self.key.org_id) as connection:
-                length = len(self._stream.frames)
-                told = await self._write(connection, KEEP, "streaming", LEASE_S)
+            length = len(self._stream.frames)
+            [told] = await self._engines.trip(self.key.org_id, (KEEP, self._values("streaming", LEASE_S)))
             if told:
                 self._kept = length
-        return told
+        return Told(told[0].stop_requested, told[0].followed) if told else None
 
-    async def close(self, connection: AsyncConnection, state: str, last: str | None) -> bool:
-        """Keeps the rest, `last` being the answer's last frame, in the caller's transaction; False when the lease was lost.
+    async def close(self, state: str, last: str | None, *said: Said) -> None:
+        """Keeps the rest, `last` being the answer's last frame, and does what is `said` behind that, in one transaction.
 
-        With the state `streaming` the answer is left for another replica to make anew.
+        What is to be done by the answer's holder alone asks whether it is CLOSED. With the state `streaming` the answer
+        is left for another replica to make anew. Raises SQLAlchemyError.
         """
-        if not self.claimed:
-            return False
         async with self._one_at_a_time:
-            return await self._write(connection, CLOSE, state, 0, *([last] if last else [])) is not None
+            closing = [(CLOSE, self._values(state, 0, *([last] if last else [])))] if self.claimed else []
+            await self._engines.trip(self.key.org_id, *closing, *said)
 
-    async def _write(
-        self, connection: AsyncConnection, statement: TextClause, state: str, lease_s: float, *last: str
-    ) -> Told | None:
+    def _values(self, state: str, lease_s: float, *last: str) -> dict[str, Any]:
         stream = self._stream
         texts = [*(stream.text_of(index) for index in range(self._kept, len(stream.frames))), *last]
-        values = {
+        return {
             **self.key.values(),
             **{"holder": self.holder, "state": state, "lease_s": lease_s, "followed_s": FOLLOWED_S},
             **{"first_seq": self._kept + 1, "last_seq": self._kept + len(texts), "frames": "\n".join(texts)},
         }
-        row = (await connection.execute(statement, values)).one_or_none()
-        return Told(row.stop_requested, row.followed) if row else None

@@ -3,35 +3,41 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.chat.bot import Bot
-from chat_api.chat.postings import Hit, Place, Postings, Segment
 from chat_api.core.database import AsyncEngines
-from chat_api.core.lexemes import FORMAT, pack, terms_of
+from chat_api.core.lexemes import terms_of
+from chat_api.core.postings import Hit, Place, Postings, Segment
+from chat_api.core.segments import (
+    BEGINNING,
+    CHUNKS,
+    MOST_CHUNKS,
+    PAGE,
+    arrays_of,
+    batches,
+    ids_of,
+    page_of,
+    segments_of,
+)
 from chat_api.metrics import LEXICAL_BYTES, LEXICAL_SEARCHES
 
-MOST_CHUNKS = 100_000
-"""In a bot; above, its vectors answer alone. So many take about 140 MB, and 350 MB for seconds while they are loaded."""
 MOST_BOTS = 10_000
-PAGE = 2_000
-"""Chunks read by one statement."""
 CHECKED_EVERY_S = 1.0
 WAIT_S = 0.15
 """How long a question waits for an index that is being loaded."""
-BEGINNING = UUID(int=0)
 log = structlog.get_logger(__name__)
 
 # Changes with every switch, rollback and delete. It needs no order, so no sort.
 CONTENT = text("""
-    SELECT coalesce(sum(hashtextextended(concat_ws(' ', source_id, live_generation), 0)), 0) FROM sources
+    SELECT coalesce(sum(hashtextextended(concat_ws(' ', source_id, live_generation), 0)), 0) AS content FROM sources
     WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
 """)
 LIVE = text("""
@@ -45,28 +51,6 @@ SIZES = text("""
                     AND generation = wanted.generation LIMIT :most
             ) AS chunk) AS chunks
     FROM unnest(CAST(:source_ids AS uuid[]), CAST(:generations AS int[])) AS wanted (source_id, generation)
-""")
-# A row for each generation: what many chunks have to say, in few values. Where a chunk's terms are of another format, or
-# were never made, its text is read instead.
-CHUNKS = text("""
-    SELECT wanted.source_id, wanted.generation,
-           string_agg(uuid_send(chunk.chunk_id), CAST('' AS bytea)) FILTER (WHERE chunk.known) AS chunk_ids,
-           string_agg(chunk.lexemes, CAST('' AS bytea)) FILTER (WHERE chunk.known) AS packed,
-           array_agg(chunk.chunk_id) FILTER (WHERE NOT chunk.known) AS text_ids,
-           array_agg(chunk.words) FILTER (WHERE NOT chunk.known) AS texts
-    FROM unnest(CAST(:source_ids AS uuid[]), CAST(:generations AS int[])) AS wanted (source_id, generation)
-    CROSS JOIN LATERAL (
-        SELECT chunk_id, lexemes, made.known,
-               CASE WHEN NOT made.known THEN concat_ws(chr(10), (
-                   SELECT title FROM documents WHERE org_id = :org_id AND bot_id = :bot_id
-                       AND source_id = wanted.source_id AND generation = wanted.generation
-                       AND document_id = chunks.document_id), heading, text) END AS words
-        FROM chunks CROSS JOIN LATERAL (SELECT coalesce(get_byte(lexemes, 0) = :format, false) AS known) AS made
-        WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = wanted.source_id
-          AND generation = wanted.generation AND chunk_id > :after
-        ORDER BY chunk_id LIMIT :page
-    ) AS chunk
-    GROUP BY wanted.source_id, wanted.generation
 """)
 
 
@@ -138,11 +122,10 @@ class Lexical:
     async def _look_after(self, index: _Index) -> None:
         """Has the index hold what the bot knows now."""
         try:
-            async with self._engines.tenant(index.org_id) as connection:
-                content = (await connection.execute(CONTENT, index.key)).scalar_one()
-                if content == index.content:
-                    return
-                rows = (await connection.execute(LIVE, index.key)).all()
+            [[(content,)]] = await self._engines.trip(index.org_id, (CONTENT, index.key))
+            if content == index.content:
+                return
+            [rows] = await self._engines.trip(index.org_id, (LIVE, index.key))
             async with self._one_load:
                 await self._load(index, frozenset(Place(*row) for row in rows))
             index.content = content
@@ -187,61 +170,21 @@ class Lexical:
 
     async def _sizes(self, index: _Index, places: Iterable[Place]) -> dict[Place, int]:
         """How many chunks each place has."""
-        values = {**index.key, **_arrays(list(places)), "most": self._most_chunks + 1}
+        values = {**index.key, **arrays_of(list(places)), "most": self._most_chunks + 1}
         async with self._engines.tenant(index.org_id) as connection:
             rows = await connection.execute(SIZES, values)
             return {Place(row.source_id, row.generation): row.chunks for row in rows}
 
     async def _segments(self, index: _Index, sizes: dict[Place, int]) -> AsyncIterator[Segment]:
-        for places in _batches(sizes):
+        for places in batches(sizes):
             after = BEGINNING
             while True:
-                values = {**index.key, **_arrays(places), "after": after, "page": PAGE, "format": FORMAT}
+                values = {**index.key, **page_of(places, after)}
                 async with self._engines.tenant(index.org_id) as connection:
                     rows = (await connection.execute(CHUNKS, values)).all()
-                ids = [chunk_id for row in rows for chunk_id in _ids(row)]
-                for segment in await asyncio.to_thread(_read, rows):
+                ids = [chunk_id for row in rows for chunk_id in ids_of(row)]
+                for segment in await asyncio.to_thread(segments_of, rows):
                     yield segment
                 if len(places) > 1 or len(ids) < PAGE:
                     break
                 after = max(ids)
-
-
-def _arrays(places: Sequence[Place]) -> dict[str, list[Any]]:
-    return {
-        "source_ids": [place.source_id for place in places],
-        "generations": [place.generation for place in places],
-    }
-
-
-def _batches(sizes: dict[Place, int]) -> Iterator[list[Place]]:
-    """Places that have no more chunks together than a page; a larger one by itself."""
-    batch: list[Place] = []
-    chunks = 0
-    for place, size in sizes.items():
-        if batch and chunks + size > PAGE:
-            yield batch
-            batch, chunks = [], 0
-        batch.append(place)
-        chunks += size
-    if batch:
-        yield batch
-
-
-def _ids(row: Row[Any]) -> list[UUID]:
-    """All chunks of a row of `CHUNKS`."""
-    known = row.chunk_ids or b""
-    return [*(UUID(bytes=known[at : at + 16]) for at in range(0, len(known), 16)), *(row.text_ids or [])]
-
-
-def _read(rows: Sequence[Row[Any]]) -> list[Segment]:
-    """What `CHUNKS` found; terms that are not stored are made."""
-    segments = []
-    for row in rows:
-        place = Place(row.source_id, row.generation)
-        if row.chunk_ids:
-            segments.append(Segment(place, row.chunk_ids, row.packed))
-        if row.texts:
-            ids = b"".join(chunk_id.bytes for chunk_id in row.text_ids)
-            segments.append(Segment(place, ids, b"".join(map(pack, row.texts))))
-    return segments

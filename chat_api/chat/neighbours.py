@@ -6,11 +6,11 @@ from itertools import product
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from chat_api.chat.choose import SEPARATOR
 from chat_api.chat.retrieve import Found, Passage
+from chat_api.core.database import AsyncEngines
 
 WIDENED = 2
 """Passages that get their neighbours: what an answer is mostly made from. More would cost tokens for little."""
@@ -20,34 +20,35 @@ LEAST_OVERLAP, MOST_OVERLAP = 16, 600
 NEIGHBOURS = text("""
     SELECT chunk.chunk_id, chunk.source_id, chunk.document_id, chunk.ordinal, chunk.heading, chunk.text, chunk.tokens
     FROM unnest(CAST(:source_ids AS uuid[]), CAST(:generations AS int[]), CAST(:document_ids AS uuid[]),
-                CAST(:ordinals AS int[])) AS passage (source_id, generation, document_id, ordinal)
+                CAST(:ordinals AS int[])) AS beside (source_id, generation, document_id, ordinal)
     JOIN chunks AS chunk ON chunk.org_id = :org_id AND chunk.bot_id = :bot_id
-        AND chunk.source_id = passage.source_id AND chunk.generation = passage.generation
-        AND chunk.document_id = passage.document_id
-        AND chunk.ordinal IN (passage.ordinal - 1, passage.ordinal + 1)
+        AND chunk.source_id = beside.source_id AND chunk.generation = beside.generation
+        AND chunk.document_id = beside.document_id AND chunk.ordinal = beside.ordinal
 """)
 
 
 async def widened(
-    connection: AsyncConnection, org_id: UUID, bot_id: UUID, taken: Sequence[Found], tokens: int
+    engines: AsyncEngines, org_id: UUID, bot_id: UUID, taken: Sequence[Found], tokens: int
 ) -> list[Passage]:
     """The passages in their order, the first ones with their neighbours; no more than `tokens` in all."""
     room = tokens - sum(one.tokens for one in taken)
     best = taken[:WIDENED]
     if not best or room <= 0:
         return [one.passage for one in taken]
+    places = list(product(best, (1, -1)))
     values = {
         "org_id": org_id,
         "bot_id": bot_id,
-        "source_ids": [one.passage.source_id for one in best],
-        "generations": [one.generation for one in best],
-        "document_ids": [one.passage.document_id for one in best],
-        "ordinals": [one.ordinal for one in best],
+        "source_ids": [one.passage.source_id for one, _ in places],
+        "generations": [one.generation for one, _ in places],
+        "document_ids": [one.passage.document_id for one, _ in places],
+        "ordinals": [one.ordinal + step for one, step in places],
     }
-    beside = {_place(row): row for row in await connection.execute(NEIGHBOURS, values)}
+    [rows] = await engines.trip(org_id, (NEIGHBOURS, values))
+    beside = {_place(row): row for row in rows}
     passages = {one.passage.chunk_id: one.passage for one in taken}
     used = set(passages)
-    for one, step in product(best, (1, -1)):
+    for one, step in places:
         own, passage = one.passage, passages[one.passage.chunk_id]
         row = beside.get((own.source_id, own.document_id, one.ordinal + step))
         if row and row.chunk_id not in used and row.tokens <= room and _related(row.heading, own.heading):
@@ -58,7 +59,7 @@ async def widened(
     return list(passages.values())
 
 
-def _place(row: Row[Any]) -> tuple[UUID, UUID, int]:
+def _place(row: Any) -> tuple[UUID, UUID, int]:
     return row.source_id, row.document_id, row.ordinal
 
 

@@ -10,8 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.bot import Bot
+from chat_api.chat.journal import CLOSED
 from chat_api.chat.messages import Frame
 from chat_api.chat.prompt import PastTurn
+from chat_api.core.database import Rows, Said
 from chat_api.core.errors import UnknownResource
 
 
@@ -60,16 +62,18 @@ CONVERSATION = text("""
 """)
 
 
-async def load_conversation(
-    connection: AsyncConnection, bot: Bot, visitor: str, conversation_id: UUID, ask_id: str
-) -> Conversation:
+def loading(bot: Bot, conversation_id: UUID, ask_id: str) -> Said:
+    """Reads a conversation: for `conversation_of`."""
+    key = {"org_id": bot.org_id, "bot_id": bot.bot_id, "conversation_id": conversation_id}
+    return CONVERSATION, {**key, "ask_id": ask_id, "turns": bot.config.history_length + 1}
+
+
+def conversation_of(found: Rows, visitor: str, conversation_id: UUID, ask_id: str) -> Conversation:
     """The conversation so far; empty when it is new. Raises UnknownResource when it is another visitor's.
 
     A turn that failed, or whose visitor was gone before its end, has no answer: it is neither history nor repeated.
     """
-    key = {"org_id": bot.org_id, "bot_id": bot.bot_id, "conversation_id": conversation_id}
-    values = {**key, "ask_id": ask_id, "turns": bot.config.history_length + 1}
-    rows = [row._asdict() for row in await connection.execute(CONVERSATION, values)]
+    rows = [row._asdict() for row in found]
     if any(row.pop("visitor") != visitor for row in rows):
         raise UnknownResource("There is no conversation with this id.")
     answered = next((TurnRecord(conversation_id, **row) for row in rows if row["ask_id"] == ask_id), None)
@@ -77,17 +81,19 @@ async def load_conversation(
     return Conversation([PastTurn(row["question"], row["answer"]) for row in reversed(earlier)], answered)
 
 
-KEEP_CONVERSATION = text("""
+# What another replica has taken over is that one's to record.
+KEEP_CONVERSATION = text(f"""
     INSERT INTO conversations (org_id, bot_id, conversation_id, visitor)
-    VALUES (:org_id, :bot_id, :conversation_id, :visitor)
+    SELECT :org_id, :bot_id, :conversation_id, :visitor WHERE {CLOSED}
     ON CONFLICT (org_id, bot_id, conversation_id) DO UPDATE SET last_turn_at = now()
 """)
-KEEP_TURN = text("""
+KEEP_TURN = text(f"""
     INSERT INTO turns (org_id, bot_id, message_id, conversation_id, ask_id, page_url, question, answer, finish_reason,
                        sources, citations, unsupported, model, prompt_tokens, completion_tokens, timings, error_code)
-    VALUES (:org_id, :bot_id, :message_id, :conversation_id, :ask_id, :page_url, :question, :answer, :finish_reason,
-            CAST(:sources AS jsonb), :citations, CAST(:unsupported AS jsonb), :model, :prompt_tokens,
-            :completion_tokens, CAST(:timings AS jsonb), :error_code)
+    SELECT :org_id, :bot_id, :message_id, :conversation_id, :ask_id, :page_url, :question, :answer, :finish_reason,
+           CAST(:sources AS jsonb), CAST(:citations AS bigint[]), CAST(:unsupported AS jsonb), :model, :prompt_tokens,
+           :completion_tokens, CAST(:timings AS jsonb), :error_code
+    WHERE {CLOSED}
     ON CONFLICT (org_id, bot_id, conversation_id, ask_id) DO UPDATE
     SET message_id = excluded.message_id, answer = excluded.answer, finish_reason = excluded.finish_reason,
         sources = excluded.sources, citations = excluded.citations, unsupported = excluded.unsupported,
@@ -96,22 +102,22 @@ KEEP_TURN = text("""
         completion_tokens = turns.completion_tokens + excluded.completion_tokens,
         timings = excluded.timings, error_code = excluded.error_code
     WHERE turns.error_code IS NOT NULL
-""")
+""")  # noqa: S608
 
 
-async def keep_turn(connection: AsyncConnection, bot: Bot, visitor: str, turn: TurnRecord) -> None:
-    """Records a turn and its conversation in the caller's transaction; a failed turn gives way to its repetition."""
+def recording(bot: Bot, visitor: str, turn: TurnRecord, holder: UUID) -> tuple[Said, Said]:
+    """Records a turn and its conversation, behind the holder's CLOSE; a failed turn gives way to its repetition."""
     values: dict[str, Any] = {
         "org_id": bot.org_id,
         "bot_id": bot.bot_id,
         "visitor": visitor,
+        "holder": holder,
         **{name: getattr(turn, name) for name in TurnRecord.__slots__},
         "sources": json.dumps(turn.sources),
         "unsupported": json.dumps(turn.unsupported),
         "timings": json.dumps({name: round(spent, 1) for name, spent in turn.timings.items()}),
     }
-    await connection.execute(KEEP_CONVERSATION, values)
-    await connection.execute(KEEP_TURN, values)
+    return (KEEP_CONVERSATION, values), (KEEP_TURN, values)
 
 
 KEEP_FEEDBACK = text("""

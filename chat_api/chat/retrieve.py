@@ -12,14 +12,13 @@ import psycopg
 from numpy.typing import NDArray
 from pgvector import HalfVector
 from pgvector.psycopg.halfvec import HalfVectorBinaryDumper
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from chat_api.chat.messages import Frame
-from chat_api.chat.postings import Hit
-from chat_api.chat.words import differ_in_language
+from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import EmbeddingSpace
-from chat_api.core.settings import LOCAL_MODEL
+from chat_api.core.postings import Hit
+from chat_api.core.scores import fused, score_of
 
 # In binary a question's vector takes a fiftieth of the time that its text takes to write and to parse. Engines made from
 # here on know this.
@@ -28,28 +27,6 @@ psycopg.adapters.register_dumper(HalfVector, HalfVectorBinaryDumper)
 SNIPPET_CHARS = 240
 FRAGMENT_WORDS = 8
 _MARKS = re.compile(r"^[\s|#>]*(?:(?:[-*+]|\d+[.)])\s+)?")
-
-# For each model, the cosine of a question and a passage that has nothing to do with it (score 0), and that from which on
-# a passage is worth offering (score 0.3, the default threshold); a cosine of 1 is a score of 1. MiniLM's were measured
-# on the sample company. The others are set low rather than high: a language model that gets a poor passage can still
-# say that it does not know, while nobody can answer from one that was held back.
-WORTHWHILE = 0.3
-CALIBRATION = {
-    LOCAL_MODEL: (0.10, 0.31),
-    "text-embedding-3-small": (0.05, 0.20),
-    "text-embedding-3-large": (0.05, 0.20),
-    "text-embedding-ada-002": (0.68, 0.75),
-}
-UNKNOWN_MODEL = (0.0, 0.20)
-ENGLISH_ALONE = {LOCAL_MODEL}
-ENGLISH = "the of and to is are was with"
-FOREIGN_LANGUAGE, FOREIGN_SCRIPT = 0.5, 0.05
-"""What is left of a similarity of an English model's, where the question is in another language, or another script."""
-# What a passage's share of the question's words adds to its score, as far as similarity has left it open. Up to 0.3 is
-# what passages have that are beside the question. Measured on XQuAD and the sample company: tests/bench/retrieval.py.
-COVERAGE, EVIDENCE = (0.0, 0.3, 1.0), (0.0, 0.1, 0.9)
-CANDIDATES = 20
-"""Passages of either kind that are looked at, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +139,7 @@ SEARCH = text("""
 
 
 async def search(
-    connection: AsyncConnection,
+    engines: AsyncEngines,
     org_id: UUID,
     bot_id: UUID,
     space: EmbeddingSpace,
@@ -175,7 +152,8 @@ async def search(
     """The `k` passages of the bot nearest to `query` (a unit vector of the space) and the best `k` of `hits`, best first.
 
     All of `hits` count for the scores; those that are not the bot's live passages (any more) are left out. `trust` is
-    what a similarity in this space is worth. Raises SpaceChangedError when the bot's passages are in another space.
+    what a similarity in this space is worth. Raises SpaceChangedError when the bot's passages are in another space,
+    SQLAlchemyError.
     """
     values = {
         "org_id": org_id,
@@ -190,7 +168,8 @@ async def search(
     }
     ranked = {(hit.place.source_id, hit.chunk_id): (rank, hit.coverage) for rank, hit in enumerate(hits, 1)}
     found = []
-    for row in await connection.execute(SEARCH, values):
+    [rows] = await engines.trip(org_id, (SEARCH, values))
+    for row in rows:
         reading = EmbeddingSpace(row.model, row.dimensions)
         if reading != space:
             raise SpaceChangedError(reading)
@@ -201,32 +180,11 @@ async def search(
     return sorted(found, key=lambda one: (-one.score, one.passage.chunk_id))
 
 
-def _found(row: Row[Any], score: float, lexical_rank: int | None) -> Found:
+def _found(row: Any, score: float, lexical_rank: int | None) -> Found:
     passage = Passage(
         row.chunk_id, row.document_id, row.source_id, row.title, row.url, row.page, row.heading, row.text, score
     )
     return Found(passage, row.generation, row.ordinal, row.tokens, row.vector_rank, lexical_rank)
-
-
-def trust_in(space: EmbeddingSpace, question: str) -> float:
-    """What similarities in this space are worth for this question: less where the model does not know its language."""
-    if space.model not in ENGLISH_ALONE:
-        return 1.0
-    letters = [char for char in question if char.isalpha()]
-    if sum(char > "\u024f" for char in letters) * 2 > len(letters):
-        return FOREIGN_SCRIPT
-    return FOREIGN_LANGUAGE if differ_in_language(question, ENGLISH) else 1.0
-
-
-def fused(similarity: float, coverage: float) -> float:
-    """The score of a passage, by its similarity's and by its share of the question's words; both 0 to 1."""
-    return 1 - (1 - similarity) * (1 - float(np.interp(coverage, COVERAGE, EVIDENCE)))
-
-
-def score_of(space: EmbeddingSpace, cosine: float) -> float:
-    """A cosine similarity on the scale of 0 to 1 that means the same for every model: two straight lines."""
-    unrelated, worthwhile = CALIBRATION.get(space.model, UNKNOWN_MODEL)
-    return float(np.interp(cosine, [unrelated, worthwhile, 1.0], [0.0, WORTHWHILE, 1.0]))
 
 
 def snippet(passage: str) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import structlog
 
 from chat_api.chat.prompt import Message, PastTurn, inert, recent
-from chat_api.chat.words import STEM, about_tokens, carries_meaning, words_of
 from chat_api.core.errors import ServiceError
+from chat_api.core.words import STEM, about_tokens, carries_meaning, words_of
 
 WITHIN_S = 1.5
 MAX_CHARS = 500

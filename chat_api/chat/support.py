@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from chat_api.chat.retrieve import Passage
-from chat_api.chat.words import differ_in_language, numbers_in, stems_of
+from chat_api.core.words import differ_in_language, numbers_in, stems_of
 
 ENOUGH = 0.5
 """Of a sentence's telling words: so many must be in the passages, when both are in the same language."""

@@ -15,7 +15,7 @@ from chat_api.chat.answer import Answerer, Ending, Question
 from chat_api.chat.blocked import mentions
 from chat_api.chat.bot import Bot, Bots
 from chat_api.chat.budget import Allowance, BudgetExhausted, Budgets, Step, Use
-from chat_api.chat.cache import AnswerCache, CachedAnswer, cache_key, content_of
+from chat_api.chat.cache import AnswerCache, CachedAnswer, cache_key, reading_content
 from chat_api.chat.citations import AnswerFilter
 from chat_api.chat.curated import find_curated
 from chat_api.chat.find import Finder, Sources, Timings
@@ -23,16 +23,16 @@ from chat_api.chat.journal import Hold, InFlightElsewhereError
 from chat_api.chat.lexical import Lexical
 from chat_api.chat.limits import MessageRates
 from chat_api.chat.messages import Ask, error_of
-from chat_api.chat.prompt import PastTurn
-from chat_api.chat.record import Conversation, TurnRecord, keep_turn, load_conversation
+from chat_api.chat.prompt import PastTurn, unspoken
+from chat_api.chat.record import Conversation, TurnRecord, conversation_of, loading, recording
 from chat_api.chat.rewrite import MAX_CHARS, rewriting_tokens
 from chat_api.chat.samples import sample_questions
 from chat_api.chat.stream import AnswerStream, encoded
 from chat_api.chat.support import unsupported
-from chat_api.chat.words import about_tokens
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import Embedders
 from chat_api.core.errors import ServiceError
+from chat_api.core.words import about_tokens
 from chat_api.metrics import FIRST_DELTA_SECONDS, TURN_SECONDS, TURNS
 
 RECORD_WITHIN_S = 10.0
@@ -126,17 +126,14 @@ class Turn:
 
     async def _load(self) -> tuple[Conversation, str | None]:
         """The conversation so far, and what the bot knows by now, where answers are cached; claims the answer."""
-        bot, record = self._bot, self.record
+        bot, key = self._bot, self._hold.key
         with self._timings.of("load"):
-            async with self._services.engines.tenant(self._bot.org_id) as connection:
-                claimed = await self._hold.claim(connection, self._ask)
-                conversation = await load_conversation(
-                    connection, bot, self._visitor, record.conversation_id, record.ask_id
-                )
-                if not claimed and not conversation.answered:
-                    raise InFlightElsewhereError
-                cached = bot.config.answer_cache and not conversation.history and not conversation.answered
-                return conversation, await content_of(connection, bot) if cached else None
+            content = [reading_content(bot)] if bot.config.answer_cache else []
+            rows, *known = await self._hold.claim(self._ask, loading(bot, key.conversation_id, key.ask_id), *content)
+            conversation = conversation_of(rows, self._visitor, key.conversation_id, key.ask_id)
+            if not self._hold.claimed and not conversation.answered:
+                raise InFlightElsewhereError
+            return conversation, known[0][0].content if known else None
 
     def _key(self, content: str) -> str:
         return cache_key(self._bot, self._services.answerer.model_of(self._bot), content, self.record.question)
@@ -195,7 +192,8 @@ class Turn:
     async def _answer(self, stream: AnswerStream, question: Question) -> None:
         config, ending, passages = self._bot.config, self._ending, question.passages
         hosts = links.hosts_of([*(passage.url for passage in passages), *self._bot.allowed_origins])
-        shown = AnswerFilter(len(passages), hosts=hosts, blocked_terms=config.blocked_terms)
+        terms = (*config.blocked_terms, *unspoken(self._bot, passages))
+        shown = AnswerFilter(len(passages), hosts=hosts, blocked_terms=terms)
         try:
             async with contextlib.aclosing(self._services.answerer.stream(question, ending)) as pieces:
                 async for piece in pieces:
@@ -245,11 +243,11 @@ class Turn:
         TURNS.labels(record.error_code or record.finish_reason).inc()
         TURN_SECONDS.observe(self._timings["total"] / 1000)
         try:
-            async with asyncio.timeout(RECORD_WITHIN_S), self._services.engines.tenant(self._bot.org_id) as connection:
-                # What another replica has taken over is that one's to record; what was used is paid all the same.
-                if await self._hold.close(connection, state, self._last):
-                    await keep_turn(connection, self._bot, self._visitor, record)
-                await self._services.budgets.settle(connection, self._bot, self._allowance, self._uses())
+            # What another replica has taken over is that one's to record; what was used is paid all the same.
+            said = recording(self._bot, self._visitor, record, self._hold.holder)
+            settling = self._services.budgets.settling(self._bot, self._allowance, self._uses())
+            async with asyncio.timeout(RECORD_WITHIN_S):
+                await self._hold.close(state, self._last, *said, settling)
         except (SQLAlchemyError, TimeoutError) as error:
             # The visitor has the answer; that it could not be kept is the operator's business.
             log.error("turn_not_recorded", error=type(error).__name__)  # noqa: TRY400

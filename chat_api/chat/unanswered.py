@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.access import View
-from chat_api.chat.words import EDGES
+from chat_api.core.words import EDGES
 from chat_api.paging import cursor_at, place_of
 
 LOOKED_AT = 20_000

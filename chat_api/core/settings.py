@@ -155,6 +155,13 @@ class Settings(DatabaseSettings):
     max_file_mb: int = Field(50, ge=1, le=1024, description="Largest file, where the org's limits name none")
     parser_memory_mb: int = Field(1024, ge=128, description="Memory of one parsing child, beyond the loaded parsers")
     parser_timeout_s: float = Field(120, gt=0, description="Seconds for parsing one document")
+    ocr_languages: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9_/-]+(\+[A-Za-z0-9_/-]+)*)?$",
+        description="Tesseract's languages for scanned pages of PDFs, such as eng+deu; without any they are not read",
+    )
+    ocr_max_pages: int = Field(100, ge=1, le=5000, description="Scanned pages of one file that are read")
+    ocr_timeout_s: float = Field(600, gt=0, le=3600, description="Seconds for the scanned pages of one file")
 
     job_retention_days: int = Field(
         30, ge=1, le=3650, description="Days for which runs that are over are kept; a source's newest one stays"

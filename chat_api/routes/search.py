@@ -18,8 +18,8 @@ from chat_api.chat.messages import Storable, for_visitors
 from chat_api.chat.prompt import PastTurn
 from chat_api.chat.rewrite import MAX_CHARS, rewriting_tokens
 from chat_api.chat.turn import ChatServices
-from chat_api.chat.words import about_tokens
 from chat_api.core.errors import ForbiddenBot, MissingScope, ServiceError, UnknownBot
+from chat_api.core.words import about_tokens
 from chat_api.deps import CurrentPrincipal, no_store
 from chat_api.errors import PROBLEMS
 
@@ -128,8 +128,7 @@ def _admit(request: Request, principal: Principal, bot: Bot) -> None:
 async def _settle(services: ChatServices, bot: Bot, allowance: Allowance, finder: Finder) -> None:
     """Writes what the search used, and gives back what was set aside for it."""
     try:
-        async with services.engines.tenant(bot.org_id) as connection:
-            await services.budgets.settle(connection, bot, allowance, finder.uses)
+        await services.engines.trip(bot.org_id, services.budgets.settling(bot, allowance, finder.uses))
     except SQLAlchemyError as error:
         log.error("search_not_recorded", error=type(error).__name__)  # noqa: TRY400  # it has its answer
 

@@ -1,12 +1,14 @@
-"""Search in a bot of 10,000 chunks, and how much of the wait for an answer's first piece is ours."""
+"""Search in a bot of 10,000 chunks, by itself and by its route, and how much of the wait for an answer's first piece is ours."""
 
 import asyncio
 import json
 import time
+from random import Random
 from statistics import quantiles
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx2
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from chat_api.chat.retrieve import search
+from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import EmbeddingSpace
 from deploy.local.client import DashboardClient
 from tests.bench.recall import resting
@@ -26,6 +29,9 @@ from workers.store.rows import Build, stage_readings
 from workers.tasks.life import Task
 
 CHUNKS, SEARCHES, TURNS, AT_ONCE = 10_000, 200, 100, 50
+EVERY_S = 10.0
+"""How long a visitor of an active chat thinks on average before the next question."""
+SEARCHERS, SLOW_PROVIDER_MS = 16, 100
 SPACE = EmbeddingSpace("text-embedding-3-small", DIMENSIONS)
 BATCH = 1_000
 # The same rows as pgvector's documentation would have them: `vector`, cosine distance, compressed out of line.
@@ -41,7 +47,8 @@ def measure() -> dict[str, Any]:
         ours = asyncio.run(_searches(client.org_id, bot_id, described["chat_db_dsn"], vectors))
         peer = _peer(bot_id, described["chat_db_dsn"], vectors)
         first = asyncio.run(_first_deltas(client, bot_id, base_url))
-    return {"chunks": CHUNKS, "dimensions": DIMENSIONS, "search_ms": ours, "peer_search_ms": peer, **first}
+        routed = asyncio.run(_routed(client, bot_id, base_url))
+    return {"chunks": CHUNKS, "dimensions": DIMENSIONS, "search_ms": ours, "peer_search_ms": peer, **first, **routed}
 
 
 def fill(org_id: UUID, bot_id: UUID, dsn: str) -> NDArray[np.float32]:
@@ -87,14 +94,13 @@ async def _searches(org_id: UUID, bot_id: UUID, dsn: str, vectors: NDArray[np.fl
     engine = create_async_engine(
         dsn.replace("postgresql://", "postgresql+psycopg://"), connect_args={"prepare_threshold": None}
     )
-    took = []
-    async with engine.connect() as connection:
-        for number in range(SEARCHES + 10):
-            began = time.perf_counter()
-            found = await search(connection, org_id, bot_id, SPACE, vectors[number * 31 % CHUNKS], 6)
-            took.append(1000 * (time.perf_counter() - began))
-            if len(found) != 6 or found[0].score < 0.999:
-                raise RuntimeError("the search did not find the chunk that it was given")
+    engines, took = AsyncEngines(engine, engine), []
+    for number in range(SEARCHES + 10):
+        began = time.perf_counter()
+        found = await search(engines, org_id, bot_id, SPACE, vectors[number * 31 % CHUNKS], 6)
+        took.append(1000 * (time.perf_counter() - began))
+        if len(found) != 6 or found[0].score < 0.999:
+            raise RuntimeError("the search did not find the chunk that it was given")
     await engine.dispose()
     return _percentiles(took[10:])
 
@@ -124,20 +130,53 @@ async def _first_deltas(client: DashboardClient, bot_id: UUID, base_url: str) ->
         headers = {"Authorization": f"Bearer {token}"}
         return connect(address, subprotocols=[Subprotocol("chat.v1")], additional_headers=headers, proxy=None)
 
-    async def talk(turns: int) -> list[float]:
+    async def talk(turns: int, think: Random | None = None) -> list[float]:
+        took = []
         async with socket() as open_socket:
-            return [await _ask(open_socket) for _ in range(turns)]
+            for _ in range(turns):
+                await asyncio.sleep(think.expovariate(1 / EVERY_S) if think else 0)
+                took.append(await _ask(open_socket))
+        return took
 
     await talk(5)
     alone = await talk(TURNS)
+    active = await asyncio.gather(*(talk(4, Random(number)) for number in range(AT_ONCE)))
     together = await asyncio.gather(*(talk(4) for _ in range(AT_ONCE)))
     ours = _percentiles(alone)
     return {
         "first_delta_ms": ours,
         "provider_alone_ms": provider_alone,
         "first_delta_overhead_p50_ms": ours["p50"] - provider_alone["p50"],
+        f"first_delta_{AT_ONCE}_active_ms": _percentiles([took for turns in active for took in turns]),
         f"first_delta_{AT_ONCE}_at_once_ms": _percentiles([took for turns in together for took in turns]),
     }
+
+
+async def _routed(client: DashboardClient, bot_id: UUID, base_url: str) -> dict[str, Any]:
+    """Milliseconds of POST /api/search: one after the other, many at once, and both again with a slow provider."""
+    headers = {"Authorization": f"Bearer {client.sign_token('training:read', subject='bench')}"}
+    api, took = client.stack["api_url"], {}
+    async with httpx2.AsyncClient(base_url=api, headers=headers, trust_env=False, timeout=60) as http:
+
+        async def search_by(number: int) -> list[float]:
+            return [await _search_once(http, bot_id) for _ in range(number)]
+
+        for latency_ms in (0, SLOW_PROVIDER_MS):
+            control = f"{base_url.removesuffix('/v1')}/control"
+            (await http.post(control, json={"latency_ms": latency_ms})).raise_for_status()
+            await search_by(5)
+            alone = await search_by(SEARCHES // 4)
+            together = await asyncio.gather(*(search_by(8) for _ in range(SEARCHERS)))
+            took[f"route_{latency_ms}_ms"] = _percentiles(alone)
+            took[f"route_{latency_ms}_at_once_ms"] = _percentiles([one for each in together for one in each])
+    return took
+
+
+async def _search_once(http: httpx2.AsyncClient, bot_id: UUID) -> float:
+    wanted = {"bot_id": str(bot_id), "query": f"How long does kettle {uuid4().hex} take?", "k": 10}
+    began = time.perf_counter()
+    (await http.post("/api/search", json=wanted)).raise_for_status()
+    return 1000 * (time.perf_counter() - began)
 
 
 async def _ask(socket: ClientConnection) -> float:
@@ -198,5 +237,13 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("first piece of an answer, provider at 0 ms, p50 / p99", pair("first_delta_ms")),
         ("  the provider's calls alone", pair("provider_alone_ms")),
         ("  of it ours, p50", f"{result['first_delta_overhead_p50_ms']:.1f} ms"),
-        ("first piece with 50 chats at once, p50 / p99", pair("first_delta_50_at_once_ms")),
+        (
+            f"first piece with {AT_ONCE} active chats, each every {EVERY_S:g} s",
+            pair(f"first_delta_{AT_ONCE}_active_ms"),
+        ),
+        (f"first piece with {AT_ONCE} chats at once, p50 / p99", pair(f"first_delta_{AT_ONCE}_at_once_ms")),
+        ("POST /api/search, provider at 0 ms, p50 / p99", pair("route_0_ms")),
+        (f"  {SEARCHERS} at once", pair("route_0_at_once_ms")),
+        (f"  provider at {SLOW_PROVIDER_MS} ms", pair(f"route_{SLOW_PROVIDER_MS}_ms")),
+        (f"  provider at {SLOW_PROVIDER_MS} ms, {SEARCHERS} at once", pair(f"route_{SLOW_PROVIDER_MS}_at_once_ms")),
     ]

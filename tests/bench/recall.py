@@ -13,6 +13,7 @@ from psutil import Process
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from chat_api.chat.retrieve import search
+from chat_api.core.database import CONNECT_ARGS, AsyncEngines
 from chat_api.core.embeddings import EmbeddingSpace
 from tests.bench.stage import provider, running_stack
 from workers.store.rows import COPY_HEADER, COPY_TRAILER, KEY_COLUMNS, Build, embedding_rows
@@ -138,18 +139,17 @@ async def _ours(
     dsn: str, bots: list[tuple[UUID, UUID]], numbers: NDArray[np.int64], asked: Floats
 ) -> tuple[list[set[int]], float]:
     """What each question finds, as the API's role, that sees one org's rows; the backend's processor time in seconds."""
-    engine = create_async_engine(dsn.replace("postgresql://", "postgresql+psycopg://"))
-    found = []
+    url, role = dsn.replace("postgresql://", "postgresql+psycopg://"), {"options": "-c role=chat_api"}
+    engine = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={**CONNECT_ARGS, **role})
+    engines, found = AsyncEngines(engine, engine), []
     async with engine.connect() as connection:
-        await connection.exec_driver_sql("SET ROLE chat_api")
         backend = Process((await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one())
-        before = _cpu_s(backend)
-        for number, query in zip(numbers, asked, strict=True):
-            org_id, bot_id = bots[number]
-            await connection.exec_driver_sql("SELECT set_config('app.org_id', %s, false)", (str(org_id),))
-            passages = await search(connection, org_id, bot_id, SPACE, query, K)
-            found.append({one.passage.chunk_id.int - 1 for one in passages})
-        spent = _cpu_s(backend) - before
+    before = _cpu_s(backend)
+    for number, query in zip(numbers, asked, strict=True):
+        org_id, bot_id = bots[number]
+        passages = await search(engines, org_id, bot_id, SPACE, query, K)
+        found.append({one.passage.chunk_id.int - 1 for one in passages})
+    spent = _cpu_s(backend) - before
     await engine.dispose()
     return found, spent
 

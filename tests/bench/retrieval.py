@@ -19,10 +19,10 @@ import httpx2
 import numpy as np
 from numpy.typing import NDArray
 
-from chat_api.chat.postings import Place, Postings, Segment
-from chat_api.chat.retrieve import CANDIDATES, fused, score_of, trust_in
 from chat_api.core.lexemes import pack, terms_of
 from chat_api.core.minilm import MiniLM
+from chat_api.core.postings import Place, Postings, Segment
+from chat_api.core.scores import CANDIDATES, fused, score_of, trust_in
 from tests.bench.chat import fill
 from tests.bench.recall import measure_recall, recall_rows, resting
 from tests.bench.stage import UNLIMITED, percentile, provider, running_stack

@@ -72,7 +72,20 @@ def test_a_stream_that_ends_politely_without_a_reason_is_broken_off(unused: Sett
         answered(events(chunk("a"), DONE), unused)
 
 
-@pytest.mark.parametrize("body", ["data: 5\n\n", 'data: {"choices": 5}\n\n', "<html>", "", chunk(finish="stop") + DONE])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "data: 5\n\n",
+        'data: {"choices": 5}\n\n',
+        'data: {"choices": [5]}\n\n',
+        'data: {"choices": [{"delta": {"content": 5}}]}\n\n',
+        'data: {"choices": [{"delta": "text"}]}\n\n',
+        'data: {"choices": [], "usage": {"prompt_tokens": 1}}\n\n',
+        "<html>",
+        "",
+        chunk(finish="stop") + DONE,
+    ],
+)
 def test_what_is_no_answer_is_typed(body: str, unused: Settings) -> None:
     with pytest.raises(ProviderUnavailable):
         answered(events(body), unused)

@@ -58,8 +58,7 @@ class Ledger:
         """Writes what a turn used."""
 
         async def what(budgets: Budgets, engine: AsyncEngine) -> None:
-            async with engine.begin() as connection:
-                await budgets.settle(connection, bot, allowance, uses)
+            await AsyncEngines(engine, engine).trip(bot.org_id, budgets.settling(bot, allowance, uses))
 
         self.run(what)
 

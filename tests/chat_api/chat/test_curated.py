@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from chat_api.chat.blocked import masked, mentions, open_from
 from chat_api.chat.curated import find_curated
-from chat_api.chat.words import normalised
 from chat_api.core.bot_config import CuratedAnswer
+from chat_api.core.words import normalised
 
 KNOWN = [
     CuratedAnswer(question, f"Answer to: {question}")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from chat_api.chat import lexical
 from chat_api.chat.bot import Bot
 from chat_api.chat.lexical import Lexical
-from chat_api.chat.postings import K1, LEAST_WEIGHT, B, Hit, Place, Postings, Segment
 from chat_api.core.bot_config import BotConfig
 from chat_api.core.database import AsyncEngines, async_engines
 from chat_api.core.lexemes import pack, terms_of
+from chat_api.core.postings import K1, LEAST_WEIGHT, B, Hit, Place, Postings, Segment
 from chat_api.core.settings import Settings
 from tests.chat_api.chat_world import Chat, TestBot
 from tests.servers import as_api

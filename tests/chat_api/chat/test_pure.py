@@ -14,9 +14,10 @@ from chat_api.chat.messages import BadFrame, parse_frame
 from chat_api.chat.origins import among
 from chat_api.chat.prompt import PastTurn, build_messages, recent
 from chat_api.chat.quotes import choose_quotes
-from chat_api.chat.retrieve import CALIBRATION, Passage, deep_link, score_of, snippet
+from chat_api.chat.retrieve import Passage, deep_link, snippet
 from chat_api.core.bot_config import BotConfig, parse_config
 from chat_api.core.embeddings import EmbeddingSpace
+from chat_api.core.scores import CALIBRATION, score_of
 
 NOBODY = UUID(int=0)
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from chat_api.chat.choose import PAGE_BONUS, Choice, Wish, choose
 from chat_api.chat.neighbours import joined, widened
-from chat_api.chat.postings import Hit, Place
-from chat_api.chat.retrieve import FOREIGN_LANGUAGE, FOREIGN_SCRIPT, Found, fused, search, trust_in
+from chat_api.chat.retrieve import Found, search
 from chat_api.core.database import AsyncEngines, async_engines
 from chat_api.core.embeddings import LOCAL_SPACE, EmbeddingSpace
+from chat_api.core.postings import Hit, Place
+from chat_api.core.scores import FOREIGN_LANGUAGE, FOREIGN_SCRIPT, fused, trust_in
 from chat_api.core.settings import Settings
 from tests.chat_api.chat.test_pure import passage
 from tests.chat_api.chat_world import DIMENSIONS, MODEL, Chat
@@ -178,11 +179,10 @@ async def engines(chat_settings: Settings) -> AsyncIterator[AsyncEngines]:
 async def test_the_best_passages_get_their_neighbours(chat: Chat, engines: AsyncEngines) -> None:
     bot = chat.add_bot("First of all.", "Boil the water.", "Then pour it.", "Last of all.")
     [vector] = HashedEmbeddings().embed(["Boil the water."], DIMENSIONS)
-    async with engines.tenant(bot.org_id) as connection:
-        first, *_ = await search(connection, bot.org_id, bot.bot_id, SPACE, vector, 4)
-        wide = await widened(connection, bot.org_id, bot.bot_id, [first], 100)
-        narrow = await widened(connection, bot.org_id, bot.bot_id, [first], first.tokens + 9)
-        none = await widened(connection, bot.org_id, bot.bot_id, [first], first.tokens)
+    first, *_ = await search(engines, bot.org_id, bot.bot_id, SPACE, vector, 4)
+    wide = await widened(engines, bot.org_id, bot.bot_id, [first], 100)
+    narrow = await widened(engines, bot.org_id, bot.bot_id, [first], first.tokens + 9)
+    none = await widened(engines, bot.org_id, bot.bot_id, [first], first.tokens)
     assert [one.text for one in wide] == ["First of all.\n\nBoil the water.\n\nThen pour it."]
     assert [one.text for one in narrow] == ["Boil the water.\n\nThen pour it."], "what follows comes first"
     assert none == [first.passage]
@@ -195,9 +195,8 @@ async def test_another_sections_chunk_is_no_neighbour(chat: Chat, engines: Async
     chat.rows("UPDATE chunks SET heading = 'Heading › Part' WHERE text LIKE 'First%%' AND bot_id = %s", bot.bot_id)
     chat.rows("UPDATE chunks SET heading = 'Headings' WHERE text LIKE 'Then%%' AND bot_id = %s", bot.bot_id)
     [vector] = HashedEmbeddings().embed(["Boil the water."], DIMENSIONS)
-    async with engines.tenant(bot.org_id) as connection:
-        first, *_ = await search(connection, bot.org_id, bot.bot_id, SPACE, vector, 4)
-        [wide] = await widened(connection, bot.org_id, bot.bot_id, [first], 100)
+    first, *_ = await search(engines, bot.org_id, bot.bot_id, SPACE, vector, 4)
+    [wide] = await widened(engines, bot.org_id, bot.bot_id, [first], 100)
     assert wide.text == "First of all.\n\nBoil the water."
 
 
@@ -228,9 +227,8 @@ async def test_what_words_have_found_gets_its_similarity(chat: Chat, engines: As
     ]
     stale = Hit(Place(hits[0].place.source_id, kept_beside(chat, hits[0].place.source_id)), hits[0].chunk_id, 1.0)
     [vector] = HashedEmbeddings().embed(["The kettle boils."], DIMENSIONS)
-    async with engines.tenant(bot.org_id) as connection:
-        both = await search(connection, bot.org_id, bot.bot_id, SPACE, vector, 1, hits[:1])
-        nearest = await search(connection, bot.org_id, bot.bot_id, SPACE, vector, 1, [stale, hits[1], hits[1]])
+    both = await search(engines, bot.org_id, bot.bot_id, SPACE, vector, 1, hits[:1])
+    nearest = await search(engines, bot.org_id, bot.bot_id, SPACE, vector, 1, [stale, hits[1], hits[1]])
     assert [(one.passage.text, one.vector_rank, one.lexical_rank) for one in both] == [
         ("The kettle boils.", 1, None),
         ("Part OK-6407.", None, 1),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_api.chat.support import sentences, unsupported
-from chat_api.chat.words import numbers_in
+from chat_api.core.words import numbers_in
 from tests.chat_api.chat.test_pure import passage
 
 DELIVERY = passage(

@@ -12,10 +12,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
-from chat_api.core.database import AsyncEngines, async_engines, make_engines, of_org, say_org
+from chat_api.core.database import SET_ORG, AsyncEngines, async_engines, make_engines, of_org, say_org
 from chat_api.core.settings import Settings
 from deploy.local.databases import API
 from tests.conftest import make_settings
@@ -110,6 +110,91 @@ def test_a_connection_that_was_ended_is_told_as_such_and_not_used_again(shared: 
         await engine.dispose()
 
     asyncio.run(look())
+
+
+# --- trips -----------------------------------------------------------------------------------------------------------
+
+ADD = text("INSERT INTO conversations (org_id, bot_id, conversation_id, visitor) VALUES (:org_id, :bot_id, :id, 'v')")
+ADDED = text("SELECT conversation_id AS id FROM conversations WHERE conversation_id = :id")
+FAIL = text("SELECT 1 / CAST(:none AS int)")
+PID = text("SELECT pg_backend_pid() AS pid")
+
+
+def test_a_trip_sees_its_org_and_leaves_none_behind(shared: Settings) -> None:
+    async def look(engines: AsyncEngines) -> None:
+        for tenant in (MINE, OTHER, MINE):
+            rows, [again] = await engines.trip(tenant.org_id, (SEEN, {}), (SEEN, {}))
+            assert [row.org_id for row in rows] == [again.org_id] == [tenant.org_id]
+            async with engines.chat.begin() as connection:
+                assert await seen(connection) == []
+
+    with_engines(shared, look, db_pool_size=1)
+
+
+def test_a_trip_is_kept_whole_or_not_at_all(shared: Settings) -> None:
+    async def look(engines: AsyncEngines) -> None:
+        org_id = MINE.org_id
+        for failing in (True, False):
+            values = {"org_id": org_id, "bot_id": MINE.id_of("bot_id"), "id": uuid4()}
+            if failing:
+                with pytest.raises(DataError):
+                    await engines.trip(org_id, (ADD, values), (FAIL, {"none": 0}), (SEEN, {}))
+            else:
+                added, [row] = await engines.trip(org_id, (ADD, values), (ADDED, values))
+                assert (added, row.id) == ([], values["id"]), "what comes later sees what came before"
+            [kept] = await engines.trip(org_id, (ADDED, values))
+            assert bool(kept) is not failing
+            # The connection still says BEGIN for those who ask it to.
+            async with engines.chat.connect() as connection:
+                await connection.exec_driver_sql(SET_ORG, (str(org_id),))
+                assert await seen(connection) == [org_id]
+
+    with_engines(shared, look, db_pool_size=1)
+
+
+def test_a_trip_that_was_cut_off_leaves_no_org_behind(shared: Settings) -> None:
+    draw = random.Random(8)
+
+    async def look(engines: AsyncEngines) -> None:
+        async def one(tenant: Tenant) -> None:
+            assert [row.org_id for row in (await engines.trip(tenant.org_id, (SEEN, {})))[0]] == [tenant.org_id]
+
+        async def cut_off(tenant: Tenant) -> None:
+            doing = asyncio.create_task(one(tenant))
+            for _ in range(draw.randrange(40)):
+                await asyncio.sleep(0)
+            doing.cancel()
+            await asyncio.wait([doing])
+            assert doing.cancelled() or doing.exception() is None
+
+        for _ in range(30):
+            await asyncio.gather(cut_off(MINE), cut_off(OTHER), one(MINE), one(OTHER))
+            async with engines.tenant(MINE.org_id) as connection:
+                assert await seen(connection) == [MINE.org_id]
+
+    with_engines(shared, look, db_pool_size=3)
+
+
+def test_a_connection_that_ended_while_it_rested_is_replaced_unseen(shared: Settings, module_chat_db: str) -> None:
+    async def look(engines: AsyncEngines) -> None:
+        for _ in range(2):
+            [[row]] = await engines.trip(MINE.org_id, (PID, {}))
+            with psycopg.connect(module_chat_db, autocommit=True) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s, 5000)", [row.pid])
+            async with engines.tenant(OTHER.org_id) as connection:
+                assert await seen(connection) == [OTHER.org_id]
+            [[again]] = await engines.trip(MINE.org_id, (PID, {}))
+            assert again.pid != row.pid
+
+    with_engines(shared, look, db_pool_size=1)
+
+
+def test_a_trip_without_a_server_says_so(shared: Settings) -> None:
+    async def look(engines: AsyncEngines) -> None:
+        with pytest.raises(OperationalError):
+            await engines.trip(MINE.org_id, (SEEN, {}))
+
+    with_engines(shared, look, python_chat_db_port=1)
 
 
 def test_workers_see_one_orgs_content_and_all_orgs_runs(shared: Settings) -> None:
