@@ -12,6 +12,10 @@ RUN if [ "$LOCAL_MODEL" = yes ]; then /venv/bin/pip install --require-hashes --n
 
 FROM python:3.11-slim-bookworm
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# What is only needed on request: chromium (options.render), tesseract-ocr and its languages (OCR_LANGUAGES).
+ARG DEBIAN_PACKAGES=
+RUN if [ -n "$DEBIAN_PACKAGES" ]; then apt-get update && apt-get install -y --no-install-recommends $DEBIAN_PACKAGES \
+    && rm -rf /var/lib/apt/lists/*; fi
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin app
 COPY --from=build /venv /venv
 WORKDIR /app

@@ -17,10 +17,18 @@ from chat_api.core.telemetry import configure_logging
 from workers.commands import eval as eval_
 from workers.commands.clean import clean, count_rubbish
 from workers.commands.doctor import examine
+from workers.commands.export import add_options as add_export_options
+from workers.commands.export import export
+from workers.commands.imports import add_options as add_import_options
+from workers.commands.imports import import_
 from workers.commands.process import Ended, find_sources, wait_for_runs
 from workers.commands.release import allow_removals
+from workers.commands.seed import add_options as add_seed_options
+from workers.commands.seed import seed
 from workers.commands.status import read_status, render
 from workers.commands.terminal import Bar
+from workers.commands.upload import add_options as add_upload_options
+from workers.commands.upload import upload
 from workers.reconcile.queueing import queue_runs
 from workers.reembed import await_switch, reembed, served_space
 
@@ -94,6 +102,12 @@ def make_parser() -> argparse.ArgumentParser:
     again.add_argument("--bot", type=UUID, nargs="+", default=[], metavar="ID", help="only these bots")
     again.add_argument("--abandon", action="store_true", help="stay with the present model after all")
     again.add_argument("--wait", action="store_true", help="wait until the bots are switched, with progress")
+    add_upload_options(_add(commands, "upload", _upload, "puts a folder's files into the bucket and the dashboard"))
+    add_export_options(_add(commands, "export", _export, "writes what a bot has learnt into one file"))
+    add_import_options(_add(commands, "import", _import, "reads such a file into a bot, here or elsewhere"))
+    add_seed_options(
+        _add(commands, "seed", _seed, "fills dashboard and bucket with an org to look at; never in production")
+    )
     eval_.add_options(_add(commands, "eval", _eval, "how well a bot finds what it is asked: hit rates by language"))
     cleaning = _add(commands, "clean", _clean, "removes the data of deleted sources and unread generations now")
     cleaning.add_argument("--yes", action="store_true", help="do not ask")
@@ -145,6 +159,22 @@ def _process(options: argparse.Namespace, settings: Settings, engines: Engines) 
     return 1 if failed or unknown else 0
 
 
+def _train(settings: Settings, engines: Engines, source_ids: Sequence[UUID]) -> int:
+    """How many of the sources did not train; waits for all of them."""
+    wanted = find_sources(engines.dashboard, source_ids=source_ids)
+    runs = list(queue_runs(engines.chat, wanted, revive=True).values())
+    _ring(settings, runs)
+    return len(source_ids) - len(runs) + (_wait(engines, runs) if runs else 0)
+
+
+def _upload(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:
+    uploaded = upload(options, settings, engines.dashboard, sys.stdout)
+    print(uploaded)
+    train = options.process and not options.dry_run
+    untrained = _train(settings, engines, uploaded.to_train) if train else 0
+    return 1 if uploaded.counts["failed"] or untrained else 0
+
+
 def _ring(settings: Settings, job_ids: Sequence[UUID]) -> None:
     with connect_redis(settings) as redis:
         if job_ids and not ring(redis, settings.queue_name, job_ids):
@@ -170,6 +200,27 @@ def _reembed(options: argparse.Namespace, settings: Settings, engines: Engines) 
     space = None if options.abandon else served_space(settings, options.model, options.dimensions)
     begun = reembed(engines.chat, space, options.bot, print)
     return 0 if not options.wait or await_switch(engines.chat, begun, print) else 1
+
+
+def _export(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:
+    try:
+        return 0 if export(options, engines, settings.max_file_mb, sys.stdout) else 1
+    except OSError as error:
+        raise CommandError(f"{options.file} can't be written: {error.strerror}.") from error
+
+
+def _import(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:
+    try:
+        imported = import_(options, settings, engines, sys.stdout)
+    except OSError as error:
+        raise CommandError(f"{options.file} can't be read: {error.strerror}.") from error
+    print(imported)
+    return 1 if imported.counts["failed"] or imported.counts["skipped"] else 0
+
+
+def _seed(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:
+    made = seed(options, settings, engines, sys.stdout)
+    return 1 if options.process and made and _train(settings, engines, made) else 0
 
 
 def _eval(options: argparse.Namespace, _settings: Settings, _engines: Engines) -> int:

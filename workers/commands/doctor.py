@@ -95,11 +95,7 @@ def _note(diagnosis: Diagnosis, finding: Finding | None) -> None:
 
 
 def _look(engines: Engines, check: Check, fix: bool) -> Finding | None:
-    chat = engines.chat
-    if check.of_content:
-        names = [name for org_id in _orgs(chat) for name in _wrong(of_org(chat, org_id), check, fix, org_id=org_id)]
-    else:
-        names = _wrong(chat, check, fix)
+    names = _wrong_anywhere(engines.chat, check, fix)
     if not names:
         return None
     fixable = bool(check.fixes) or check.retrain
@@ -109,6 +105,12 @@ def _look(engines: Engines, check: Check, fix: bool) -> Finding | None:
     elif fix and check.fixes:
         finding.done = check.mend
     return finding
+
+
+def _wrong_anywhere(chat: Engine, check: Check, fix: bool) -> list[str]:
+    if not check.of_content:
+        return _wrong(chat, check, fix)
+    return [name for org_id in _orgs(chat) for name in _wrong(of_org(chat, org_id), check, fix, org_id=org_id)]
 
 
 def _orgs(chat: Engine) -> list[UUID]:

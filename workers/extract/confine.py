@@ -71,6 +71,10 @@ _DENIED = {
     ),
 }
 
+# What another program needs of them: to be started, and to open its files.
+_NEEDED = {"x86_64": frozenset({59, 2, 257}), "aarch64": frozenset({221, 56})}
+_PROGRAM_FILES = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -93,7 +97,20 @@ def confine(limits: Limits, parent: int) -> tuple[str, ...]:
     # Changing the user clears the death signal, so it comes after.
     if not _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) or os.getppid() != parent:
         os._exit(1)
-    if not _prctl(_PR_SET_NO_NEW_PRIVS, 1) or not _filter_system_calls():
+    if not _prctl(_PR_SET_NO_NEW_PRIVS, 1) or not _filter_system_calls(_FILTER):
+        missing.append("the system call filter")
+    return tuple(missing)
+
+
+def confine_program(limits: Limits, parent: int) -> tuple[str, ...]:
+    """As `confine`, for a program that this process is about to become: it may open files, and write to none."""
+    _limit(limits, descriptors=_PROGRAM_FILES)
+    missing = [] if os.geteuid() or _become_nobody() else ["an unprivileged user"]
+    # Of a process whose user has changed, an earlier limit would refuse the program itself.
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    if not _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) or os.getppid() != parent:
+        os._exit(1)
+    if not _prctl(_PR_SET_NO_NEW_PRIVS, 1) or not _filter_system_calls(_PROGRAM_FILTER):
         missing.append("the system call filter")
     return tuple(missing)
 
@@ -111,7 +128,7 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _limit(limits: Limits) -> None:
+def _limit(limits: Limits, *, descriptors: int = 0) -> None:
     seconds = max(1, math.ceil(limits.seconds * limits.documents))
     address_space = _address_space() + limits.memory
     for what, soft, hard in (
@@ -119,8 +136,8 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_CPU, seconds, seconds + 1),
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_FSIZE, 0, 0),
-        (resource.RLIMIT_NPROC, 0, 0),
-        (resource.RLIMIT_NOFILE, 0, 0),
+        *(() if descriptors else ((resource.RLIMIT_NPROC, 0, 0),)),
+        (resource.RLIMIT_NOFILE, descriptors, descriptors),
     ):
         _, highest = resource.getrlimit(what)
         bounded = highest != resource.RLIM_INFINITY
@@ -146,11 +163,11 @@ def _become_nobody() -> bool:
     return True
 
 
-def _filter_system_calls() -> bool:
-    if not _FILTER:
+def _filter_system_calls(program: bytes) -> bool:
+    if not program:
         return False
-    code = ctypes.create_string_buffer(_FILTER, len(_FILTER))
-    header = struct.pack("HP", len(_FILTER) // 8, ctypes.addressof(code))
+    code = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
     return _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.create_string_buffer(header, len(header)))
 
 
@@ -176,3 +193,8 @@ def _prctl(option: int, value: int, pointer: object = 0) -> bool:
 _MACHINE = platform.machine()
 # Made once, before any child is forked.
 _FILTER = _program(_AUDIT_ARCH[_MACHINE], _DENIED[_MACHINE]) if _MACHINE in _DENIED else b""
+_PROGRAM_FILTER = (
+    _program(_AUDIT_ARCH[_MACHINE], tuple(number for number in _DENIED[_MACHINE] if number not in _NEEDED[_MACHINE]))
+    if _MACHINE in _DENIED
+    else b""
+)

@@ -7,6 +7,7 @@ from chat_api.core.errors import NoText
 from workers.documents import Document
 from workers.extract.pdf_layout import blocks_of, largest_text
 from workers.extract.pdf_lines import Paged, read_pdf
+from workers.extract.scanned import WITHOUT_TEXT, ranges
 
 _TOOL = re.compile(
     r"^(?:Microsoft (?:Word|PowerPoint|Excel)\s*-\s*)|\.(?:docx?|pptx?|xlsx?|odt|indd|pdf|tex|rtf)$", re.IGNORECASE
@@ -20,15 +21,15 @@ def extract_pdf(body: bytes) -> Document:
     Raises EncryptedDocument, MalformedDocument, TooLarge, and NoText with the number of pages that were seen.
     """
     paged = read_pdf(body)
-    empty = [page.number for page in paged.pages if not any(map(_has_word, (line.text for line in page.lines)))]
+    empty = pages_without_text(paged)
     count = len(paged.pages) + len(paged.unreadable)
     if len(empty) == len(paged.pages):
         raise NoText(
             f"There is no text to learn from: none of its {count} page(s) has a text layer; it may be a scan."
-            f" Pages without text: {_ranges(empty)}."
+            f" Pages without text: {ranges(empty)}."
         )
     return Document(
-        title=_title(paged.title) or (largest_text(paged.pages[0]) if paged.pages else ""),
+        title=declared_title(paged) or (largest_text(paged.pages[0]) if paged.pages else ""),
         blocks=tuple(blocks_of(paged.pages, paged.outline)),
         media_type="application/pdf",
         language=paged.language,
@@ -37,11 +38,16 @@ def extract_pdf(body: bytes) -> Document:
     )
 
 
+def pages_without_text(paged: Paged) -> list[int]:
+    """Numbers of the readable pages on which there is no letter and no digit: pictures, scans, blanks."""
+    return [page.number for page in paged.pages if not any(map(_has_word, (line.text for line in page.lines)))]
+
+
 def _warnings(body: bytes, paged: Paged, empty: list[int]) -> Iterable[str]:
     if empty:
-        yield f"Pages without text, perhaps scanned: {_ranges(empty)}."
+        yield f"{WITHOUT_TEXT}{ranges(empty)}."
     if paged.unreadable:
-        yield f"Damaged pages that could not be read: {_ranges(paged.unreadable)}."
+        yield f"Damaged pages that could not be read: {ranges(paged.unreadable)}."
     if paged.repaired or b"%%EOF" not in body[-2048:]:
         yield "The file is damaged or incomplete; what could be read was taken."
 
@@ -50,17 +56,7 @@ def _has_word(text: str) -> bool:
     return any(map(str.isalnum, text))
 
 
-def _title(declared: str) -> str:
-    title = _TOOL.sub("", " ".join(declared.split())).strip()
+def declared_title(paged: Paged) -> str:
+    """The title that the file gives itself, unless that only names the program that made it."""
+    title = _TOOL.sub("", " ".join(paged.title.split())).strip()
     return "" if title.casefold() in _NO_TITLE else title
-
-
-def _ranges(numbers: list[int]) -> str:
-    """`[1, 3, 4, 5]` as `1, 3–5`."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1][1:] = [number]
-        else:
-            runs.append([number])
-    return ", ".join("–".join(map(str, run)) for run in runs)
