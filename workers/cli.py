@@ -147,10 +147,10 @@ def _doctor(options: argparse.Namespace, _settings: Settings, engines: Engines) 
 
 
 def _process(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:
-    if not (options.source or options.all or options.failed or options.bot):
+    if not any((options.source, options.all, options.failed, options.bot)):
         raise CommandError("Say what to process: --source ID …, --bot ID, --failed or --all.")
     wanted = find_sources(engines.dashboard, source_ids=options.source, bot_id=options.bot, failed=bool(options.failed))
-    unknown = sorted(set(options.source or []) - {source.source_id for source in wanted})
+    unknown = sorted(set(options.source or []).difference(source.source_id for source in wanted))
     sys.stderr.writelines(f"{source_id}: there is no such source to train.\n" for source_id in unknown)
     runs = list(queue_runs(engines.chat, wanted, force=options.force, revive=bool(options.source)).values())
     _ring(settings, runs)

@@ -36,31 +36,39 @@ async def widened(
     if not best or room <= 0:
         return [one.passage for one in taken]
     places = list(product(best, (1, -1)))
-    values = {
-        "org_id": org_id,
-        "bot_id": bot_id,
-        "source_ids": [one.passage.source_id for one, _ in places],
-        "generations": [one.generation for one, _ in places],
-        "document_ids": [one.passage.document_id for one, _ in places],
-        "ordinals": [one.ordinal + step for one, step in places],
-    }
-    [rows] = await engines.trip(org_id, (NEIGHBOURS, values))
-    beside = {_place(row): row for row in rows}
+    beside = await _beside(engines, org_id, bot_id, places)
     passages = {one.passage.chunk_id: one.passage for one in taken}
     used = set(passages)
     for one, step in places:
-        own, passage = one.passage, passages[one.passage.chunk_id]
-        row = beside.get((own.source_id, own.document_id, one.ordinal + step))
-        if row and row.chunk_id not in used and row.tokens <= room and _related(row.heading, own.heading):
+        row = beside.get((one.passage.source_id, one.passage.document_id, one.ordinal + step))
+        if row and row.chunk_id not in used and row.tokens <= room and _related(row.heading, one.passage.heading):
             used.add(row.chunk_id)
             room -= row.tokens
-            whole = joined(passage.text, row.text) if step > 0 else joined(row.text, passage.text)
-            passages[own.chunk_id] = replace(passage, text=whole, own=own.text)
+            passages[one.passage.chunk_id] = _with(passages[one.passage.chunk_id], row, one.passage, behind=step > 0)
     return list(passages.values())
 
 
-def _place(row: Any) -> tuple[UUID, UUID, int]:
-    return row.source_id, row.document_id, row.ordinal
+async def _beside(
+    engines: AsyncEngines, org_id: UUID, bot_id: UUID, places: Sequence[tuple[Found, int]]
+) -> dict[tuple[UUID, UUID, int], Any]:
+    """By source, document and ordinal the chunks that stand so many places from these."""
+    wanted = {(one.passage.source_id, one.passage.document_id, one.ordinal + step): one for one, step in places}
+    values = {
+        "org_id": org_id,
+        "bot_id": bot_id,
+        "source_ids": [source_id for source_id, _, _ in wanted],
+        "generations": [one.generation for one in wanted.values()],
+        "document_ids": [document_id for _, document_id, _ in wanted],
+        "ordinals": [ordinal for _, _, ordinal in wanted],
+    }
+    [rows] = await engines.trip(org_id, (NEIGHBOURS, values))
+    return {(row.source_id, row.document_id, row.ordinal): row for row in rows}
+
+
+def _with(passage: Passage, row: Any, own: Passage, *, behind: bool) -> Passage:
+    """The passage as widened so far, with one more chunk; `own` is what it was itself."""
+    whole = joined(passage.text, row.text) if behind else joined(row.text, passage.text)
+    return replace(passage, text=whole, own=own.text)
 
 
 def _related(heading: str, other: str) -> bool:

@@ -98,12 +98,14 @@ def evaluate(options: argparse.Namespace, tell: Callable[[str], None]) -> int:
     setups = {"": Setup(options.api_url.rstrip("/"), token, str(options.bot))}
     if options.compare:
         setups["compared"] = _compared(setups[""], options.compare)
-    found = {name: ask_all(setup, questions, name) for name, setup in setups.items()}
-    rates = {name: rates_by_language(_judged(setup, questions, found[name])) for name, setup in setups.items()}
+    found, rates = {}, {}
+    for name, setup in setups.items():
+        found[name] = ask_all(setup, questions, name)
+        rates[name] = rates_by_language(_judged(setup, questions, found[name]))
     tell("\n".join(table(rates)))
     if options.compare:
         tell("\n".join(differences(questions, found[""], found["compared"])))
-    failed = any(one is None for answers in found.values() for one in answers)
+    failed = any(None in answers for answers in found.values())
     low = options.min_hit is not None and rates[""][ALL].hit(5) < options.min_hit
     return 1 if failed or low else 0
 

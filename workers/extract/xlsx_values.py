@@ -30,7 +30,7 @@ _LITERAL = re.compile(r'"([^"]*)"|\\(.)|_.|\*.')
 _BRACKET = re.compile(r"\[(?:\$([^\]\-]*)[^\]]*|[^\]]*)\]")
 _ELAPSED = re.compile(r"\[(?:h+|m+|s+)\]", re.IGNORECASE)
 _PLAIN = re.compile(r"(?i:general)|E")
-_DIGITS = re.compile(r"[#0?][#0?,]*(?:\.([#0?]*))?")
+_DIGITS = re.compile(r"[#0?][#0?,]*\.?([#0?]*)")
 _MAX_DECIMALS = 15
 
 Formatter = Callable[[float], str]
@@ -56,7 +56,7 @@ def _number_formatter(section: str) -> Formatter:
     found = _DIGITS.search(shown)
     if not found or _PLAIN.search(shown):
         return plain
-    before, after, pattern = shown[: found.start()], shown[found.end() :], found.group(1) or ""
+    before, after, pattern = shown[: found.start()], shown[found.end() :], found.group(1)
     least = min(pattern.count("0"), _MAX_DECIMALS)
     most = min(len(pattern), _MAX_DECIMALS)
     scale = 100 if "%" in after else 1

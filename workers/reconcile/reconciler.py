@@ -11,22 +11,17 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Row, TextClause, select, text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.orm import Session
 
 from chat_api.core.database import DATABASE_DOWN, Engines
-from chat_api.core.jobs import is_small
-from chat_api.core.models.dashboard import File, TrainingSource, missing_columns, row_version
+from chat_api.core.models.dashboard import missing_columns
 from workers.reconcile.burial import GIVEN, arrays, bury
+from workers.reconcile.dashboard_rows import DashboardRows
 from workers.reconcile.queueing import Wanted, queue_runs
 from workers.reconcile.verdicts import Held, Place, RunSeen, SourceRow, Verdicts, judge
 
 PAGE = 10_000
-HASHED_AT_ONCE = 500
-MOST_VERSIONS = 100_000
-READ_S = 5.0
-"""How long one sweep may read contents; the page ends where the time does."""
 SAY_AGAIN_S = 60.0
 BRAKE_SOURCES = 10
 BRAKE_SHARE = 0.2
@@ -34,21 +29,6 @@ BRAKE_SHARE_OF_ALL = 0.5
 FIRST = UUID(int=0)
 log = structlog.get_logger(__name__)
 
-# What may be large is not read here: the marks say whether it can have changed since it was.
-ROWS = text("""
-    SELECT source.id, source.org_id, source.bot_id, source.type, file.object_key, file.size_bytes,
-           CASE WHEN bot.org_id = source.org_id AND bot.deleted_at IS NOT NULL THEN 'bot'
-                WHEN source.deleted_at IS NULL AND bot.org_id = source.org_id AND org.id IS NOT NULL THEN ''
-                ELSE 'source' END AS gone,
-           CAST(extract(epoch FROM now() - greatest(source.created_at, source.updated_at)) AS float8) AS age_s,
-           source.status, source.status_version, source.error_code, source.job_id,
-           CAST(source.xmin AS text) AS written_by, CAST(source.ctid AS text) AS written_at, source.updated_at
-    FROM training_sources AS source
-    LEFT JOIN bots AS bot ON bot.id = source.bot_id
-    LEFT JOIN orgs AS org ON org.id = source.org_id
-    LEFT JOIN files AS file ON file.id = source.file_id AND file.org_id = source.org_id
-    WHERE source.id > :after ORDER BY source.id LIMIT :page
-""")
 HELD = text("""
     SELECT source.org_id, source.bot_id, source.source_id, source.deleted_at IS NOT NULL AS buried,
            source.removal_held_at IS NOT NULL AS gone, source.pinned_version, live.source_version AS live_version,
@@ -70,12 +50,6 @@ HELD = text("""
     ORDER BY source.source_id
 """)
 CLOCK = text("SELECT now()")
-STILL_THERE = text("""
-    SELECT source.org_id, source.bot_id, source.id FROM training_sources AS source
-    JOIN bots AS bot ON bot.id = source.bot_id AND bot.org_id = source.org_id
-    JOIN orgs AS org ON org.id = source.org_id
-    WHERE source.id = ANY (:source_ids) AND source.deleted_at IS NULL AND bot.deleted_at IS NULL
-""")
 
 
 def _on_places(change: str) -> TextClause:
@@ -121,7 +95,7 @@ class Reconciler:
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
         self._after = FIRST
-        self._versions: dict[UUID, tuple[int, str]] = {}
+        self._rows = DashboardRows(engines.dashboard)
         self._said: dict[str, float] = {}
 
     def reconcile(self) -> bool:
@@ -156,7 +130,7 @@ class Reconciler:
             if lacking:
                 self._say("dashboard_columns_missing", columns=lacking)
                 return None
-            rows, last = self._rows()
+            rows, last = self._rows.after(self._after, PAGE)
         except (*DATABASE_DOWN, ProgrammingError) as error:
             self._say("dashboard_not_readable", error=type(error).__name__)
             return None
@@ -182,56 +156,9 @@ class Reconciler:
         going = [place.source_id for place in (*verdicts.missing, *verdicts.bury)]
         if not going:
             return
-        with self._engines.dashboard.connect() as connection:
-            there = {Place(*row) for row in connection.execute(STILL_THERE, {"source_ids": going})}
+        there = self._rows.still_there(going)
         verdicts.missing = [place for place in verdicts.missing if place not in there]
         verdicts.bury = [place for place in verdicts.bury if place not in there]
-
-    def _rows(self) -> tuple[list[SourceRow], UUID | None]:
-        """The dashboard's next rows, with their versions; and the id at which the page ends, None at the last page."""
-        if len(self._versions) > MOST_VERSIONS:
-            self._versions.clear()
-        with self._engines.dashboard.connect() as connection:
-            found = connection.execute(ROWS, {"after": self._after, "page": PAGE}).all()
-        last = found[-1].id if len(found) == PAGE else None
-        marks = {row.id: hash((row.written_by, row.written_at, row.updated_at, row.object_key)) for row in found}
-        unread = [row.id for row in found if not row.gone and self._versions.get(row.id, (0, ""))[0] != marks[row.id]]
-        read = self._read_versions(unread, marks)
-        if read < len(unread):
-            last = unread[read]
-            found = [row for row in found if row.id < last]
-            last = found[-1].id if found else None
-        return [self._row(row) for row in found], last
-
-    def _read_versions(self, source_ids: Sequence[UUID], marks: dict[UUID, int]) -> int:
-        """Reads the contents of rows that may have changed, for so long as one sweep may; how many were read."""
-        until, read = time.monotonic() + READ_S, 0
-        with Session(self._engines.dashboard) as session:
-            while read < len(source_ids) and (not read or time.monotonic() < until):
-                some = source_ids[read : read + HASHED_AT_ONCE]
-                whole = select(TrainingSource, File.object_key).where(TrainingSource.id.in_(some))
-                whole = whole.outerjoin(
-                    File, (File.id == TrainingSource.file_id) & (File.org_id == TrainingSource.org_id)
-                )
-                for source, object_key in session.execute(whole):
-                    self._versions[source.id] = (marks[source.id], row_version(source, object_key))
-                session.expunge_all()
-                read += len(some)
-        return read
-
-    def _row(self, row: Row[Any]) -> SourceRow:
-        return SourceRow(
-            place=Place(row.org_id, row.bot_id, row.id),
-            source_type=row.type,
-            small=is_small(row.type, row.size_bytes),
-            gone=row.gone or ("" if row.id in self._versions else "source"),  # deleted while it was read
-            age_s=row.age_s,
-            status=row.status,
-            status_version=row.status_version,
-            error_code=row.error_code,
-            job_id=row.job_id,
-            version=self._versions.get(row.id, (0, ""))[1],
-        )
 
     def _act(self, verdicts: Verdicts, seen_at: datetime) -> None:
         chat = self._engines.chat

@@ -86,17 +86,15 @@ def open_generations(
     It is of the space that the bot reads, or of `space` where the bot reads none yet. Unfinished ones of earlier attempts
     are left until the switch: their vectors are known.
     """
-    alive = alive_sources(connection, [task for task, _ in wanted])
-    held = hold(connection, [task for task, _ in wanted])
-    ready = [(task, version) for task, version in wanted if task.source_id in alive and task.task_id in held]
-    if not ready:
+    versions = {task.task_id: version for task, version in wanted}
+    tasks = _held_and_alive(connection, [task for task, _ in wanted])
+    if not tasks:
         return {}
-    tasks = [task for task, _ in ready]
     spaces = _spaces(connection, tasks, space)
     values = keys_of(tasks) | {
         "job_ids": [task.job_id for task in tasks],
         "space_ids": [spaces[task.bot_id][0] for task in tasks],
-        "versions": [version for _, version in ready],
+        "versions": [versions[task.task_id] for task in tasks],
         "reader_version": READER_VERSION,
         "crawl": None if crawl is None else json.dumps(crawl),
     }
@@ -123,6 +121,12 @@ def open_generation(
 def alive_sources(connection: Connection, tasks: Sequence[Task]) -> set[UUID]:
     """Holds the tasks' sources until the transaction ends; the ids of those without a tombstone."""
     return {row.source_id for row in connection.execute(LOCK_SOURCES, keys_of(tasks))}
+
+
+def _held_and_alive(connection: Connection, tasks: Sequence[Task]) -> list[Task]:
+    alive = alive_sources(connection, tasks)
+    held = hold(connection, tasks)
+    return [task for task in tasks if task.source_id in alive and task.task_id in held]
 
 
 def _spaces(

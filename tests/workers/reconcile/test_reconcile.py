@@ -12,6 +12,7 @@ from chat_api.core.errors import NoText
 from chat_api.core.jobs import REMEMBER_SOURCES
 from tests.workers.chat_rows import engine_of
 from tests.workers.reconcile.two_databases import TwoDatabases
+from workers.reconcile import dashboard_rows
 from workers.reconcile import reconciler as module
 from workers.reconcile.burial import bury
 from workers.reconcile.queueing import Wanted, queue_runs
@@ -466,8 +467,8 @@ def test_the_whole_dashboard_is_covered_in_turn_and_the_brake_counts_the_whole(
 
 
 def test_contents_are_read_for_so_long_as_a_sweep_may(two: TwoDatabases, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "READ_S", 0.0)
-    monkeypatch.setattr(module, "HASHED_AT_ONCE", 3)
+    monkeypatch.setattr(dashboard_rows, "READ_S", 0.0)
+    monkeypatch.setattr(dashboard_rows, "HASHED_AT_ONCE", 3)
     sources = [two.add_source(f"Words {number}.") for number in range(8)]
     reconciler = Reconciler(two.engines)
     pages = 1
