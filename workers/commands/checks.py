@@ -203,7 +203,7 @@ CHECKS = (
         "New generations are held back.",
         text("SELECT source_id || ' ' || generation || coalesce(' ' || held_by, '') AS name FROM generations"
              " WHERE state = 'parked'"),
-        "look at what they would remove, and let them go live with --allow-removals SOURCE",
+        "look at their diffs, and let them go live with --allow-removals SOURCE",
     ),
 )  # fmt: skip
 DEAD_LEASES = text("""
