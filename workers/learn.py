@@ -13,9 +13,11 @@ from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.errors import EmbeddingRejected, ServiceError
 from workers.documents import Reading
 from workers.reading import Reader
+from workers.receipt import Receipt
 from workers.store.generation import write_readings
 from workers.store.known import known_vectors
 from workers.store.rows import Build, Part, embedded_sha256
+from workers.store.usage import add_usage
 from workers.tasks.life import HandBackError
 
 Vectors = NDArray[np.float32]
@@ -53,14 +55,10 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The vectors of a part's chunks, one unit row each, in their order, and what they cost."""
+    """The vectors of a part's chunks, one unit row each, in their order, and what they took."""
 
     vectors: Vectors
-    chunks: int
-    """Those that were embedded for it."""
-    reused: int
-    tokens: int
-    cost_microusd: int | None
+    receipt: Receipt
 
 
 def embed_readings(
@@ -145,16 +143,21 @@ class _Batch:
             raise
 
     def _keep(self, new: Collection[bytes]) -> None:
-        """Writes the vectors that have come to generations that will not go on."""
+        """Writes the vectors that have come to generations that will not go on, and what they took."""
         kept: list[Part] = []
+        used: list[tuple[Build, Receipt]] = []
+        unpaid = self.known.keys() & new
         for part, (build, readings) in enumerate(self.parts):
             if not self.known.keys() >= set(self.shas[part]):
                 some = [_only(reading, self.known.keys() & new) for reading in readings]
                 vectors = [self.known[embedded_sha256(chunk)] for reading in some for chunk in reading.chunks]
                 kept += [(build, some, np.array(vectors))] if vectors else []
+                used.append((build, self._receipt(build, unpaid & set(self.shas[part]))))
+                unpaid -= set(self.shas[part])
         if kept:
             with self.stages.chat.begin() as connection:
                 write_readings(connection, kept, ledger=False)
+                add_usage(connection, used)
 
     def _outcome(self, part: int, unpaid: set[bytes]) -> Embedded | ServiceError:
         """What became of a part; of texts that several have, the first pays."""
@@ -163,11 +166,17 @@ class _Batch:
         build, shas = self.parts[part][0], self.shas[part]
         paid = unpaid & set(shas)
         unpaid -= paid
-        tokens = sum(self.tokens[sha] for sha in paid)
         vectors = np.empty((len(shas), build.space.dimensions), np.float32)
         for row, sha in enumerate(shas):
             vectors[row] = self.known[sha]
-        return Embedded(vectors, len(paid), len(shas) - len(paid), tokens, self.stages.cost(build.space, tokens))
+        return Embedded(vectors, self._receipt(build, paid, reused=len(shas) - len(paid)))
+
+    def _receipt(self, build: Build, paid: Collection[bytes], *, reused: int = 0) -> Receipt:
+        tokens, receipt = sum(self.tokens[sha] for sha in paid), Receipt()
+        receipt.embedded(
+            chunks=len(paid), reused=reused, tokens=tokens, cost_microusd=self.stages.cost(build.space, tokens)
+        )
+        return receipt
 
 
 def _only(reading: Reading, shas: Mapping[bytes, object] | Collection[bytes]) -> Reading:

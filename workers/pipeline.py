@@ -12,13 +12,14 @@ from chat_api.core.models.dashboard import row_version, source_version
 from workers.dashboard import SourceToTrain
 from workers.documents import Reading
 from workers.gate.verdict import lost_error, lost_questions
-from workers.learn import Stages, embed_readings
+from workers.learn import Embedded, Stages, embed_readings
 from workers.reading import Fresh
 from workers.receipt import Receipt
 from workers.store.generation import copy_pages, open_generations, remember_bot, write_readings
 from workers.store.known import LivePage, live_pages
 from workers.store.rows import Build, Part
 from workers.store.switch import park, switch, why_not
+from workers.store.usage import add_usage
 from workers.tasks.lease import Progress
 from workers.tasks.life import LeaseLostError, Task
 
@@ -139,7 +140,6 @@ def _read(runs: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> li
         with run.training.progress.at("chunk"):
             run.reading = stages.reader.chunk(reading)
         run.error = run.reading.error
-        run.receipt.count(run.reading)
         run.training.progress.total, run.training.progress.unit = len(run.reading.chunks), "chunks"
     return [run for run in runs if run.goes_on]
 
@@ -208,31 +208,30 @@ def _embed_and_write(
     batch = [(run, reading) for run, reading in batch if run.goes_on]
     with _at([run for run, _ in batch], "embed"):
         outcomes = embed_readings(stages, [(run.build, [reading]) for run, reading in batch], check)
-    parts: list[Part] = []
+    written: list[tuple[_Run, Reading, Embedded]] = []
     for (run, reading), outcome in zip(batch, outcomes, strict=True):
         if isinstance(outcome, ServiceError):
             run.error = outcome
         else:
-            run.receipt.embedded(
-                chunks=outcome.chunks,
-                reused=outcome.reused,
-                tokens=outcome.tokens,
-                cost_microusd=outcome.cost_microusd,
-            )
-            parts.append((run.build, [reading], outcome.vectors))
-    if written := [(run, reading) for run, reading in batch if run.goes_on]:
-        _write(written, parts, stages, ledger=ledger)
+            if ledger:
+                outcome.receipt.count(run.reading)
+            written.append((run, reading, outcome))
+    if written:
+        _write(written, stages, ledger=ledger)
 
 
-def _write(batch: Sequence[tuple[_Run, Reading]], parts: Sequence[Part], stages: Stages, *, ledger: bool) -> None:
-    copied = [(run, run.live) for run, reading in batch if reading.unchanged and run.live]
-    with _at([run for run, _ in batch], "store"), stages.chat.begin() as connection:
+def _write(batch: Sequence[tuple[_Run, Reading, Embedded]], stages: Stages, *, ledger: bool) -> None:
+    copied = [(run, run.live) for run, reading, _ in batch if reading.unchanged and run.live]
+    parts: list[Part] = [(run.build, [reading], embedded.vectors) for run, reading, embedded in batch]
+    with _at([run for run, _, _ in batch], "store"), stages.chat.begin() as connection:
         held = write_readings(connection, parts, ledger=ledger)
         kept = [(run.build, live.generation, live.url) for run, live in copied if run.task.task_id in held]
         copy_pages(connection, kept, "unchanged")
+        add_usage(connection, [(run.build, embedded.receipt) for run, _, embedded in batch])
     for run, live in copied:
         run.receipt.copied(live.chunks)
-    for run, reading in batch:
+    for run, reading, embedded in batch:
+        run.receipt.merge(embedded.receipt)
         run.lost = run.lost or run.task.task_id not in held
         run.training.progress.done += len(reading.chunks)
 

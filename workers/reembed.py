@@ -22,7 +22,7 @@ from workers.spaces import COLLECT_AT_ONCE, READABLE, BotKey, aim, built_beside,
 from workers.store.generation import ensure_space
 from workers.store.known import known_vectors
 from workers.store.rows import COPY_HEADER, COPY_TRAILER, KEY_COLUMNS, Build, embedding_rows
-from workers.store.switch import add_usage
+from workers.store.usage import add_usage
 from workers.tasks.lease import Progress
 from workers.tasks.life import Task, assert_held, conclude, storable
 

@@ -100,6 +100,11 @@ class World:
         count, self.provider.counts.inputs = self.provider.counts.inputs, 0
         return count
 
+    def paid(self) -> int:
+        """Inputs that the bot's account says were embedded."""
+        [used] = self.rows.sql("SELECT sum(calls) AS n FROM usage_days WHERE purpose = 'embed'")
+        return int(used["n"])
+
     def answers(self) -> list[str]:
         """What chat would find."""
         query = """
@@ -240,7 +245,7 @@ def test_vectors_that_came_before_a_failure_are_not_paid_again(world: World) -> 
 
     _, errors = world.train(words, sources=[source_id], check=check)
     assert len(errors) == 1
-    assert world.inputs() == 16
+    assert world.inputs() == world.paid() == 16
     assert world.answers() == []
     world.rows.sql("UPDATE training_jobs SET status = 'failed'")
     world.provider.reset()
@@ -248,7 +253,7 @@ def test_vectors_that_came_before_a_failure_are_not_paid_again(world: World) -> 
     assert errors == {}
     chunks = world.receipt(again)["chunks"]
     assert chunks == {"total": chunks["total"], "embedded": world.inputs(), "reused": 16}
-    assert chunks["embedded"] == chunks["total"] - 16
+    assert chunks["embedded"] == chunks["total"] - 16 == world.paid() - 16
 
 
 def test_vectors_that_came_before_a_stop_are_kept_and_nothing_goes_live(world: World) -> None:
@@ -259,7 +264,7 @@ def test_vectors_that_came_before_a_stop_are_kept_and_nothing_goes_live(world: W
     with pytest.raises(HandBackError):
         world.train(long(20), check=check)
     [kept] = world.rows.sql("SELECT count(*) AS n FROM embeddings")
-    assert kept["n"] >= 8
+    assert kept["n"] == world.paid() >= 8
     assert world.answers() == []
 
 
@@ -286,6 +291,7 @@ def test_a_run_that_is_lost_leaves_nothing_and_stops_no_other(
     assert errors == {}
     assert world.answers() == ["one", "three"]
     assert world.rows.job(trainings[1].task.job_id)["status"] == "running"
+    assert world.paid() == world.inputs()
     assert not world.rows.sql("SELECT * FROM chunks WHERE source_id = :id", id=trainings[1].task.source_id)
 
 

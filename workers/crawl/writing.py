@@ -19,7 +19,7 @@ from workers.learn import Stages, Vectors, embed_readings
 from workers.receipt import Receipt
 from workers.store.generation import copy_unchanged, write_readings
 from workers.store.rows import Build
-from workers.store.switch import add_usage
+from workers.store.usage import add_usage
 from workers.tasks.lease import Progress
 from workers.tasks.life import LeaseLostError, assert_held
 
@@ -105,12 +105,7 @@ class PagesWriter:
             else:
                 embedded.append(reading)
                 vectors.append(outcome.vectors)
-                receipt.embedded(
-                    chunks=outcome.chunks,
-                    reused=outcome.reused,
-                    tokens=outcome.tokens,
-                    cost_microusd=outcome.cost_microusd,
-                )
+                receipt.merge(outcome.receipt)
         return embedded, vectors
 
     def _put(

@@ -17,7 +17,7 @@ from workers.gate.vectors import QuestionVectors, question_vectors
 from workers.learn import Stages
 from workers.receipt import Receipt
 from workers.store.rows import Build
-from workers.store.switch import ADD_USAGE
+from workers.store.usage import ADD_USAGE
 
 ASKED_WITHIN_S = 60.0
 """How long a generation's questions are asked; what there is no time for holds nothing back."""

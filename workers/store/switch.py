@@ -12,7 +12,6 @@ from workers.store.generation import SPACE_CHANGED, alive_sources
 from workers.store.rows import Build, keys_of
 from workers.tasks.life import LeaseLostError, Task, assert_held, hold, settle
 
-WEB = frozenset({"url", "site", "sitemap"})
 # The receipts are one document: in an array of texts the driver would escape each of their quotes.
 GIVEN = """
     given AS (
@@ -71,17 +70,6 @@ READ_SPACES = text("""
                    AS given (org_id, bot_id, space_id) USING (org_id, bot_id)
     ORDER BY bot_id FOR SHARE OF bots
 """)
-ADD_USAGE = text("""
-    INSERT INTO usage_days AS day (org_id, bot_id, day, purpose, model, calls, prompt_tokens, cost_microusd)
-    SELECT org_id, bot_id, CAST(now() AT TIME ZONE 'UTC' AS date), purpose, model, sum(calls), sum(tokens), sum(cost)
-    FROM jsonb_to_recordset(CAST(:used AS jsonb))
-         AS used (org_id uuid, bot_id uuid, purpose text, model text, calls bigint, tokens bigint, cost bigint)
-    WHERE calls > 0 OR tokens > 0
-    GROUP BY org_id, bot_id, purpose, model ORDER BY org_id, bot_id, purpose, model
-    ON CONFLICT (org_id, bot_id, day, purpose, model) DO UPDATE
-    SET calls = day.calls + excluded.calls, prompt_tokens = day.prompt_tokens + excluded.prompt_tokens,
-        cost_microusd = day.cost_microusd + excluded.cost_microusd
-""")
 
 
 def switch(connection: Connection, finished: Sequence[tuple[Build, Receipt]]) -> set[int]:
@@ -101,7 +89,6 @@ def switch(connection: Connection, finished: Sequence[tuple[Build, Receipt]]) ->
         values = _values(finished)
         connection.execute(END_RUNS, values)
         connection.execute(MAKE_LIVE, values)
-        add_usage(connection, finished)
         _read_spaces(connection, values)
     return ready
 
@@ -111,22 +98,6 @@ def why_not(connection: Connection, task: Task) -> ServiceError:
     alive = alive_sources(connection, [task])
     assert_held(connection, task)
     return EmbeddingUnavailable(SPACE_CHANGED) if alive else SourceDeleted()
-
-
-def add_usage(connection: Connection, finished: Sequence[tuple[Build, Receipt]]) -> None:
-    """Adds what runs have used to their bots' day; what a crawl has, its tasks have added before its end."""
-    used = [
-        {"org_id": str(build.task.org_id), "bot_id": str(build.task.bot_id), "purpose": purpose, **amount}
-        for build, receipt in finished
-        if build.task.kind != "finish"
-        for purpose, amount in (
-            ("embed", {"model": build.space.model, "calls": receipt.chunks["embedded"], "tokens": receipt.tokens,
-                       "cost": receipt.cost_microusd or 0}),
-            ("fetch", {"model": "", "calls": receipt.pages["fetched"] if build.task.source_type in WEB else 0,
-                       "tokens": 0, "cost": 0}),
-        )
-    ]  # fmt: skip
-    connection.execute(ADD_USAGE, {"used": json.dumps(used)})
 
 
 def _read_spaces(connection: Connection, values: dict[str, Any]) -> None:
@@ -175,4 +146,3 @@ def park(connection: Connection, build: Build, error: ServiceError, receipt: Rec
     connection.execute(PARK, values)
     if settle(connection, build.task, "failed", error=error, receipt=receipt.as_json()) is None:
         raise LeaseLostError
-    add_usage(connection, [(build, receipt)])
