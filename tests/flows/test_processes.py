@@ -19,12 +19,14 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
+from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.jobs import connect_redis, ring
 from chat_api.core.settings import Settings
 from deploy.local import processes, servers
 from tests.flows.world import Row, World
 from tests.servers import REPOSITORY, as_workers, free_port
 from tests.workers.fetch.loopback import reply
+from workers.reembed import BATCH_CHUNKS, reembed
 from workers.tasks.expiry import expire_leases
 from workers.tasks.life import LEASE_S
 
@@ -193,6 +195,39 @@ def test_killed_workers_and_a_killed_pool_leave_no_process_and_lose_no_run(shop:
     shop.chat("UPDATE training_tasks SET run_after = now()")
     assert shop.work() == 1
     assert_trained_once(shop, job_id)
+
+
+def test_a_reembedding_whose_worker_is_killed_goes_on_from_its_last_batch(shop: World, tmp_path: Path) -> None:
+    shelves = [
+        f"Shelf {number} holds {' '.join(f'part{number}x{part}' for part in range(90))}." for number in range(700)
+    ]
+    shop.train(shop.client.add_text_source(shop.bot_id, "Catalogue", "\n\n".join(shelves)))
+    [chunks] = [row["n"] for row in shop.chat("SELECT count(*) AS n FROM embeddings")]
+    new = EmbeddingSpace("text-embedding-3-large", 128)
+    beside = "SELECT count(*) AS n FROM embeddings JOIN embedding_spaces USING (space_id) WHERE model = %s"
+    reembed(shop.worker.engines.chat, new, [shop.bot_id], lambda _: None)
+    shop.provider.controls.latency_ms = 1500
+    with started(shop.settings, tmp_path) as pool:
+        until(lambda: shop.chat(beside, new.model)[0]["n"])
+        pool.look()
+        pool.process.kill()
+        pool.process.wait(10)
+        pool.leaves_nothing()
+    shop.provider.controls.latency_ms = 0
+    kept = shop.chat(beside, new.model)[0]["n"]
+    assert 0 < kept < chunks
+    assert shop.chat("SELECT model FROM bots JOIN embedding_spaces USING (space_id)") == [
+        {"model": shop.settings.embedding_model}
+    ]
+    shop.chat("UPDATE training_tasks SET lease_expires_at = now() - interval '1 second'")
+    with shop.worker.engines.chat.begin() as connection:
+        assert [row.crash_count for row in expire_leases(connection)] == [1]
+    shop.chat("UPDATE training_tasks SET run_after = now()")
+    assert shop.work() == 1
+    assert shop.chat(beside, new.model)[0]["n"] == chunks
+    assert shop.chat("SELECT model FROM bots JOIN embedding_spaces USING (space_id)") == [{"model": new.model}]
+    in_flight = shop.provider.counts.models[new.model] - chunks
+    assert 0 <= in_flight <= BATCH_CHUNKS
 
 
 def test_a_pool_told_to_stop_hands_its_runs_back_even_in_the_middle_of_a_fetch(shop: World, tmp_path: Path) -> None:
