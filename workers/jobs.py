@@ -121,11 +121,8 @@ def _do(worker: Collaborators, tasks: Sequence[Task], stop: Callable[[], bool]) 
         return dict.fromkeys(_ids(tasks), "lease_lost")
     except HandBackError:
         return _hand_back(worker, _left(tasks, lease))
-    except ServiceError as error:
-        failed = error
-    except DATABASE_DOWN as error:
-        log.warning("database_away", error=type(error).__name__)
-        failed = DatabaseUnavailable()
+    except (ServiceError, *DATABASE_DOWN) as error:
+        failed = _failure(error)
     except Exception:  # the edge of a task: whatever it is, the task must be settled and the worker live on
         log.exception("run_broke")
         failed = ServiceError()
@@ -134,6 +131,13 @@ def _do(worker: Collaborators, tasks: Sequence[Task], stop: Callable[[], bool]) 
         return _hand_back(worker, left, suspect=True)
     errors |= dict.fromkeys(_ids(left), failed) if failed else {}
     return {task.task_id: _fail(worker, task, errors[task.task_id]) for task in tasks if task.task_id in errors}
+
+
+def _failure(error: Exception) -> ServiceError:
+    if isinstance(error, ServiceError):
+        return error
+    log.warning("database_away", error=type(error).__name__)
+    return DatabaseUnavailable()
 
 
 def _ids(tasks: Iterable[Task]) -> list[int]:
@@ -153,22 +157,25 @@ def _try(
         return {}
     loaded = load_sources(worker.engines.dashboard, tasks)
     errors = {task_id: found for task_id, found in loaded.items() if isinstance(found, ServiceError)}
-    group: list[Training] = []
-    for task in tasks:
-        found = loaded[task.task_id]
-        if not isinstance(found, ServiceError):
-            group.append(Training(task, found, progress[task.task_id]))
+    found = {task_id: found for task_id, found in loaded.items() if not isinstance(found, ServiceError)}
+    group = [Training(task, found[task.task_id], progress[task.task_id]) for task in tasks if task.task_id in found]
     if tasks[0].kind != "read":
         return errors or _do_part(worker, group[0], lease)
     _note_versions(worker, group)
     _tell(worker, tasks)
-    for one in [one for one in group if one.found.source.type in CRAWLED]:
-        group.remove(one)
-        try:
-            _ring(worker, one.task, crawl.begin(one.task, one.found, worker.stages, one.progress, lease.check))
-        except ServiceError as error:
-            errors[one.task.task_id] = error
+    errors |= _begin_crawls(worker, [one for one in group if one.found.source.type in CRAWLED], lease)
+    group = [one for one in group if one.found.source.type not in CRAWLED]
     return errors | (train(group, worker.stages, lease.check, lambda: lease.lost) if group else {})
+
+
+def _begin_crawls(worker: Collaborators, sites: Sequence[Training], lease: Lease) -> dict[int, ServiceError]:
+    errors: dict[int, ServiceError] = {}
+    for site in sites:
+        try:
+            _ring(worker, site.task, crawl.begin(site.task, site.found, worker.stages, site.progress, lease.check))
+        except ServiceError as error:
+            errors[site.task.task_id] = error
+    return errors
 
 
 def _do_part(worker: Collaborators, part: Training, lease: Lease) -> dict[int, ServiceError]:

@@ -90,6 +90,8 @@ class _Batch:
     texts: dict[bytes, str] = field(default_factory=dict)
     tokens: dict[bytes, int] = field(default_factory=dict)
     known: dict[bytes, Vectors] = field(default_factory=dict)
+    unpaid: set[bytes] = field(default_factory=set)
+    """What is embedded for this batch; of texts that several parts have, the first pays."""
     errors: dict[int, ServiceError] = field(default_factory=dict)
     """By part."""
 
@@ -97,10 +99,10 @@ class _Batch:
         self._hash()
         self._look_up()
         new = [sha for sha in self.texts if sha not in self.known]
+        self.unpaid = set(new)
         if new:
             self._ask(new, check)
-        unpaid = set(new)
-        return [self._outcome(part, unpaid) for part in range(len(self.parts))]
+        return [self._outcome(part) for part in range(len(self.parts))]
 
     def _hash(self) -> None:
         self.shas = []
@@ -134,48 +136,50 @@ class _Batch:
         try:
             self.stages.embed(self.parts[0][0].space, texts, check, on_batch=received, refused=refused)
         except ServiceError as error:
-            for part, shas in enumerate(self.shas):
-                if not self.known.keys() >= set(shas):
-                    self.errors.setdefault(part, error)
-            self._keep(set(new))
+            for part in self._unfinished():
+                self.errors.setdefault(part, error)
+            self._keep(self.known.keys() & set(new))
         except HandBackError:
-            self._keep(set(new))
+            self._keep(self.known.keys() & set(new))
             raise
 
-    def _keep(self, new: Collection[bytes]) -> None:
+    def _unfinished(self) -> list[int]:
+        """The parts that lack a vector."""
+        return [part for part, shas in enumerate(self.shas) if not self.known.keys() >= set(shas)]
+
+    def _keep(self, come: Collection[bytes]) -> None:
         """Writes the vectors that have come to generations that will not go on, and what they took."""
         kept: list[Part] = []
         used: list[tuple[Build, Receipt]] = []
-        unpaid = self.known.keys() & new
-        for part, (build, readings) in enumerate(self.parts):
-            if not self.known.keys() >= set(self.shas[part]):
-                some = [_only(reading, self.known.keys() & new) for reading in readings]
-                vectors = [self.known[embedded_sha256(chunk)] for reading in some for chunk in reading.chunks]
-                kept += [(build, some, np.array(vectors))] if vectors else []
-                used.append((build, self._receipt(build, unpaid & set(self.shas[part]))))
-                unpaid -= set(self.shas[part])
+        for part in self._unfinished():
+            build, readings = self.parts[part]
+            some = [_only(reading, come) for reading in readings]
+            vectors = [self.known[embedded_sha256(chunk)] for reading in some for chunk in reading.chunks]
+            if vectors:
+                kept.append((build, some, np.array(vectors)))
+                used.append((build, self._receipt(part)))
         if kept:
             with self.stages.chat.begin() as connection:
                 write_readings(connection, kept, ledger=False)
                 add_usage(connection, used)
 
-    def _outcome(self, part: int, unpaid: set[bytes]) -> Embedded | ServiceError:
-        """What became of a part; of texts that several have, the first pays."""
+    def _outcome(self, part: int) -> Embedded | ServiceError:
         if part in self.errors:
             return self.errors[part]
         build, shas = self.parts[part][0], self.shas[part]
-        paid = unpaid & set(shas)
-        unpaid -= paid
         vectors = np.empty((len(shas), build.space.dimensions), np.float32)
         for row, sha in enumerate(shas):
             vectors[row] = self.known[sha]
-        return Embedded(vectors, self._receipt(build, paid, reused=len(shas) - len(paid)))
+        return Embedded(vectors, self._receipt(part))
 
-    def _receipt(self, build: Build, paid: Collection[bytes], *, reused: int = 0) -> Receipt:
-        tokens, receipt = sum(self.tokens[sha] for sha in paid), Receipt()
-        receipt.embedded(
-            chunks=len(paid), reused=reused, tokens=tokens, cost_microusd=self.stages.cost(build.space, tokens)
-        )
+    def _receipt(self, part: int) -> Receipt:
+        """What a part pays for, of its texts whose vectors there are."""
+        build, shas, receipt = self.parts[part][0], self.shas[part], Receipt()
+        paid = self.unpaid & self.known.keys() & set(shas)
+        self.unpaid -= paid
+        tokens = sum(self.tokens[sha] for sha in paid)
+        cost = self.stages.cost(build.space, tokens)
+        receipt.embedded(chunks=len(paid), reused=len(shas) - len(paid), tokens=tokens, cost_microusd=cost)
         return receipt
 
 

@@ -189,6 +189,9 @@ def test_a_question_is_paid_for_once(open_shop: World) -> None:
         assert shop.train(source_id)["status"] == "succeeded"
         embedded.append(provider.counts.inputs)
     assert embedded == [2, 1]
+    [used] = shop.chat("SELECT sum(prompt_tokens) AS n FROM usage_days WHERE purpose = 'embed'")
+    [told] = shop.chat("SELECT sum(CAST(receipt ->> 'tokens' AS int)) AS n FROM training_jobs")
+    assert used["n"] == told["n"]
 
 
 def test_without_questions_nothing_is_asked(open_shop: World) -> None:

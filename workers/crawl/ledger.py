@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from chat_api.core.errors import TrainingError, training_errors
 from workers.crawl.plan import add_tasks, hand_out
-from workers.crawl.state import Before, Crawl, TaskResult
+from workers.crawl.state import Before, Crawl, TaskResult, Visited
 from workers.documents import READER_VERSION
 from workers.fetch.crawl import Frontier, Skip, Visit
 from workers.fetch.names import identity, link_of, spellings
@@ -236,21 +236,23 @@ def _consume(connection: Connection, build: Build, crawl: Crawl, results: Sequen
     pages = [page for result in results for page in result.visited]
     told = {url for page in pages for url in (page.landed, *page.links) if url}
     frontier = crawl.frontier(met_of(connection, build, told))
-    rejected: dict[str, Skip] = {}
-    for page in pages:
-        reason = frontier.landed(Visit(page.url, page.depth), page.landed) if page.landed else None
-        if reason:
-            rejected[page.url] = reason
-        else:
-            frontier.add(page.links, page.depth + 1)
-        sketch = "" if reason == "duplicate" else page.sketch
-        if sketch is not None:
-            crawl.shapes.note(parse_url(page.url), sketch)
-    if rejected:
+    reasons = {page.url: _met(crawl, frontier, page) for page in pages}
+    if rejected := {url: reason for url, reason in reasons.items() if reason}:
         forget_texts(connection, build, rejected)
         values = {"urls": list(rejected), "reasons": list(rejected.values())}
         connection.execute(REJECT, {**key_of(build), **values})
     grow(connection, build, crawl, frontier)
+
+
+def _met(crawl: Crawl, frontier: Frontier, page: Visited) -> Skip | None:
+    """Takes up the page's links and what it brought, or says why it does not count."""
+    reason = frontier.landed(Visit(page.url, page.depth), page.landed) if page.landed else None
+    if not reason:
+        frontier.add(page.links, page.depth + 1)
+    sketch = "" if reason == "duplicate" else page.sketch
+    if sketch is not None:
+        crawl.shapes.note(parse_url(page.url), sketch)
+    return reason
 
 
 def _go_on(connection: Connection, task: Task, build: Build, crawl: Crawl) -> int:

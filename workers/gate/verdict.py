@@ -1,6 +1,5 @@
 """Whether a new generation may go live: not when test questions that its source answers now would lose their answer."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from workers.gate.vectors import QuestionVectors, question_vectors
 from workers.learn import Stages
 from workers.receipt import Receipt
 from workers.store.rows import Build
-from workers.store.usage import ADD_USAGE
+from workers.store.usage import add_usage
 
 ASKED_WITHIN_S = 60.0
 """How long a generation's questions are asked; what there is no time for holds nothing back."""
@@ -129,12 +128,7 @@ def _judged(
 def _concerning(build: Build, given: Sequence[OwnersQuestion], stages: Stages) -> Iterator[_Question]:
     """Those that expect this source or one of its pages, now or in its new generation; and those that expect nothing."""
     source_id = build.task.source_id
-    urls = [spelling for question in given if question.url for spelling in _spellings(question.url)]
-    at: dict[str, set[UUID]] = {}
-    if urls:
-        with stages.chat.begin() as connection:
-            for row in connection.execute(AT_ADDRESSES, {**key_of(build), "urls": urls}):
-                at.setdefault(row.url, set()).add(row.document_id)
+    at = _documents_at(build, [question.url for question in given if question.url], stages)
     for question in given:
         if question.source_id == source_id or not question.answerable:
             yield _Question(question, source_id)
@@ -144,6 +138,17 @@ def _concerning(build: Build, given: Sequence[OwnersQuestion], stages: Stages) -
                 yield _Question(question, source_id, documents)
 
 
+def _documents_at(build: Build, urls: Sequence[str], stages: Stages) -> dict[str, set[UUID]]:
+    """By address, however it is spelt, the documents that the source has there, now or in its new generation."""
+    at: dict[str, set[UUID]] = {}
+    if urls:
+        values = {**key_of(build), "urls": [spelling for url in urls for spelling in _spellings(url)]}
+        with stages.chat.begin() as connection:
+            for row in connection.execute(AT_ADDRESSES, values):
+                at.setdefault(row.url, set()).add(row.document_id)
+    return at
+
+
 def _spellings(url: str) -> list[str]:
     """An address without its fragment, with and without a slash at its end."""
     plain = urldefrag(url).url.rstrip("/")
@@ -151,15 +156,11 @@ def _spellings(url: str) -> list[str]:
 
 
 def _pay(build: Build, vectors: QuestionVectors, receipt: Receipt, stages: Stages) -> None:
-    """Adds the vectors' cost to the receipt; a crawl's end adds to its bot's day nothing else, so that is done here."""
+    """Adds the vectors' cost to the receipt, and to the bot's account."""
     if not vectors.tokens:
         return
-    cost = stages.cost(build.space, vectors.tokens)
-    receipt.embedded(chunks=0, reused=0, tokens=vectors.tokens, cost_microusd=cost)
-    if build.task.kind == "finish":
-        used = {
-            **{"org_id": str(build.task.org_id), "bot_id": str(build.task.bot_id), "purpose": "embed"},
-            **{"model": build.space.model, "calls": 0, "tokens": vectors.tokens, "cost": cost or 0},
-        }
-        with stages.chat.begin() as connection:
-            connection.execute(ADD_USAGE, {"used": json.dumps([used])})
+    spent, cost = Receipt(), stages.cost(build.space, vectors.tokens)
+    spent.embedded(chunks=0, reused=0, tokens=vectors.tokens, cost_microusd=cost)
+    receipt.merge(spent)
+    with stages.chat.begin() as connection:
+        add_usage(connection, [(build, spent)])
