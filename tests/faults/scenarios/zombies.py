@@ -49,6 +49,7 @@ def run(size: Size, broken: str = "") -> list[Figure]:
         stopped = [one for stage in STAGES if (one := _stop_at(made, owner, stage, locks))]
         began = time.monotonic()
         overtaken = until(lambda: _all_over(made, owner), 2 * size.lease_s + 90)
+        time.sleep(max(0.0, began + size.lease_s + 1 - time.monotonic()))  # a lease counts from before the stop
         asleep_s = time.monotonic() - began
         before = _written(made, owner)
         for one in stopped:
