@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +44,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Servers]:
-    """All three servers, without durability, ended and forgotten at the end."""
+def running(flags: Mapping[str, str] | None = None) -> Iterator[Servers]:
+    """All three servers, without durability, ended and forgotten at the end; `flags` are PostgreSQL's settings."""
     folder = Path(tempfile.mkdtemp(prefix="chat-api-tests-"))
     folder.chmod(0o711)
     started: list[subprocess.Popen[bytes]] = []
@@ -56,7 +56,8 @@ def running() -> Iterator[Servers]:
         started.append(_start("redis", redis, folder))
         started.append(_start("s3", s3_command(folder / "s3", ports["s3"], "tests"), folder))
         cluster = postgres(folder / "postgres", ports["postgres"], password)
-        started.append(_start("postgres", cluster.command(durable=False), folder, cluster))
+        given = (word for name, value in (flags or {}).items() for word in ("-c", f"{name}={value}"))
+        started.append(_start("postgres", (*cluster.command(durable=False), *given), folder, cluster))
         for name, port in ports.items():
             _wait_for(name, port, folder)
         databases.wait_for(cluster.dsn("postgres"))

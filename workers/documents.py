@@ -1,12 +1,12 @@
 """The values that training's stages hand to each other."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 
 from chat_api.core.errors import ServiceError
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Raised whenever extraction or chunking gives other chunks for the same bytes: what was read before is read again."""
 
 BlockKind = Literal["heading", "paragraph", "list", "table", "code"]
@@ -40,6 +40,8 @@ class Block:
     """1–6 for headings, else 0."""
     page: int | None = None
     """1-based page of a paged document."""
+    language: str = ""
+    """What code is written in, as its author names it in lower case; empty where that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class Document:
     language: str | None = None
     """BCP 47 as declared by the document, lower case, or None."""
     pages: int | None = None
+    published_on: date | None = None
+    """The day that the document gives itself; of a file, that on which it was made."""
+    modified_on: date | None = None
     links: tuple[str, ...] = ()
     """Absolute http(s) addresses the document links to, without fragments, in order, once each."""
     canonical_url: str | None = None

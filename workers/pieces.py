@@ -157,7 +157,7 @@ def _shape(block: Block, bare: Piece, budget: Budget) -> tuple[list[str], Piece]
     if block.kind == "list":
         return _items(block.text), bare
     if block.kind == "code":
-        return _code(block.text, bare, budget)
+        return _code(block, bare, budget)
     return [block.text], replace(bare, glue=" ", prose=True)
 
 
@@ -183,11 +183,13 @@ def _items(text: str) -> list[str]:
     return items
 
 
-def _code(text: str, bare: Piece, budget: Budget) -> tuple[list[str], Piece]:
-    """Code whole or line by line, between fences that do not occur in it."""
+def _code(block: Block, bare: Piece, budget: Budget) -> tuple[list[str], Piece]:
+    """Code whole or line by line, between fences that do not occur in it, the first with the code's language."""
+    text = block.text
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    tokens = 2 * budget.size(f"{fence}\n")
+    opening = f"{fence}{block.language}\n"
+    tokens = budget.size(opening) + budget.size(f"{fence}\n")
     if tokens * 2 < budget.room:
-        bare = replace(bare, opening=f"{fence}\n", closing=f"\n{fence}", opening_tokens=tokens)
+        bare = replace(bare, opening=opening, closing=f"\n{fence}", opening_tokens=tokens)
     whole = budget.count(text) <= budget.room - bare.opening_tokens
     return [text] if whole else text.split("\n"), bare

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.chat.bot import Bot
-from chat_api.chat.journal import AnswerKey, Hold, InFlightElsewhereError, Journal, Taken
+from chat_api.chat.journal import LEASE_S, AnswerKey, Hold, InFlightElsewhereError, Journal, Kept, Taken
 from chat_api.chat.live import LiveAnswer, Why
 from chat_api.chat.messages import Ask, CannotResume, Frame, Resume
 from chat_api.chat.passing import Passed, Passing
@@ -24,6 +24,8 @@ from chat_api.core.errors import DatabaseUnavailable, ServiceError, UnknownResou
 KEEP_EVERY_S = 0.25
 RENEW_EVERY_S = 1.0
 END_WITHIN_S = 15.0
+RESUME_WITHIN_S = 10.0
+MOST_REFUSALS = 2
 MOST_AFTER = 20_000
 """Frames that a client may say to have; no answer has more."""
 log = structlog.get_logger(__name__)
@@ -55,7 +57,7 @@ class Answers:
             raise CannotResume
         if answer := self._live.get((key, visitor)):
             return answer
-        kept = await self._journal.read(key, visitor, wanted.after)
+        kept = await self._kept(key, visitor, wanted.after)
         if answer := self._live.get((key, visitor)):
             return answer
         answer = LiveAnswer(key, bot, visitor, self._grace_s)
@@ -64,6 +66,19 @@ class Answers:
         # Its frames are not kept any more, or were all sent: the answer as it was recorded begins again.
         answer.stream.skip_to(wanted.after)
         return self._begin(answer, await self._recorded(key, bot, visitor))
+
+    async def _kept(self, key: AnswerKey, visitor: str, after: int) -> Kept | None:
+        """What is kept of the answer. A database that does not answer is waited for a while, as the answer would."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + RESUME_WITHIN_S
+        while True:
+            try:
+                return await self._journal.read(key, visitor, after)
+            except (SQLAlchemyError, TimeoutError) as error:
+                if loop.time() > until:
+                    raise
+                log.warning("resume_waits", error=type(error).__name__)
+            await asyncio.sleep(KEEP_EVERY_S)
 
     async def _recorded(self, key: AnswerKey, bot: Bot, visitor: str) -> Ask:
         try:
@@ -143,16 +158,23 @@ class Answers:
     async def _pass_on(self, answer: LiveAnswer) -> None:
         """Passes the answer on from where it is made, and makes it here once nobody does any more."""
         passing = Passing(self._journal, self._relay, answer.key, answer.visitor, answer.stream)
-        refused = False
+        hold, refused = self._hold(answer), 0
         while (passed := await passing.run()) is Passed.ABANDONED:
-            hold = self._hold(answer)
-            if taken := await self._journal.take_over(answer.key, answer.visitor, hold):
+            try:
+                taken = await self._journal.take_over(answer.key, answer.visitor, hold)
+            except (SQLAlchemyError, TimeoutError) as error:
+                # Whether it was taken is not known; the same hold learns it when its lease is over.
+                log.warning("take_over_unanswered", error=type(error).__name__)
+                continue
+            if taken:
                 await self._take_over(answer, taken, hold)
                 return
-            if refused:
+            if refused == MOST_REFUSALS:
                 answer.fail(CannotResume())
                 return
-            refused = True  # or another replica was faster, which is seen at the next look
+            # Another replica was faster, which is seen at the next look, or the holder is alive and only slow.
+            await asyncio.sleep(LEASE_S if refused else 0)
+            refused += 1
         if passed is Passed.UNKNOWN:
             answer.fail(UnknownResource("There is no conversation with this id."))
 

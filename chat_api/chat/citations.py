@@ -13,6 +13,7 @@ MAX_HELD, MAX_OPEN = 2_400, 12
 
 _NO_ANSWER = re.compile(r"<\s*/?\s*no[_ ]?answer\b[^<>]{0,20}>", re.IGNORECASE)
 _CITED = re.compile(r"\[(\d{1,9})\]")
+_WORDS = re.compile(r"[^\W_]|[\u2600-\u27bf\U0001f000-\U0001faff]")
 
 
 class AnswerFilter:
@@ -26,11 +27,13 @@ class AnswerFilter:
     ) -> None:
         """`offered`: passages are numbered from 1 to this. `hosts`: where links may lead, see `links.hosts_of`."""
         self._offered, self._hosts, self._terms = offered, hosts, blocked_terms
-        self._held = ""
+        self._held = self._wordless = ""
         self.cited: list[int] = []
         """Numbers cited so far, in the order of their first use."""
         self.declined = False
         """Whether the model has said that the passages do not answer the question."""
+        self.spoken = False
+        """Whether a word was shown, or an emoji. Before the first one nothing is: marks alone are no answer."""
 
     def feed(self, text: str) -> str:
         """What of the answer can be shown now."""
@@ -47,6 +50,10 @@ class AnswerFilter:
 
     def _emit(self, text: str, *, held: str) -> str:
         self._held = held
+        text, self._wordless = self._wordless + text, ""
+        self.spoken = self.spoken or bool(_WORDS.search(_CITED.sub("", text)))
+        if not self.spoken:
+            text, self._wordless = "", text
         self.cited += [number for number in dict.fromkeys(map(int, _CITED.findall(text))) if number not in self.cited]
         return text
 

@@ -73,9 +73,12 @@ READ = text("""
     ORDER BY kept.first_seq LIMIT :rows
 """)
 FOLLOW = text(f"UPDATE answers SET followed_at = now() WHERE {KEY} AND visitor = :visitor AND state = 'streaming'")  # noqa: S608
+# A holder that was not told whether it has it may ask again.
 TAKE_OVER = text(f"""
-    UPDATE answers SET holder = :holder, attempt = attempt + 1, expires_at = now() + make_interval(secs => :lease_s)
-    WHERE {KEY} AND visitor = :visitor AND state = 'streaming' AND expires_at < now() AND attempt < :attempts
+    UPDATE answers SET holder = :holder, attempt = attempt + CAST(holder <> :holder AS int),
+        expires_at = now() + make_interval(secs => :lease_s)
+    WHERE {KEY} AND visitor = :visitor AND state = 'streaming' AND expires_at < now()
+      AND (attempt < :attempts OR holder = :holder)
     RETURNING question, page_url, stop_requested
 """)  # noqa: S608
 REQUEST_STOP = text("""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -44,6 +45,8 @@ class Passage:
     score: float
     own: str | None = None
     """The chunk's own text, where `text` has its neighbours' too."""
+    dated: date | None = None
+    """When its document was last changed, or published, by its own word."""
 
     def as_source(self, number: int) -> Frame:
         """The passage as the `sources` frame lists it, under the number that citations use."""
@@ -88,50 +91,55 @@ class SpaceChangedError(Exception):
 
 
 # `nearest` reads the bot's vectors by the primary key, one live generation after the other; `worded` those of the chunks
-# that were found by their words. Texts are read for the few that are left.
+# that were found by their words. Texts are read for the few that are left. Each table is read in a subquery of its own,
+# so that the planner has no joins to weigh: planning is most of what a small bot's search takes. Nor does one search take
+# several of the server's processes.
 SEARCH = text("""
     WITH reading AS MATERIALIZED (
         SELECT space_id, model, dimensions FROM embedding_spaces WHERE space_id = coalesce(
             (SELECT space_id FROM bots WHERE org_id = :org_id AND bot_id = :bot_id),
             (SELECT space_id FROM embedding_spaces WHERE model = :model AND dimensions = :dimensions))
+    ), live AS MATERIALIZED (
+        SELECT source_id, live_generation AS generation FROM sources
+        WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
     ), nearest AS MATERIALIZED (
-        SELECT embedding.source_id, embedding.generation, embedding.chunk_id,
-               embedding.vector <#> CAST(:query AS halfvec) AS distance
-        FROM sources AS source
-        JOIN embeddings AS embedding ON embedding.org_id = source.org_id AND embedding.bot_id = source.bot_id
-            AND embedding.source_id = source.source_id AND embedding.generation = source.live_generation
-        WHERE source.org_id = :org_id AND source.bot_id = :bot_id AND source.deleted_at IS NULL
-          AND embedding.org_id = :org_id AND embedding.bot_id = :bot_id
-          AND embedding.space_id = (SELECT space_id FROM reading WHERE model = :model AND dimensions = :dimensions)
+        SELECT live.source_id, live.generation, embedding.chunk_id, embedding.distance
+        FROM live CROSS JOIN LATERAL (
+            SELECT chunk_id, vector <#> CAST(:query AS halfvec) AS distance FROM embeddings
+            WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = live.source_id
+                AND generation = live.generation
+                AND space_id = (SELECT space_id FROM reading WHERE model = :model AND dimensions = :dimensions)
+            OFFSET 0
+        ) AS embedding
         ORDER BY distance LIMIT :k
     ), worded AS MATERIALIZED (
-        SELECT hit.source_id, hit.generation, hit.chunk_id, embedding.vector <#> CAST(:query AS halfvec) AS distance
+        SELECT hit.source_id, hit.generation, hit.chunk_id, embedding.distance
         FROM unnest(CAST(:source_ids AS uuid[]), CAST(:generations AS int[]), CAST(:chunk_ids AS uuid[]))
              AS hit (source_id, generation, chunk_id)
-        JOIN sources AS source ON source.org_id = :org_id AND source.bot_id = :bot_id
-            AND source.source_id = hit.source_id AND source.live_generation = hit.generation
-            AND source.deleted_at IS NULL
-        JOIN embeddings AS embedding ON embedding.org_id = :org_id AND embedding.bot_id = :bot_id
-            AND embedding.source_id = hit.source_id AND embedding.generation = hit.generation
-            AND embedding.chunk_id = hit.chunk_id
-            AND embedding.space_id = (SELECT space_id FROM reading WHERE model = :model AND dimensions = :dimensions)
+        CROSS JOIN LATERAL (
+            SELECT vector <#> CAST(:query AS halfvec) AS distance FROM embeddings
+            WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = hit.source_id AND generation = hit.generation
+                AND space_id = (SELECT space_id FROM reading WHERE model = :model AND dimensions = :dimensions)
+                AND chunk_id = hit.chunk_id LIMIT 1
+        ) AS embedding
         WHERE hit.chunk_id <> ALL (SELECT chunk_id FROM nearest)
+            AND (hit.source_id, hit.generation) IN (SELECT source_id, generation FROM live)
     ), candidate AS (
         SELECT *, row_number() OVER (ORDER BY distance, chunk_id) AS vector_rank FROM nearest
         UNION ALL SELECT *, NULL FROM worded
     ), found AS (
-        SELECT chunk.chunk_id, chunk.document_id, chunk.source_id, document.title, document.url, chunk.page,
-               chunk.heading, chunk.text, -candidate.distance AS cosine, candidate.vector_rank, candidate.generation,
-               chunk.ordinal, chunk.tokens
+        SELECT chunk.chunk_id, chunk.document_id, chunk.source_id, document.title, document.url, document.dated,
+               chunk.page, chunk.heading, chunk.text, -candidate.distance AS cosine, candidate.vector_rank,
+               candidate.generation, chunk.ordinal, chunk.tokens
         FROM candidate
         CROSS JOIN LATERAL (
             SELECT * FROM chunks WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = candidate.source_id
                 AND generation = candidate.generation AND chunk_id = candidate.chunk_id LIMIT 1
         ) AS chunk
         CROSS JOIN LATERAL (
-            SELECT title, url FROM documents WHERE org_id = :org_id AND bot_id = :bot_id
-                AND source_id = candidate.source_id AND generation = candidate.generation
-                AND document_id = chunk.document_id LIMIT 1
+            SELECT title, url, greatest(published_on, modified_on) AS dated FROM documents
+            WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = candidate.source_id
+                AND generation = candidate.generation AND document_id = chunk.document_id LIMIT 1
         ) AS document
     )
     SELECT reading.model, reading.dimensions, found.* FROM reading LEFT JOIN found ON true
@@ -182,7 +190,8 @@ async def search(
 
 def _found(row: Any, score: float, lexical_rank: int | None) -> Found:
     passage = Passage(
-        row.chunk_id, row.document_id, row.source_id, row.title, row.url, row.page, row.heading, row.text, score
+        *(row.chunk_id, row.document_id, row.source_id, row.title, row.url, row.page, row.heading, row.text, score),
+        dated=row.dated,
     )
     return Found(passage, row.generation, row.ordinal, row.tokens, row.vector_rank, lexical_rank)
 
@@ -211,8 +220,12 @@ def deep_link(url: str | None, page: int | None, passage: str) -> str | None:
 
 def first_words(passage: str) -> list[str]:
     """The first eight words of the first line or table cell with any, without Markdown's marks: as a page shows them."""
+    in_code = False
     for line in passage.splitlines():
-        cell = _MARKS.sub("", line).partition("|")[0]
-        if re.search(r"\w", cell) and not line.startswith("```"):
-            return re.sub(r"\*\*|`", "", cell).split()[:FRAGMENT_WORDS]
+        if line.startswith("```"):
+            in_code = not in_code
+            continue
+        shown = line if in_code else re.sub(r"\*\*|`", "", _MARKS.sub("", line).partition("|")[0])
+        if re.search(r"\w", shown):
+            return shown.split()[:FRAGMENT_WORDS]
     return []

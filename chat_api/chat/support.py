@@ -35,7 +35,7 @@ def unsupported(answer: str, passages: Sequence[Passage], known: str = "") -> li
 
     `known` is what a sentence may name without a passage: the bot's name. A sentence that cites nothing is not judged.
     """
-    texts = [f"{passage.title}\n{passage.heading}\n{passage.url or ''}\n{passage.text}" for passage in passages]
+    texts = [_evidence(passage) for passage in passages]
     found = []
     for span in sentences(answer):
         sentence = answer[span.start : span.end]
@@ -45,6 +45,14 @@ def unsupported(answer: str, passages: Sequence[Passage], known: str = "") -> li
         if cited and not supports(evidence, said, known):
             found.append(_trimmed(answer, span))
     return found
+
+
+def _evidence(passage: Passage) -> str:
+    """All that is known of a passage: its text, where it stands, and its day as it may be written."""
+    lines = [passage.title, passage.heading, passage.url or "", passage.text]
+    if day := passage.dated:
+        lines.append(f"{day:%Y-%m-%d}, {day.day} {day:%B} {day.year}, {day.month}")
+    return "\n".join(lines)
 
 
 def supports(evidence: str, sentence: str, known: str = "") -> bool:

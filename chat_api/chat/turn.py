@@ -206,7 +206,7 @@ class Turn:
             self.record.model, self.record.citations = ending.model, sorted(shown.cited)
             self.record.prompt_tokens, self.record.completion_tokens = ending.prompt_tokens, ending.completion_tokens
         self.record.finish_reason = "budget" if question.cheaper else ending.finish_reason or "stop"
-        if shown.declined and not shown.cited:
+        if not shown.spoken or (shown.declined and not shown.cited):
             await self._decline(stream, "no_answer")
         else:
             spans = unsupported(self.record.answer, passages, self._bot.name)

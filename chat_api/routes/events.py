@@ -18,6 +18,7 @@ from chat_api.auth import LEEWAY_S, Principal
 from chat_api.core.database import DATABASE_DOWN, of_org
 from chat_api.deps import require_scope
 from chat_api.errors import PROBLEMS, problems
+from chat_api.server import cut
 from chat_api.training.events import Feed, Feeds, Watcher
 from chat_api.training.jobs import Change
 from chat_api.training.known import require_known_bot
@@ -41,6 +42,7 @@ class EventStream(StreamingResponse):
         # A proxy that buffers would hold events back.
         super().__init__(content, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._feed, self._watcher = feed, watcher
+        self._unread = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams until the content ends, or the other side goes."""
@@ -48,6 +50,8 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._feed.watchers.discard(self._watcher)
+            if self._unread:
+                cut(scope)
 
     async def stream_response(self, send: Send) -> None:
         """Sends the stream; one whose reader does not read is cut off."""
@@ -60,6 +64,7 @@ class EventStream(StreamingResponse):
             await super().stream_response(within_limit)
         except TimeoutError:
             log.info("slow_reader_cut")
+            self._unread = True
 
 
 @router.get(

@@ -23,7 +23,7 @@ from chat_api.chat.limits import RateLimited
 from chat_api.chat.live import LiveAnswer
 from chat_api.chat.messages import Ask, Frame, Storable, for_visitors
 from chat_api.chat.record import bot_of_answer, keep_feedback
-from chat_api.chat.stream import SLOW_READER_S
+from chat_api.chat.stream import SLOW_READER_S, kept_alive
 from chat_api.chat.turn import ChatServices
 from chat_api.core.errors import (
     DatabaseUnavailable,
@@ -36,6 +36,7 @@ from chat_api.core.errors import (
 )
 from chat_api.deps import no_store, require_scope
 from chat_api.errors import PROBLEMS, problems
+from chat_api.server import cut
 
 EVENT_STREAM = "text/event-stream"
 CLIENT_GONE = 499
@@ -121,20 +122,20 @@ class AnswerEvents(StreamingResponse):
     def __init__(self, answer: LiveAnswer, first: str, events: AsyncGenerator[str]) -> None:
         conversation_id = str(answer.key.conversation_id)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", CONVERSATION_HEADER: conversation_id}
-        super().__init__(self._all(first), headers=headers)
-        self._answer, self._events = answer, events
-
-    async def _all(self, first: str) -> AsyncGenerator[str]:
-        yield first
-        async for event in self._events:
-            yield event
+        self._answer, self._events, self._body = answer, events, kept_alive(_all(first, events))
+        self._unread = False
+        super().__init__(self._body, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams to the answer's end, or until the other side goes: then nobody follows the answer from here."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._events.aclose()
+            await self._body.aclose()
+            await self._events.aclose()  # which the body leaves open when it was never begun
+            if self._unread:
+                self._answer.cut()
+                cut(scope)
 
     async def stream_response(self, send: Send) -> None:
         """Sends the stream; one whose reader does not read is cut off, and the answer with it."""
@@ -147,8 +148,13 @@ class AnswerEvents(StreamingResponse):
             await super().stream_response(within_limit)
         except TimeoutError:
             log.info("slow_reader_cut")
-            await self._events.aclose()
-            self._answer.cut()
+            self._unread = True
+
+
+async def _all(first: str, events: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    yield first
+    async for event in events:
+        yield event
 
 
 @router.post(

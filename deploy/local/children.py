@@ -163,7 +163,8 @@ def _migrations(cluster: Postgres, secrets: Mapping[str, str], env: Mapping[str,
 
 
 def _api(ports: Mapping[str, int], env: Mapping[str, str]) -> Child:
-    options = ("--ws", "websockets-sansio", "--ws-per-message-deflate", "false", "--no-access-log")
+    bounded = ("--http", "chat_api.server:BoundedHttp", "--ws", "chat_api.server:BoundedSocket")
+    options = (*bounded, "--ws-per-message-deflate", "false", "--no-access-log")
     # A little above the largest frame that is served, so that the service itself closes with 1009.
     address = ("--host", "127.0.0.1", "--port", str(ports["api"]), "--ws-max-size", "65536")
     return Child(

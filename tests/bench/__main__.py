@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench import chat, documents, reading, relearning, sharing, training
+from tests.bench import chat, documents, office, reading, relearning, scale, sharing, training
 
 Part = tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]], list[tuple[str, str]]]]
 PARTS: dict[str, Part] = {
@@ -16,7 +16,9 @@ PARTS: dict[str, Part] = {
     "fanout": (sharing.fanout, sharing.fanout_rows),
     "chat": (chat.measure, chat.rows),
     "reading": (reading.measure, reading.rows),
+    "scale": (scale.measure, scale.rows),
     "files": (documents.measure, documents.rows),
+    "office": (office.measure, office.rows),
 }
 
 

@@ -22,8 +22,7 @@ from chat_api.chat.retrieve import search
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import EmbeddingSpace
 from deploy.local.client import DashboardClient
-from tests.bench.recall import resting
-from tests.bench.stage import DIMENSIONS, UNLIMITED, provider, running_stack
+from tests.bench.stage import DIMENSIONS, UNLIMITED, provider, resting, running_stack
 from workers.documents import Block, Chunk, Document, Reading
 from workers.store.rows import Build, stage_readings
 from workers.tasks.life import Task

@@ -33,6 +33,7 @@ REAL_PAGES = 500
 GIVE_UP_S, LOOK_S = 900, 0.1
 WAY = "all files in one call"
 SAMPLE_S = 0.02
+CSV = "200 MB.csv"
 MIB = 2**20
 
 
@@ -61,12 +62,25 @@ def real() -> bytes:
 
 
 def measure() -> dict[str, Any]:
-    """PDFs to searchable; by file, what came of the large ones; and a sitemap of 20,000 URLs."""
+    """PDFs to searchable; what a large CSV costs worker and parser, and large files alone; a sitemap of 20,000 URLs."""
     return {
         "pdfs": _pdfs(),
+        "refused": _refused(),
         "large": {name: dict(read_all([(name, body)])) for name, body in large()},
         "sitemap": sitemap(),
     }
+
+
+def _refused() -> dict[str, Any]:
+    """A CSV of 200 MB that the limits let through to the reader: its outcome, and the peak of worker and parser."""
+    body = next(body for name, body in large() if name == CSV)
+    with provider(0) as base_url, running_stack(base_url, WORKERS="1", MAX_FILE_MB="256") as (client, described):
+        bot_id = client.add_bot("Large", {})
+        workers = [pid for name, pid in described["pids"].items() if name.startswith("worker")]
+        with _peaks(workers) as peaks:
+            source_id = client.add_file(bot_id, CSV, io.BytesIO(body), len(body))
+            job = _ended(client, client.queue(source_id))
+    return {"outcome": (job["error"] or {}).get("code", job["status"]), "peak_mib": dict(peaks)}
 
 
 def _kinds() -> Iterator[tuple[str, list[bytes]]]:
@@ -152,13 +166,19 @@ def _train(client: DashboardClient, source_ids: Sequence[Any]) -> float:
     """Seconds from the queue call until every source is trained; RuntimeError when one is not."""
     began = time.perf_counter()
     for job in client.queue_many(source_ids):
-        while (now := client.job(job["job_id"]))["status"] not in OVER:
-            if time.perf_counter() - began > GIVE_UP_S:
-                raise TimeoutError(f"a run did not end: {now}")
-            time.sleep(LOOK_S)
-        if now["status"] != "succeeded":
+        if (now := _ended(client, job))["status"] != "succeeded":
             raise RuntimeError(f"a run failed: {now}")
     return time.perf_counter() - began
+
+
+def _ended(client: DashboardClient, job: dict[str, Any]) -> dict[str, Any]:
+    """The job as it ended."""
+    until = time.perf_counter() + GIVE_UP_S
+    while (now := client.job(job["job_id"]))["status"] not in OVER:
+        if time.perf_counter() > until:
+            raise TimeoutError(f"a run did not end: {now}")
+        time.sleep(LOOK_S)
+    return now
 
 
 def _chunks(described: dict[str, Any]) -> int:
@@ -172,6 +192,8 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [line for kind, contestants in result["pdfs"].items() for line in _raced(kind, contestants)]
     for name, found in result["large"].items():
         lines += [(name, found["outcomes"]), *((f"  {label}", found[label]) for label in (SECONDS, MEMORY))]
+    refused = result["refused"]
+    lines += [(f"{CSV}, trained", refused["outcome"]), ("  peak memory of one process", _memory(refused["peak_mib"]))]
     told = result["sitemap"]
     shown = f"{told['seconds']:.1f} s, {told['peak_mb']:.0f} MiB ({told['grown_mb']:.0f} beyond the process's own)"
     return [*lines, (f"sitemap of {told['accepted']:,} URLs", shown)]
@@ -183,5 +205,8 @@ def _raced(kind: str, contestants: dict[str, Any]) -> Iterator[tuple[str, str]]:
         ratio = f"  (ours {speed['seconds'] / ours['seconds']:.1f} times as fast)" if name != "ours" else ""
         yield f"{kind}, {name}", f"{speed['documents_per_s']:.2f} documents/s, {speed['seconds']:.1f} s{ratio}"
         yield "  CPU, worker + PostgreSQL", f"{speed['worker_cpu_s']:.1f} + {speed['postgres_cpu_s']:.1f} s"
-    peaks = ", ".join(f"{name} {mib:.0f} MiB" for name, mib in ours["peak_mib"].items())
-    yield "  peak memory of one process, ours", peaks
+    yield "  peak memory of one process, ours", _memory(ours["peak_mib"])
+
+
+def _memory(peaks: dict[str, float]) -> str:
+    return ", ".join(f"{name} {mib:.0f} MiB" for name, mib in peaks.items())

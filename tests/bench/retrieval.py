@@ -1,4 +1,4 @@
-"""How well passages are found, and how fast: XQuAD by leg and language, terms, POST /api/search, the exact scan.
+"""How well passages are found, and how fast: XQuAD by leg and language, terms, POST /api/search.
 
 `python -m tests.bench.retrieval [part …]` prints a table and writes bench-retrieval.json. The folder of XQuAD is XQUAD_DIR.
 """
@@ -24,8 +24,7 @@ from chat_api.core.minilm import MiniLM
 from chat_api.core.postings import Place, Postings, Segment
 from chat_api.core.scores import CANDIDATES, fused, score_of, trust_in
 from tests.bench.chat import fill
-from tests.bench.recall import measure_recall, recall_rows, resting
-from tests.bench.stage import UNLIMITED, percentile, provider, running_stack
+from tests.bench.stage import UNLIMITED, percentile, provider, resting, running_stack
 
 LANGUAGES = ("en", "de", "es", "ru", "ar", "zh")
 CHUNKS, SENTENCES = 10_000, 9
@@ -220,7 +219,6 @@ PARTS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]], 
     "terms": (measure_terms, terms_rows),
     "xquad": (measure_xquad, xquad_rows),
     "search": (measure_search, search_rows),
-    "recall": (measure_recall, recall_rows),
 }
 
 

@@ -62,6 +62,20 @@ def running_stack(base_url: str, **settings: str) -> Iterator[tuple[DashboardCli
             stack.remove(root)
 
 
+@contextlib.contextmanager
+def resting(described: dict[str, Any]) -> Iterator[None]:
+    """Holds the workers still: their sweeper would delete sources that the dashboard knows nothing of."""
+    workers = [psutil.Process(pid) for name, pid in described["pids"].items() if name.startswith("worker")]
+    family = [one for worker in workers for one in [worker, *worker.children(recursive=True)]]
+    for one in family:
+        one.suspend()
+    try:
+        yield
+    finally:
+        for one in family:
+            one.resume()
+
+
 def percentile(values: Sequence[float], percent: int) -> float:
     """One of the 99 percentiles, between the values where it falls between them."""
     return quantiles(values, n=100, method="inclusive")[percent - 1]

@@ -18,6 +18,7 @@ from websockets.typing import Subprotocol
 
 from chat_api.core.settings import Settings
 from chat_api.main import create_app
+from chat_api.server import BoundedHttp, BoundedSocket
 from tests.chat_api.forge import Forge
 from tests.provider import Provider
 from tests.provider_model import HashedEmbeddings
@@ -35,10 +36,11 @@ def serving(settings: Settings, **options: Any) -> Iterator[str]:
 
     `options`: further ones of the server's.
     """
-    config = uvicorn.Config(
-        create_app(as_api(settings)), port=0, log_config=None, ws="websockets-sansio", ws_per_message_deflate=False,
-        ws_max_size=65_536, access_log=False, timeout_graceful_shutdown=3, **options,
-    )  # fmt: skip
+    usual: dict[str, Any] = {
+        **{"port": 0, "log_config": None, "access_log": False, "timeout_graceful_shutdown": 3},
+        **{"http": BoundedHttp, "ws": BoundedSocket, "ws_per_message_deflate": False, "ws_max_size": 65_536},
+    }
+    config = uvicorn.Config(create_app(as_api(settings)), **{**usual, **options})
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="api", daemon=True)
     thread.start()

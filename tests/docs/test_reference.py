@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute, APIWebSocketRoute
+from fastapi.routing import APIRoute
+from starlette.routing import WebSocketRoute
 
 from chat_api.core.errors import training_errors
 from chat_api.core.models import ChatBase
@@ -54,7 +55,7 @@ def test_every_router_is_listed() -> None:
 def _endpoints() -> Iterator[Callable[..., Any]]:
     for router in ROUTERS:
         for route in router.routes:
-            if isinstance(route, APIRoute | APIWebSocketRoute):
+            if isinstance(route, APIRoute | WebSocketRoute):
                 yield route.endpoint
 
 

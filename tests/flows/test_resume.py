@@ -1,6 +1,7 @@
 """Two API processes: the one that streams is killed or told to stop; every visitor resumes on the other, and nothing is lost.
 
-`RESUMED_ANSWERS=100 python -m pytest tests/flows/test_resume.py -s` does it at full size and prints what it took.
+`RESUMED_ANSWERS=100 RESUMED_AT_ONCE=25 python -m pytest tests/flows/test_resume.py -s` does it at full size and prints
+what it took.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ from tests.servers import REPOSITORY, Servers, free_port
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 ANSWERS = int(os.environ.get("RESUMED_ANSWERS", "6"))
-AT_ONCE = 10
+AT_ONCE = int(os.environ.get("RESUMED_AT_ONCE", "10"))
 WORDS = 40
 PARCELS = "Parcels ordered by 11:30 leave on the same day."
 STARTED_WITHIN_S = 60.0
@@ -46,7 +47,8 @@ class Replica:
     def __init__(self, settings: Settings, log: Path) -> None:
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
-        options = ("--ws", "websockets-sansio", "--ws-per-message-deflate", "false", "--no-access-log")
+        bounded = ("--http", "chat_api.server:BoundedHttp", "--ws", "chat_api.server:BoundedSocket")
+        options = (*bounded, "--ws-per-message-deflate", "false", "--ws-max-size", "65536", "--no-access-log")
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "uvicorn", "chat_api.main:app", "--port", str(port), *options],
@@ -178,8 +180,8 @@ class Visitor:
 
 
 def visitors(deployment: Deployment, chat: Chat) -> list[Visitor]:
-    """A bot's visitors, whose answers take about a second each."""
-    deployment.provider.controls.token_delay_ms = 25
+    """A bot's visitors, whose answers take long enough for all that ask at once to be in the middle of theirs."""
+    deployment.provider.controls.token_delay_ms = 5 * AT_ONCE
     deployment.provider.controls.answers.extend([" ".join(f"w{n}" for n in range(WORDS))] * (3 * ANSWERS))
     bot = chat.add_bot(PARCELS, answer_cache=False)
     return [Visitor(bot, number, []) for number in range(ANSWERS)]
@@ -212,6 +214,7 @@ def test_every_answer_of_a_killed_replica_is_resumed_on_another(deployment: Depl
     made = attempts(other, everybody[0].bot)
     paid = deployment.provider.counts.requests["chat"]
     assert paid == sum(made.values()) <= 2 * ANSWERS
+    assert paid > ANSWERS, "answers were under way"
     assert len(other.turns(everybody[0].bot)) == ANSWERS
     print(f"\n{ANSWERS} answers, replicas killed: begun {Counter(made.values())} times, {paid} provider calls,"
           f" whole again within {max(took):.1f} s")  # fmt: skip

@@ -19,6 +19,7 @@ from redis import Redis
 
 from chat_api.core.settings import Settings
 from chat_api.main import create_app
+from chat_api.server import BoundedHttp, BoundedSocket
 from deploy.local.client import DashboardClient, Stack
 from tests.provider import Provider
 from tests.servers import as_api, as_workers
@@ -87,7 +88,8 @@ def dsn_of(settings: Settings, *, chat: bool) -> str:
 def api(settings: Settings) -> Iterator[str]:
     """The API on a free port of this process; its address."""
     config = uvicorn.Config(
-        create_app(as_api(settings)), port=0, log_config=None, ws="websockets-sansio", ws_per_message_deflate=False,
+        create_app(as_api(settings)), port=0, log_config=None, http=BoundedHttp, ws=BoundedSocket,
+        ws_per_message_deflate=False,
         ws_max_size=65_536, access_log=False, timeout_graceful_shutdown=2,
     )  # fmt: skip
     server = uvicorn.Server(config)

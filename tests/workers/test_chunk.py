@@ -173,6 +173,16 @@ def test_code_is_verbatim_between_fences() -> None:
     assert only.text == f"See:\n\n````\n{code}\n````"
 
 
+def test_a_fence_says_what_the_code_is_written_in() -> None:
+    lines = "\n".join(f"x = {number} plus some words here" for number in range(40))
+    chunks = chunk(document(Block("code", lines, language="python")), count=words, target=100, maximum=150)
+    assert len(chunks) > 1
+    for made in chunks:
+        assert made.text.startswith("```python\nx = ")
+        assert made.text.endswith("\n```")
+    assert "".join(made.text[10:-3] for made in chunks).split() == lines.split()
+
+
 def test_long_code_is_cut_between_lines_each_part_fenced() -> None:
     lines = [f"    call_{number}(a, b, c)" for number in range(200)]
     chunks = chunk(document(Block("code", "\n".join(lines))), count=words, target=100, maximum=150)

@@ -65,7 +65,7 @@ ROWS = {
             FROM pages WHERE {OF} ORDER BY url) AS row""",  # noqa: S608  # the condition is this module's own
     "documents": f"""
         SELECT convert_to(CAST(row_to_json(row) AS text), 'UTF8') FROM (
-            SELECT document_id, url, title, media_type, language, pages, text_sha256
+            SELECT document_id, url, title, media_type, language, pages, published_on, modified_on, text_sha256
             FROM documents WHERE {OF} ORDER BY document_id) AS row""",  # noqa: S608
     "chunks": f"""
         SELECT convert_to(CAST(row_to_json(row) AS text), 'UTF8') FROM (

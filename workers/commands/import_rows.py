@@ -24,7 +24,7 @@ AT_ONCE = 500
 COLUMNS = {
     "pages": "url, outcome, message, http_status, fetched_at, content_sha256, etag, last_modified, document_id, chunks,"
     " position, depth, links",
-    "documents": "document_id, url, title, media_type, language, pages, text_sha256",
+    "documents": "document_id, url, title, media_type, language, pages, published_on, modified_on, text_sha256",
     "chunks": "chunk_id, document_id, ordinal, heading, page, text, tokens, language, embedded_sha256, lexemes",
 }
 INSERT = {

@@ -17,7 +17,7 @@ from workers.receipt import Receipt
 from workers.store.generation import SPACE_CHANGED, open_generation, remember_bot
 from workers.store.rows import Build
 from workers.store.switch import switch, why_not
-from workers.tasks.life import LEASE_S, Task, holder_name, note_versions, settle
+from workers.tasks.life import LEASE_S, SETTLE, Task, ending, holder_name, note_versions, settle
 
 HERE = text("""
     SELECT source.deleted_at IS NOT NULL AS deleted, source.live_generation IS NOT NULL AS live, job.request_id
@@ -47,6 +47,10 @@ BEGIN = text("""
 READ_BY = text("""
     UPDATE generations SET reader_version = :reader_version
     WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id AND generation = :generation
+""")
+OWN = text("""
+    SELECT job_id FROM training_jobs
+    WHERE org_id = :org_id AND source_id = :source_id AND status = 'waiting' AND request_id = :request_id
 """)
 SPACE = text("""
     SELECT model, dimensions FROM bots JOIN embedding_spaces USING (space_id)
@@ -82,10 +86,15 @@ def state_here(chat: Engine, target: Target, source_id: UUID, manifest: Manifest
 def begin(
     connection: Connection, target: Target, source_id: UUID, definition: Definition, manifest: Manifest, *, revive: bool
 ) -> Task:
-    """A run of the source that this process holds; `revive` lifts a tombstone. Raises InTheWay when it has another."""
+    """A run of the source that this process holds; `revive` lifts a tombstone. Raises InTheWay when it has another.
+
+    One that an import of the same file left behind when it was killed, and that waits for a worker since, gives way.
+    """
     ids = {"bot_ids": [target.bot_id], "source_ids": [source_id]}
     connection.execute(REMEMBER_SOURCES, {"org_id": target.org_id, **ids, "revive": revive})
     values: dict[str, Any] = {"job_id": uuid4(), "type": definition.type, "request_id": _request_id(manifest)}
+    for left in connection.execute(OWN, {**target.key, **values, "source_id": source_id}).scalars().all():
+        connection.execute(SETTLE, {**ending("cancelled", None), "job_id": left, "fence": None})
     row = connection.execute(
         BEGIN, {**target.key, **values, "source_id": source_id, "holder": holder_name(), "lease_s": LEASE_S}
     ).one_or_none()

@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from workers.documents import Block, Document
+from workers.documents import Document
 
 # Invisible to a reader and apt to carry hidden text: zero-width space and joiners, bidirectional overrides, invisible
 # operators, tag characters, supplementary variation selectors.
@@ -40,7 +40,7 @@ def clean_document(document: Document) -> Document:
         hidden += dropped
         text = text.strip("\n") if block.kind == "code" else text.strip()
         if text.strip():
-            blocks.append(Block(block.kind, text, block.level, block.page))
+            blocks.append(block if text == block.text else replace(block, text=text))
     warnings = [clean_line(warning) for warning in document.warnings]
     if hidden:
         warnings.append(f"{hidden} invisible characters were dropped.")

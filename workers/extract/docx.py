@@ -54,6 +54,7 @@ class _Reader:
             media_type="application/vnd.openxmlformats-officedocument.wordprocessingml.document",
             language=self._styles.language,
             warnings=(hidden,) if self._hidden else (),
+            **self._package.dates(),
         )
 
     def _written_notes(self, root: Any | None, kind: str) -> dict[str, str]:

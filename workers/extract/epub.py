@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from chat_api.core.errors import EncryptedDocument, MalformedDocument
 from workers.documents import Block, Document
 from workers.extract.archive import Archive
+from workers.extract.dates import Dates, dates_of
 from workers.extract.encoding import decode
 from workers.extract.html_blocks import pieces
 from workers.extract.html_page import parse
@@ -46,6 +47,7 @@ def extract_epub(body: bytes) -> Document:
             media_type="application/epub+zip",
             language=language_tag(_meta(package, "language")),
             warnings=tuple(_warnings(hidden, missing)),
+            **_dates(package),
         )
 
 
@@ -54,6 +56,16 @@ def _warnings(hidden: int, missing: int) -> Iterator[str]:
         yield f"{hidden} words that the book hides from its readers were dropped."
     if missing:
         yield f"{missing} chapters are missing in the file."
+
+
+def _dates(package: Any) -> Dates:
+    """The book's dates: EPUB 3 has its modification in a `meta`, EPUB 2 marks it as an event."""
+    dates = [(attribute(one, "event").lower(), one.text) for one in package.iter("date")]
+    refined = [one.text for one in package.iter("meta") if attribute(one, "property") == "dcterms:modified"]
+    return dates_of(
+        [text for event, text in dates if event in {"", "publication", "creation"}],
+        [*refined, *(text for event, text in dates if event == "modification")],
+    )
 
 
 def _meta(package: Any, name: str) -> str:

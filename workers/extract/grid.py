@@ -12,6 +12,8 @@ MAX_TEXT = 20_000_000
 MAX_COLUMNS = 1_000
 MAX_CELL = 32_767
 """Characters of a cell; the same as Excel's."""
+MAX_CARRIED = 500
+"""Characters of a cell's text that the rows below it say, too, which it covers."""
 _LINES = 200
 _HEAD_LENGTH = 80
 _NUMBER = re.compile(r"[^\w]*[\d.,'’/:%-][\d.,'’/:%\s-]*[^\w]*")
@@ -36,6 +38,18 @@ def markdown(rows: Iterable[Row]) -> str:
         return ""
     lines = [f"| {' | '.join([*row, *[''] * (width - len(row))])} |" for row in flat]
     return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
+
+
+def carried(rows: Iterable[Sequence[str | None]]) -> Iterator[list[str]]:
+    """The rows, where None stands for a cell that is covered from above: in rows that say more it has that one's text."""
+    above: list[str] = []
+    for row in rows:
+        cells = [
+            (above[place][:MAX_CARRIED] if place < len(above) else "") if cell is None else cell
+            for place, cell in enumerate(row)
+        ]
+        yield cells if any(row) else []
+        above = cells
 
 
 class Records:
@@ -77,6 +91,7 @@ class Records:
 
 def _lines(rows: Iterable[Row]) -> Iterator[str]:
     head: Row = ()
+    last: Row = ()
     waiting: Row = ()  # may be a head, if a row follows
     fresh = True
     for row in map(_clean, rows):
@@ -86,12 +101,12 @@ def _lines(rows: Iterable[Row]) -> Iterator[str]:
             waiting, fresh = (), True
             continue
         head, waiting = waiting or head, ()
-        if fresh and _begins(row, head):
+        if fresh and _begins(row, head, last):
             waiting, fresh = row, False
         elif filled == 1 and (fresh or not head):
             yield next(filter(None, row))
         else:
-            fresh = False
+            fresh, last = False, row
             yield _record(row, head)
     yield from _headless(waiting)
 
@@ -106,9 +121,19 @@ def _clean(cells: Row) -> Row:
     return tuple(" ".join(cell[:MAX_CELL].split()) for cell in cells[:MAX_COLUMNS])
 
 
-def _begins(row: Row, head: Row) -> bool:
-    """Whether a table of its own may begin with the row; `head` is that of the one above."""
-    return sum(map(bool, row)) > 1 and _is_head(row) and not _same_columns(row, head)
+def _begins(row: Row, head: Row, last: Row) -> bool:
+    """Whether a table of its own may begin with the row; `head` and `last` are the first and last row of the one above."""
+    return sum(map(bool, row)) > 1 and _is_head(row) and (not _same_columns(row, head) or _all_names(row, last))
+
+
+def _all_names(row: Row, last: Row) -> bool:
+    """Whether the row has words in all columns in which the last one had numbers: in two at least, one may be missing."""
+    words = [
+        bool(cell) and not _NUMBER.fullmatch(cell)
+        for cell, above in zip(row, last, strict=False)
+        if _NUMBER.fullmatch(above)
+    ]
+    return len(words) > 1 and all(words)
 
 
 def _record(row: Row, head: Row) -> str:

@@ -7,6 +7,7 @@ from chat_api.core.errors import NeedsRendering, NoText
 from workers.documents import Document
 from workers.extract.encoding import decode, meta_charset
 from workers.extract.html_choice import FEW_WORDS, main_pieces
+from workers.extract.html_dates import page_dates
 from workers.extract.html_page import describe, parse
 from workers.extract.html_prune import drop_hidden, words
 from workers.extract.structured_data import missing_from, page_data
@@ -27,6 +28,7 @@ def extract_html(body: bytes, *, url: str, charset: str | None = None) -> Docume
     held = list(tree.iter())  # lxml makes an element's Python object anew wherever none is held
     page = describe(tree, url)
     data = page_data(tree)
+    dates = page_dates(tree, data.dates)
     warnings = [*decoding_warnings(decoded)]
     if hidden := drop_hidden(tree):
         warnings.append(f"{hidden} words that the page hides from its readers were dropped.")
@@ -48,6 +50,7 @@ def extract_html(body: bytes, *, url: str, charset: str | None = None) -> Docume
         canonical_url=page.canonical_url,
         directives=page.directives,
         warnings=tuple(warnings),
+        **dates,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.documents import Block, BlockKind
+from workers.extract.code_language import language_of_code
 from workers.extract.html_forms import (
     BLOCKS,
     HEADINGS,
@@ -81,7 +82,7 @@ class _Walk:
         elif tag == "summary":
             self._heading(element, min(self._level + 1, 6))
         elif tag == "pre":
-            self._emit(element, "code", code(element))
+            self._code(element)
         elif tag == "table" and not is_layout(element):
             self._table(element)
         elif tag in LISTS and not rich_items(element):
@@ -104,7 +105,8 @@ class _Walk:
         text = _WIDE.sub(" ", text)
         for part in _LINES.sub("\n", text).split("\n\n") if "\n" in text else [text]:
             if part.strip():
-                self._append(element, "paragraph", part.strip(), min(linked, len(part)), min(jumps, len(part)))
+                block = Block("paragraph", part.strip())
+                self._append(element, block, min(linked, len(part)), min(jumps, len(part)))
 
     def _content(self, element: Any) -> None:
         """An element without a form of its own: its text and children, in a paragraph apart if it is a block."""
@@ -153,6 +155,12 @@ class _Walk:
         if (text := image_text(element)) and not "".join(self._text).strip():
             self._emit(element, "paragraph", IMAGE + text)
 
+    def _code(self, element: Any) -> None:
+        language = language_of_code(element)
+        self.flush(element)
+        if (text := code(element)).strip():
+            self._append(element, Block("code", text, language=language))
+
     def _table(self, element: Any) -> None:
         for caption in element.iterchildren("caption"):
             self._emit(caption, "paragraph", flat(caption))
@@ -161,10 +169,9 @@ class _Walk:
     def _emit(self, element: Any, kind: BlockKind, text: str, linked: int = 0, jumps: int = 0, level: int = 0) -> None:
         self.flush(element)
         if text.strip():
-            self._append(element, kind, text, linked, jumps, level)
+            self._append(element, Block(kind, text, level), linked, jumps)
 
-    def _append(self, element: Any, kind: BlockKind, text: str, linked: int, jumps: int, level: int = 0) -> None:
-        length = len(text)
-        block = Block(kind, text, level)
+    def _append(self, element: Any, block: Block, linked: int = 0, jumps: int = 0) -> None:
+        length = len(block.text)
         suspect, foreign = self._suspect > 0, self._foreign > 0
         self.found.append(Piece(block, element, linked / length, suspect, foreign, jumps > _CONTENTS * length))

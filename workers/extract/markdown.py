@@ -8,11 +8,15 @@ from markdown_it.token import Token
 
 from chat_api.core.errors import NoText
 from workers.documents import Block, Document
+from workers.extract.code_language import named_language
+from workers.extract.dates import Dates, dates_of
 from workers.extract.encoding import decode
 from workers.extract.text import decoding_warnings
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
+_FRONT_DATE = re.compile(r"^(?:date|published)[ \t]*:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
+_FRONT_CHANGE = re.compile(r"^(?:lastmod|last_modified_at|modified|updated)[ \t]*:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _TAG = re.compile(r"<!--.*?-->|</?[A-Za-z][^<>]*>", re.DOTALL)
 
 
@@ -33,12 +37,20 @@ def extract_markdown(body: bytes, *, charset: str | None = None) -> Document:
         blocks=blocks,
         media_type="text/markdown",
         warnings=decoding_warnings(decoded),
+        **_front_dates((front.group(1) if front else None) or ""),
     )
 
 
 def _front_title(matter: str | None) -> str:
     found = _FRONT_TITLE.search(matter or "")
     return found.group(1).strip("\"'").strip() if found else ""
+
+
+def _front_dates(matter: str) -> Dates:
+    found, changed = (
+        [date.strip("\"'") for date in pattern.findall(matter)] for pattern in (_FRONT_DATE, _FRONT_CHANGE)
+    )
+    return dates_of(found, changed)
 
 
 def _first_heading(blocks: Sequence[Block]) -> str:
@@ -54,7 +66,7 @@ def _blocks(tokens: Sequence[Token]) -> Iterator[Block]:
         if token.type == "heading_open":
             yield Block("heading", _inline(inside), int(token.tag[1]))
         elif token.type in {"fence", "code_block"}:
-            yield Block("code", token.content.strip("\n"))
+            yield Block("code", token.content.strip("\n"), language=named_language(token.info.strip().split(" ")[0]))
         elif token.type in {"bullet_list_open", "ordered_list_open"} and not _rich(inside):
             yield Block("list", "\n".join(_items(tokens[index : end + 1])))
         elif token.type == "table_open":

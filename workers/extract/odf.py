@@ -6,9 +6,10 @@ from typing import Any
 from chat_api.core.errors import EncryptedDocument
 from workers.documents import Block, Document
 from workers.extract.archive import Archive
-from workers.extract.grid import MAX_COLUMNS, Records, markdown
+from workers.extract.dates import dates_of
+from workers.extract.grid import MAX_COLUMNS, Records, carried, markdown
 from workers.extract.lists import joined_lists
-from workers.extract.odf_text import frames, notes, text_of
+from workers.extract.odf_text import drop_unseen, frames, notes, text_of
 from workers.extract.xml_tree import attribute, language_tag, mending, parse_xml, whole
 
 _UNREAD = frozenset(
@@ -41,8 +42,13 @@ def extract_odf(body: bytes, media_type: str) -> Document:
             media_type=media_type,
             language=language_tag(meta.findtext(".//language") or "") if meta is not None else None,
             pages=reader.pages,
-            warnings=(f"Hidden pages were left out: {', '.join(reader.hidden)}.",) if reader.hidden else (),
+            warnings=tuple(reader.warnings()),
+            **dates_of(_texts(meta, "creation-date"), _texts(meta, "date")),
         )
+
+
+def _texts(meta: Any | None, name: str) -> list[str | None]:
+    return [] if meta is None else [one.text for one in meta.iter(name)]
 
 
 class _Reader:
@@ -52,6 +58,7 @@ class _Reader:
         self.pages: int | None = None
         self.hidden: list[str] = []
         self._content = content
+        self._dropped = drop_unseen(content)
         self._records = Records()
         self._ordered = {
             attribute(style, "name")
@@ -75,6 +82,13 @@ class _Reader:
                     yield from self._slides(kind)
                 else:
                     yield from self._walk(kind, None)
+
+    def warnings(self) -> Iterator[str]:
+        """What was left out, once all blocks are read."""
+        if self.hidden:
+            yield f"Hidden pages were left out: {', '.join(self.hidden)}."
+        if self._dropped:
+            yield f"{self._dropped} words that the document hides from its readers were dropped."
 
     def _sheets(self, spreadsheet: Any) -> Iterator[Block]:
         for table in spreadsheet.iterchildren("table"):
@@ -149,7 +163,7 @@ class _Reader:
                 yield from self._items(inner, depth + 1, style in self._ordered if style else ordered)
 
     def _table(self, table: Any, page: int | None) -> Iterator[Block]:
-        rows = [_row(row) for row in _rows(table)]
+        rows = [cells for _, cells in _written(table)]
         if max(map(len, rows), default=0) < 2:
             for row in _rows(table):
                 yield from self._walk(row, page)
@@ -175,20 +189,33 @@ def _rows(table: Any) -> Iterator[Any]:
 
 
 def _sheet_rows(table: Any) -> Iterator[list[str]]:
-    for row in _rows(table):
-        cells = _row(row)
+    for row, cells in _written(table):
         for _ in range(_repeat(row, "number-rows-repeated") if any(cells) else 1):
             yield cells
 
 
-def _row(row: Any) -> list[str]:
-    cells: list[str] = []
+def _written(table: Any) -> Iterator[tuple[Any, list[str]]]:
+    """The rows, and their cells up to the last that has text."""
+    rows = list(_rows(table))
+    for row, cells in zip(rows, carried(map(_row, rows)), strict=True):
+        while cells and not cells[-1]:
+            cells.pop()
+        yield row, cells
+
+
+def _row(row: Any) -> list[str | None]:
+    """The cells' texts; None for one that is covered from above."""
+    cells: list[str | None] = []
+    beside = 0
     for cell in row.iterchildren("table-cell", "covered-table-cell"):
         text = " ".join(text_of(one) for one in cell.iter("p", "h")).strip()
-        times = whole(attribute(cell, "number-columns-repeated"), 1)
-        cells += [text] * max(0, min(times, MAX_COLUMNS - len(cells)))
-    while cells and not cells[-1]:
-        cells.pop()
+        times = max(0, min(whole(attribute(cell, "number-columns-repeated"), 1), MAX_COLUMNS - len(cells)))
+        if cell.tag == "table-cell" or text:
+            cells += [text] * times
+            beside = whole(attribute(cell, "number-columns-spanned"), 1) - 1
+        else:
+            cells += [""] * min(times, max(0, beside)) + [None] * (times - max(0, beside))
+            beside -= times
     return cells
 
 

@@ -13,6 +13,23 @@ _MAX_SPACES = 100
 _FLOATING = frozenset({"text-box", "table", "custom-shape"})
 
 
+def drop_unseen(content: Any) -> int:
+    """Empties the paragraphs and spans whose style hides them; how many words that were."""
+    unseen = {
+        (attribute(style, "family"), attribute(style, "name"))
+        for style in content.iter("style")
+        for properties in style.iterchildren("text-properties")
+        if attribute(properties, "display") == "none"
+    }
+    dropped = 0
+    for element in reversed(list(content.iter("span", "p", "h"))) if unseen else ():
+        family = "text" if element.tag == "span" else "paragraph"
+        if (family, attribute(element, "style-name")) in unseen:
+            dropped += len(text_of(element).split())
+            element.clear(keep_tail=True)
+    return dropped
+
+
 def text_of(paragraph: Any) -> str:
     """What a reader sees of the paragraph; a note's mark as `[1]`."""
     parts: list[str] = []

@@ -5,6 +5,7 @@ import re
 from typing import Any, NamedTuple
 
 from workers.extract.archive import Archive
+from workers.extract.dates import Dates, dates_of
 from workers.extract.xml_tree import attribute, parse_xml
 
 _TOOL_TITLE = re.compile(
@@ -54,6 +55,13 @@ class Package:
 
     def title(self) -> str:
         """The title among the file's properties, or nothing where its program made it up."""
-        part = self.related("", "core-properties")
-        title = " ".join((self.xml(part).findtext(".//title") or "").split()) if part else ""
+        title = " ".join(self._property("title").split())
         return "" if _TOOL_TITLE.fullmatch(title) else title
+
+    def dates(self) -> Dates:
+        """When the file was made and last changed, as its properties say."""
+        return dates_of([self._property("created")], [self._property("modified")])
+
+    def _property(self, name: str) -> str:
+        part = self.related("", "core-properties")
+        return (self.xml(part).findtext(f".//{name}") or "") if part else ""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from chat_api.core.errors import NoText
 from workers.documents import Document
+from workers.extract.dates import dates_of
 from workers.extract.pdf_layout import blocks_of, largest_text
 from workers.extract.pdf_lines import Paged, read_pdf
 from workers.extract.scanned import WITHOUT_TEXT, ranges
@@ -35,6 +36,7 @@ def extract_pdf(body: bytes) -> Document:
         language=paged.language,
         pages=count,
         warnings=tuple(_warnings(body, paged, empty)),
+        **dates_of([paged.created], [paged.modified]),
     )
 
 

@@ -2,6 +2,8 @@
 
 import ctypes
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from typing import Any
 import pypdfium2
 import pypdfium2.raw as pdfium
 from pypdf import PdfReader
-from pypdf.errors import PyPdfError
+from pypdf.errors import DependencyError, PyPdfError
 
 from chat_api.core.errors import EncryptedDocument, MalformedDocument, TooLarge
 
@@ -19,7 +21,11 @@ MAX_PAGES = 5000
 HYPHEN = "\ufffe"
 """Where pdfium took a hyphen and a line end out of a word."""
 _CATALOG = re.compile(rb"(\d{1,7}) 0 obj\s*<<[^>]{0,200}/Type\s*/Catalog\b")
-_DAMAGE = (PyPdfError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError)
+_UNKNOWN = (NotImplementedError, DependencyError)
+_DAMAGE = (
+    *(PyPdfError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError),
+    *(AssertionError, struct.error, zlib.error, *_UNKNOWN),
+)
 _CELL_GAP = 1.2
 _MAX_RUNS = 40
 _BOLD = re.compile(rb"bold|black|heavy|demi", re.IGNORECASE)
@@ -79,6 +85,9 @@ class Paged:
     """Numbers of the pages that are damaged."""
     repaired: bool = False
     """Whether it could be opened only by mending it or by the fallback."""
+    created: str = ""
+    """As declared, like `modified`."""
+    modified: str = ""
 
 
 def read_pdf(body: bytes) -> Paged:
@@ -109,6 +118,7 @@ def _read(document: Any, *, repaired: bool) -> Paged:
     with closing(document):
         title, language = document.get_metadata_value("Title"), _language(document)
         paged = Paged([], title, language, list(_outline(document)), repaired=repaired)
+        paged.created, paged.modified = map(document.get_metadata_value, ("CreationDate", "ModDate"))
         for index in range(_allowed(len(document))):
             try:
                 paged.pages.append(_page(document, index))
@@ -224,9 +234,13 @@ def read_with_pypdf(body: bytes) -> Paged:
             raise EncryptedDocument
         count = _allowed(len(reader.pages))
         title = str((reader.metadata and reader.metadata.title) or "")
+        said: Any = reader.metadata or {}
+        created, modified = (str(said.get(name) or "") for name in ("/CreationDate", "/ModDate"))
+    except _UNKNOWN:
+        raise EncryptedDocument from None  # by another scheme than passwords
     except _DAMAGE:
         raise MalformedDocument from None
-    paged = Paged([], title, repaired=True)
+    paged = Paged([], title, repaired=True, created=created, modified=modified)
     for index in range(count):
         try:
             paged.pages.append(_flat_page(index + 1, reader.pages[index].extract_text()))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from workers.documents import Block, Document
-from workers.extract.grid import markdown
+from workers.extract.grid import carried, markdown
 from workers.extract.lists import joined_lists
 from workers.extract.ooxml import Package
 from workers.extract.xml_tree import attribute, mending, whole
@@ -40,6 +40,7 @@ def extract_pptx(body: bytes) -> Document:
             media_type="application/vnd.openxmlformats-officedocument.presentationml.presentation",
             pages=len(slides),
             warnings=(f"Hidden slides were left out: {', '.join(hidden)}.",) if hidden else (),
+            **package.dates(),
         )
 
 
@@ -108,8 +109,8 @@ def _text(paragraph: Any) -> str:
 
 def _graphic(package: Package, frame: Any, targets: dict[str, str], number: int) -> Iterator[Block]:
     for table in frame.iter("tbl"):
-        rows = [[_cell(cell) for cell in row.iterchildren("tc")] for row in table.iterchildren("tr")]
-        if text := markdown(rows):
+        rows = ([_cell(cell) for cell in row.iterchildren("tc")] for row in table.iterchildren("tr"))
+        if text := markdown(carried(rows)):
             yield Block("table", text, page=number)
     for diagram in frame.iter("relIds"):
         part = targets.get(attribute(diagram, "dm"), "")
@@ -119,8 +120,10 @@ def _graphic(package: Package, frame: Any, targets: dict[str, str], number: int)
                     yield Block("list", f"- {text}", page=number)
 
 
-def _cell(cell: Any) -> str:
-    return " ".join(_text(paragraph) for paragraph in cell.iter("p"))
+def _cell(cell: Any) -> str | None:
+    """The cell's text; None for one that is covered from above."""
+    text = " ".join(_text(paragraph) for paragraph in cell.iter("p"))
+    return text if text or attribute(cell, "vMerge") not in {"1", "true"} else None
 
 
 def _notes(notes: Any, number: int) -> Iterator[Block]:

@@ -2,7 +2,7 @@
 
 from chat_api.core.errors import MalformedDocument
 from workers.documents import Block, Document
-from workers.extract.grid import markdown
+from workers.extract.grid import carried, markdown
 from workers.extract.headings import may_head, with_headings
 from workers.extract.lists import joined_lists
 from workers.extract.rtf_state import Paragraph, State, Tables
@@ -35,6 +35,7 @@ _CHARACTERS = {
     },
 }
 _ENDS = frozenset({"par", "sect", "page", "\n", "\r"})
+_CELLS = frozenset({"trowd", "clvmrg", "cellx"})
 
 
 def extract_rtf(body: bytes) -> Document:
@@ -60,8 +61,10 @@ class _Reader:
         self._groups: list[State] = []
         self._paragraph = Paragraph()
         self._notes: list[str] = []
-        self._rows: list[list[str]] = []
+        self._rows: list[list[str | None]] = []
         self._row: list[str] = []
+        self._covered: list[bool] = [False]
+        """Whether the row's cells go on with those above, as far as that is told, and whether the next one will."""
         self._blocks: list[Block] = []
         self._bold: set[int] = set()
         self._starred = False
@@ -132,6 +135,8 @@ class _Reader:
             state.write(_CHARACTERS[word], self._paragraph)
         elif word in {"cell", "row"} or word in _ENDS:
             self._break(word)
+        elif word in _CELLS:
+            self._define(word)
         elif word == "u":
             state.write_unicode(number or 0, self._paragraph)
         else:
@@ -143,12 +148,26 @@ class _Reader:
         elif word == "cell":
             self._row.append(self._paragraph.take_text())
         elif word == "row":
-            self._rows.append(self._row)
-            self._row = []
+            self._rows.append(self._take_row())
         elif self._state.in_table:
             self._paragraph.write("\n", bold=True)
         else:
             self._end_paragraph()
+
+    def _define(self, word: str) -> None:
+        """Takes in what a row says of its cells, before or after them."""
+        if word == "trowd":
+            self._covered = [False]
+        elif word == "clvmrg":
+            self._covered[-1] = True
+        else:
+            self._covered.append(False)
+
+    def _take_row(self) -> list[str | None]:
+        """The row, which is done with; None for a cell that is covered from above."""
+        row, self._row = self._row, []
+        covered = self._covered[: len(row)] + [False] * (len(row) - len(self._covered))
+        return [None if hidden and not cell else cell for hidden, cell in zip(covered, row, strict=True)]
 
     def _end_paragraph(self) -> None:
         self._end_table()
@@ -176,7 +195,6 @@ class _Reader:
     def _end_table(self) -> None:
         rows, self._rows = self._rows, []
         if self._row:
-            rows.append(self._row)
-            self._row = []
-        if text := markdown(rows):
+            rows.append(self._take_row())
+        if text := markdown(carried(rows)):
             self._blocks.append(Block("table", text))

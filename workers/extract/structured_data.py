@@ -17,6 +17,8 @@ _MAX_ENTRIES, _MAX_TEXT = 200, 5_000
 _SHINGLE, _PRESENT = 4, 0.5
 _WORD = re.compile(r"\w+")
 _ARTICLES = frozenset({"Article", "NewsArticle", "BlogPosting", "ReportageNewsArticle", "Report"})
+_PAGES = ("Article", "Page", "Posting", "CreativeWork", "Dataset", "HowTo", "Recipe", "Report")
+_DATES = ("datePublished", "dateCreated", "dateModified")
 _HREFS = frozenset({"a", "link"})
 _UNSAID = frozenset({"script", "style", "template", "noscript"})
 
@@ -30,14 +32,17 @@ class PageData(NamedTuple):
     """Whether it says that it is one article, as of a newspaper or blog."""
     entries: tuple[tuple[Block, ...], ...]
     """Questions with answers, instructions, products: each as the blocks that it would be."""
+    dates: tuple[tuple[str, str], ...] = ()
+    """What is said of the page itself, as (`datePublished`, `dateCreated` or `dateModified`, text)."""
 
 
 def page_data(tree: Any) -> PageData:
     """What the page's JSON-LD and microdata say; nothing that is broken in them is an error."""
-    nodes = [node for root in _roots(tree) for node in _nodes(root)][:_MAX_NODES]
+    roots = list(_roots(tree))
+    nodes = [node for root in roots for node in _nodes(root)][:_MAX_NODES]
     article = any(_types(node) & _ARTICLES for node in nodes) or _declares_article(tree)
     entries = (tuple(blocks) for node in nodes if (blocks := list(_written(node))))
-    return PageData(article, tuple(dict.fromkeys(islice(entries, _MAX_ENTRIES))))
+    return PageData(article, tuple(dict.fromkeys(islice(entries, _MAX_ENTRIES))), tuple(_dates(roots)))
 
 
 def missing_from(blocks: Sequence[Block], data: PageData) -> list[Block]:
@@ -103,6 +108,8 @@ def _microdata(element: Any, depth: int) -> Node:
 def _value(element: Any) -> str:
     if element.get("content") is not None:
         return str(element.get("content"))
+    if element.tag == "time" and element.get("datetime") is not None:
+        return str(element.get("datetime"))
     return str(element.get("href") or "") if element.tag in _HREFS else flat(element, without=_UNSAID)
 
 
@@ -115,6 +122,15 @@ def _nodes(value: Any, depth: int = 0) -> Iterator[Node]:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for one in inner:
         yield from _nodes(one, depth + 1)
+
+
+def _dates(roots: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """The dates of the outermost objects that are pages or what fills one: those inside are of other things."""
+    outermost = [node for root in roots for node in _list(root) if isinstance(node, dict)]
+    outermost += [node for root in outermost for node in _list(root.get("@graph")) if isinstance(node, dict)]
+    for node in outermost[:_MAX_NODES]:
+        if any(one.endswith(_PAGES) for one in _types(node)):
+            yield from ((name, text) for name in _DATES for text in _list(node.get(name)) if isinstance(text, str))
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from chat_api.core.errors import TooLarge
 from workers.documents import Block, Document
 from workers.extract.grid import MAX_COLUMNS, MAX_TEXT, Records
 from workers.extract.ooxml import Package
+from workers.extract.xlsx_merged import Merged, column_of
 from workers.extract.xlsx_values import Formats
 from workers.extract.xml_tree import attribute, mending, stream_xml, whole
 
@@ -37,6 +38,7 @@ def extract_xlsx(body: bytes) -> Document:
             blocks=tuple(_blocks(package, sheets, values)),
             media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
             warnings=(f"Hidden sheets were left out: {', '.join(hidden)}.",) if hidden else (),
+            **package.dates(),
         )
 
 
@@ -57,12 +59,13 @@ def _blocks(package: Package, sheets: list[tuple[str, str]], values: "_Values") 
 def _rows(package: Package, part: str, values: "_Values") -> Iterator[list[str]]:
     """The sheet's rows, gaps between them as one empty row."""
     last = 0
+    merged = Merged(package.archive.parts(part))
     for row in stream_xml(package.archive.stream(part), "row"):
         number = whole(attribute(row, "r"), last + 1)
         if number > last + 1:
             yield []
         last = number
-        yield _cells(row, values)
+        yield merged.filled(number, _cells(row, values))
 
 
 def _cells(row: Any, values: "_Values") -> list[str]:
@@ -79,12 +82,7 @@ def _cells(row: Any, values: "_Values") -> list[str]:
 def _column(reference: str, default: int) -> int:
     """`C7` as 2."""
     found = _COLUMN.fullmatch(reference)
-    if not found:
-        return default
-    number = 0
-    for letter in found.group(1):
-        number = number * 26 + ord(letter) - 64
-    return number - 1
+    return column_of(found.group(1)) if found else default
 
 
 class _Values:

@@ -227,9 +227,9 @@ COPY_PAGES = text("""
         FROM page JOIN given USING (org_id, bot_id, source_id, generation, url)
     ), document AS (
         INSERT INTO documents (org_id, bot_id, source_id, generation, document_id, url, title, media_type, language, pages,
-                               text_sha256)
+                               published_on, modified_on, text_sha256)
         SELECT org_id, bot_id, source_id, copied.generation, document_id, live.url, title, media_type, language, pages,
-               text_sha256
+               published_on, modified_on, text_sha256
         FROM copied JOIN documents AS live USING (org_id, bot_id, source_id, document_id)
         WHERE live.generation = copied.live_generation
         ON CONFLICT DO NOTHING

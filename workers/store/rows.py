@@ -29,7 +29,7 @@ PAGE_COLUMNS = {
 }  # fmt: skip
 DOCUMENT_COLUMNS = {
     "document_id": "uuid", "url": "text", "title": "text", "media_type": "text", "language": "text", "pages": "int4",
-    "text_sha256": "bytea",
+    "published_on": "date", "modified_on": "date", "text_sha256": "bytea",
 }  # fmt: skip
 CHUNK_COLUMNS = {
     "chunk_id": "uuid", "document_id": "uuid", "ordinal": "int4", "heading": "text", "page": "int4", "text": "text",
@@ -126,7 +126,8 @@ def text_sha256(document: Document) -> bytes:
     """A document's content, as far as its chunks depend on it."""
     digest = hashlib.sha256(f"{document.language}\0".encode())
     for block in document.blocks:
-        digest.update(f"{block.kind}\0{block.level}\0{block.page}\0{block.text}\0".encode())
+        kind = f"{block.kind} {block.language}" if block.language else block.kind
+        digest.update(f"{kind}\0{block.level}\0{block.page}\0{block.text}\0".encode())
     return digest.digest()
 
 
@@ -175,6 +176,8 @@ def _document_rows(source_id: UUID, reading: Reading) -> Iterator[tuple[Any, ...
             document.media_type,
             document.language,
             document.pages,
+            document.published_on,
+            document.modified_on,
             text_sha256(document),
         )
 
@@ -204,7 +207,10 @@ def _chunk_ids(build: Build, readings: Sequence[Reading]) -> list[UUID]:
 
 
 def embedding_rows(build: Build, chunk_ids: Sequence[UUID], vectors: NDArray[np.float32]) -> bytes:
-    """The rows of `embeddings` in PostgreSQL's binary COPY format, built at once: every field has a fixed width."""
+    """The rows of `embeddings` in PostgreSQL's binary COPY format, built at once: every field has a fixed width.
+
+    In the order of the key, by which a search reads them: in any other it takes up to twice as long.
+    """
     count, dimensions = vectors.shape
     task = build.task
     fields: list[tuple[str, str, Any]] = [
@@ -225,7 +231,7 @@ def embedding_rows(build: Build, chunk_ids: Sequence[UUID], vectors: NDArray[np.
         rows[f"{name}_size"] = np.dtype(kind).itemsize
         rows[name] = value
     rows["vector_size"], rows["dimensions"], rows["vector"] = 4 + 2 * dimensions, dimensions, vectors
-    return rows.tobytes()
+    return rows[np.argsort(rows["chunk_id"])].tobytes()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Every key begins with org and bot. Chunks (text) and embeddings (vectors) are ta
 HASH (bot_id), so that a search reads one bot's vectors in one place.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +28,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 PARTITIONS = 64
 
+DAYS = "'1900-01-01' AND '9999-12-31'"
+"""What a document's dates may be: neither infinity nor a year that no client can read."""
 GENERATION_STATES = ("building", "live", "kept", "parked", "discarded")
 
 
@@ -181,10 +183,14 @@ class Page(ChatBase):
 
 
 class DocumentRow(ChatBase):
-    """A page or file that gave text."""
+    """A page or file that gave text, with the days that it names as its own."""
 
     __tablename__ = "documents"
-    __table_args__ = (_in_generation(),)
+    __table_args__ = (
+        _in_generation(),
+        CheckConstraint(f"published_on BETWEEN {DAYS}", name="published_on"),
+        CheckConstraint(f"modified_on BETWEEN {DAYS}", name="modified_on"),
+    )
 
     org_id: Mapped[UUID] = mapped_column(primary_key=True)
     bot_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -196,6 +202,8 @@ class DocumentRow(ChatBase):
     media_type: Mapped[str]
     language: Mapped[str | None]
     pages: Mapped[int | None]
+    published_on: Mapped[date | None]
+    modified_on: Mapped[date | None]
     text_sha256: Mapped[bytes]
 
 

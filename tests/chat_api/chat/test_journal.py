@@ -1,5 +1,6 @@
 """Answers that are joined, resumed and stopped: after a reconnect, on another replica, and when the one that made them is gone."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
@@ -10,8 +11,12 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
+from chat_api.chat.journal import AnswerKey, Hold, Journal
+from chat_api.chat.stream import AnswerStream
+from chat_api.core.database import async_engines
 from chat_api.core.settings import Settings
 from tests.chat_api.chat_world import Chat, Frame, TestBot, Visit, serving, wait_until
+from tests.servers import as_api
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(90)]
 
@@ -251,6 +256,28 @@ def test_one_replica_alone_takes_an_answer_over(chat: Chat, other: Chat, bot: Te
         texts = {one.answer()[-1]["text"] for one in visits}
     assert len(texts) == 1
     assert paid(chat) == 2
+
+
+def test_who_was_not_told_that_it_took_an_answer_over_may_ask_again(
+    chat: Chat, bot: TestBot, chat_settings: Settings
+) -> None:
+    with chat.visit(bot) as visit:
+        visit.asked()
+    abandon(chat, bot)
+    key = AnswerKey(bot.org_id, bot.bot_id, UUID(visit.ready["conversation_id"]), "q1")
+
+    async def play() -> None:
+        async with async_engines(as_api(chat_settings)) as engines:
+            journal = Journal(engines)
+            ours, theirs = (Hold(engines, key, "visitor-1", AnswerStream("q1")) for _ in range(2))
+            for _ in range(3):
+                assert await journal.take_over(key, "visitor-1", ours)
+                assert await journal.take_over(key, "visitor-1", theirs) is None
+                chat.rows("UPDATE answers SET expires_at = now() - interval '1 second' WHERE bot_id = %s", bot.bot_id)
+                assert await journal.take_over(key, "visitor-1", theirs) is None
+
+    asyncio.run(play())
+    assert [row[:2] for row in answers(chat, bot)] == [("streaming", 2)]
 
 
 def test_a_replica_that_lost_its_lease_writes_no_more(chat: Chat, bot: TestBot) -> None:

@@ -1,6 +1,7 @@
 """The pure parts of a turn: citations, prompt, quotations, deep links, scores, configuration, origins."""
 
 import re
+from datetime import date
 from itertools import pairwise
 from uuid import UUID
 
@@ -54,8 +55,10 @@ def shown(pieces: list[str], offered: int) -> tuple[str, list[int]]:
         ("Both [1, 3; 9].", "Both [1][3].", [1, 3]),
         ("[ 2 ] and [02]", "[2] and [2]", [2]),
         ("[99999] [123456789]", "", []),
-        ("[[9]1] [[9]7]", "[1]", [1]),
-        ("[\u0663]", "[3]", [3]),
+        ("So [[9]1] [[9]7]", "So [1]", [1]),
+        ("So [\u0663]", "So [3]", [3]),
+        ("[1] [2]", "", []),
+        ("[1] ... So", "[1] ... So", [1]),
         ("a[i] = b[] [x] [1", "a[i] = b[] [x] [1", []),
         ("[0][-1]", "[-1]", []),
     ],
@@ -95,6 +98,14 @@ def test_a_passage_cannot_leave_its_fence(text: str, title: str, question: str) 
     assert len(re.findall(r"<\s*passage\b", content, re.IGNORECASE)) == 2
     assert len(re.findall(r"<\s*/\s*passage\b", content, re.IGNORECASE)) == 2
     assert re.findall(r'^<passage n="(\d+)" from="[^"<>]*">$', content, re.MULTILINE) == ["1", "2"]
+
+
+def test_a_passage_says_its_day_where_that_is_known() -> None:
+    found = [passage("Ten.", dated=date(2024, 5, 6)), passage("Nine.")]
+    content = build_messages(bot(), [], found, "When?")[-1]["content"]
+    assert re.findall(r"^<passage n=\"(\d)\" from=\"[^\"]*\"(.*)>$", content, re.MULTILINE) == [
+        ("1", ' date="2024-05-06"'), ("2", ""),
+    ]  # fmt: skip
 
 
 def test_code_in_a_passage_stays_as_it_is() -> None:
@@ -158,6 +169,8 @@ def test_quotations_of_anything(question: str, texts: list[str]) -> None:
         ("|  | Wren | Heron |\n| --- | --- | --- |", "Wren"),
         ("> **Bold** `code`", "Bold%20code"),
         ("```\nx = 1\n```", "x%20%3D%201"),
+        ("```python\n\nx = 2**3 | 1\n```", "x%20%3D%202%2A%2A3%20%7C%201"),
+        ("```bash\n```\n\n**Then** wait", "Then%20wait"),
     ],
 )  # fmt: skip
 def test_a_web_page_is_linked_at_the_passages_words(text: str, fragment: str) -> None:

@@ -1,6 +1,7 @@
 """Which passages an answer is made from: scores of two legs, what is taken and why not, neighbours."""
 
 from collections.abc import AsyncIterator
+from datetime import date
 from itertools import pairwise
 from uuid import UUID
 
@@ -190,6 +191,27 @@ async def test_the_best_passages_get_their_neighbours(chat: Chat, engines: Async
     assert source["snippet"] == "Boil the water.", "the citation is of the chunk itself"
 
 
+@pytest.mark.parametrize(
+    ("published", "modified", "dated"),
+    [
+        ("2019-01-02", None, date(2019, 1, 2)),
+        ("2019-01-02", "2024-05-06", date(2024, 5, 6)),
+        ("2024-05-06", "2019-01-02", date(2024, 5, 6)),
+        (None, None, None),
+    ],
+)
+async def test_a_passage_is_of_the_newer_of_its_documents_days(
+    chat: Chat, engines: AsyncEngines, published: str | None, modified: str | None, dated: date | None
+) -> None:
+    bot = chat.add_bot("Boil the water.")
+    chat.rows(
+        "UPDATE documents SET published_on = %s, modified_on = %s WHERE bot_id = %s", published, modified, bot.bot_id
+    )
+    [vector] = HashedEmbeddings().embed(["Boil the water."], DIMENSIONS)
+    [only] = await search(engines, bot.org_id, bot.bot_id, SPACE, vector, 4)
+    assert only.passage.dated == dated
+
+
 async def test_another_sections_chunk_is_no_neighbour(chat: Chat, engines: AsyncEngines) -> None:
     bot = chat.add_bot("First of all.", "Boil the water.", "Then pour it.")
     chat.rows("UPDATE chunks SET heading = 'Heading › Part' WHERE text LIKE 'First%%' AND bot_id = %s", bot.bot_id)
@@ -216,6 +238,30 @@ def kept_beside(chat: Chat, source_id: UUID) -> int:
             source_id,
         )
     return 2
+
+
+async def test_the_nearest_are_of_all_that_is_live_and_of_nothing_else(chat: Chat, engines: AsyncEngines) -> None:
+    bot = chat.add_bot("The kettle boils.", "Water is poured.", "A cup of tea.")
+    chat.add_bot("The kettle is another bot's.", org_id=bot.org_id)
+    deleted = chat.teach(bot, ["The kettle is deleted."])
+    chat.rows("UPDATE sources SET deleted_at = now() WHERE source_id = %s", deleted)
+    again = chat.teach(bot, ["The kettle was red.", "The kettle is blue."])
+    live = kept_beside(chat, again)
+    chat.rows("UPDATE sources SET live_generation = %s WHERE source_id = %s", live, again)
+    for table, chosen in (
+        ("embeddings", "chunk_id IN (SELECT chunk_id FROM chunks WHERE text LIKE '%%red.')"),
+        ("chunks", "text LIKE '%%red.'"),
+    ):
+        chat.rows(f"DELETE FROM {table} WHERE source_id = %s AND generation = %s AND {chosen}", again, live)
+    known = ["The kettle boils.", "Water is poured.", "A cup of tea.", "The kettle is blue."]
+    [asked, *vectors] = HashedEmbeddings().embed(["The kettle", *known], DIMENSIONS)
+    nearest = [text for _, text in sorted(zip([-float(one @ asked) for one in vectors], known, strict=True))]
+
+    all_of_it = await search(engines, bot.org_id, bot.bot_id, SPACE, asked, 10)
+    two = await search(engines, bot.org_id, bot.bot_id, SPACE, asked, 2)
+    by_rank = sorted(all_of_it, key=lambda one: one.vector_rank or 0)
+    assert [(one.passage.text, one.vector_rank) for one in by_rank] == list(zip(nearest, range(1, 5), strict=True))
+    assert {one.passage.text for one in two} == set(nearest[:2])
 
 
 async def test_what_words_have_found_gets_its_similarity(chat: Chat, engines: AsyncEngines) -> None:

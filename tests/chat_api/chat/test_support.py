@@ -1,5 +1,6 @@
 """Cited sentences against their passages: what they say must be there, in whatever language it is said."""
 
+from datetime import date
 from itertools import pairwise
 
 import pytest
@@ -71,6 +72,14 @@ def test_what_they_do_not_say_is_marked(answer: str, expected: list[str] | None)
     found = marked(answer)
     assert len(found) == 1
     assert expected is None or [one.replace(" [1]", "").rstrip(".") for one in found] == expected
+
+
+def test_a_passage_s_own_day_is_said_by_it() -> None:
+    tour = passage("A guided tour of the brewery costs fifteen euros.", dated=date(2024, 5, 6))
+    for day in ("2024-05-06", "6 May 2024", "May 2024", "06/05/2024"):
+        assert marked(f"A guided tour of the brewery costs fifteen euros as of {day} [1].", tour) == []
+    for day in ("2024-05-07", "6 May 2023"):
+        assert marked(f"A guided tour of the brewery costs fifteen euros as of {day} [1].", tour) != []
 
 
 def test_german_nouns_are_no_names() -> None:

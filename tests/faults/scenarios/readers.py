@@ -18,7 +18,7 @@ from tests.faults.sources import run as execute
 from tests.faults.world import NAMESPACE, World, insist, until, world
 
 SECTIONS, READERS = 10, 2
-ONE_S = 90.0
+ONE_S = 180.0
 GAP_S = (3.0, 12.0)
 """Between two faults: a source that is trained alone must come through now and then."""
 # A provider that is away can't embed a question either: that is said to the visitor, and no training's doing.

@@ -58,9 +58,9 @@ class Operator:
         return {row["name"]: row for row in rows}
 
     def live(self, bot_id: UUID | None = None) -> list[dict[str, Any]]:
-        """What a bot answers from: title, address, heading and text of each passage, and its vector as text."""
+        """What a bot answers from: title, address, heading, text and dates of each passage, and its vector as text."""
         return self.world.chat(
-            "SELECT d.title, d.url, c.heading, c.text, c.page, CAST(e.vector AS text) AS vector"
+            "SELECT d.title, d.url, d.published_on, d.modified_on, c.heading, c.text, c.page, CAST(e.vector AS text) AS vector"
             " FROM sources s JOIN bots b USING (org_id, bot_id) JOIN chunks c USING (org_id, bot_id, source_id)"
             " JOIN documents d USING (org_id, bot_id, source_id, generation, document_id)"
             " LEFT JOIN embeddings e USING (org_id, bot_id, source_id, generation, chunk_id, space_id)"

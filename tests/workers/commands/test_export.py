@@ -2,18 +2,27 @@
 
 import hashlib
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from redis import Redis
 
 from chat_api.core.database import make_engines
 from deploy.local.client import DashboardClient
-from tests.servers import as_workers
+from tests.servers import REPOSITORY, as_workers
 from tests.workers.commands.conftest import Operator, working
 from tests.workers.fetch.loopback import reply
 from workers.commands.archive import CHECKSUMS
@@ -22,13 +31,24 @@ from workers.sweeper import Sweeper
 pytestmark = pytest.mark.stack
 
 
+DATES = (
+    '<meta property="article:published_time" content="2021-03-04"><meta name="dcterms.modified" content="2024-05-06">'
+)
+SAID = {(date(2021, 3, 4), date(2024, 5, 6)), (None, None)}
+
+
+def said(operator: Operator, bot_id: UUID | None = None) -> set[tuple[object, object]]:
+    """When the bot's passages were published and changed."""
+    return {(passage["published_on"], passage["modified_on"]) for passage in operator.live(bot_id)}
+
+
 @pytest.fixture
 def file(operator: Operator, tmp_path: Path) -> Path:
     """An export of a bot with a website, a text, pairs and a file."""
     world = operator.world
     links = "".join(f'<a href="/{name}">{name}</a>' for name in "ab")
     for path in ("/", "/a", "/b"):
-        page = f"<html><body><main><h1>Page {path}</h1><p>It tells of the ovens of {path}.</p>{links}</main>"
+        page = f"<html><head>{DATES}</head><body><main><h1>Page {path}</h1><p>It tells of the ovens of {path}.</p>{links}</main>"
         world.site.pages[path] = reply(page.encode(), content_type="text/html")
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "manual.txt").write_text("The Heron kiln holds forty-five litres.")
@@ -83,6 +103,7 @@ def test_another_bot_knows_what_the_first_one_knew(operator: Operator, file: Pat
     assert (code, out.endswith("4 imported\n")) == (0, True)
     assert world.provider.counts.inputs == asked
     assert operator.live(other) == operator.live()
+    assert said(operator, other) == SAID
     rows, theirs = operator.sources(other), operator.sources()
     assert {row["org_id"] for row in rows.values()} == {other_org.org_id}
     assert not {row["id"] for row in rows.values()} & {row["id"] for row in theirs.values()}
@@ -240,7 +261,24 @@ def no_text(entries: Entries) -> None:
     entries[name] = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
-@pytest.mark.parametrize("change", [fewer_vectors, no_text])
+def endless(entries: Entries) -> None:
+    name = "sources/000001/documents.ndjson"
+    entries[name] = re.sub(rb'"published_on": ?[^,]*', b'"published_on":"infinity"', entries[name])
+
+
+def dateless(entries: Entries) -> None:
+    for name in [name for name in entries if name.endswith("documents.ndjson")]:
+        entries[name] = re.sub(rb'"(?:published|modified)_on": ?[^,]*,', b"", entries[name])
+
+
+def test_an_export_from_before_there_were_dates_is_read(operator: Operator, file: Path) -> None:
+    other = operator.world.client.add_bot("Second", {})
+    assert operator.run("import", rewritten(file, dateless), "--bot", other)[0] == 0
+    assert len(operator.live(other)) == len(operator.live())
+    assert said(operator, other) == {(None, None)}
+
+
+@pytest.mark.parametrize("change", [fewer_vectors, no_text, endless])
 def test_a_source_that_can_not_be_stored_leaves_nothing(
     operator: Operator, file: Path, change: Callable[[Entries], None]
 ) -> None:
@@ -251,6 +289,67 @@ def test_a_source_that_can_not_be_stored_leaves_nothing(
     assert operator.world.chat("SELECT task_id FROM training_tasks") == []
     assert operator.run("import", file, "--bot", other)[0] == 0
     assert operator.live(other) == operator.live()
+
+
+# --- an end in the middle ---------------------------------------------------------------------------------------------
+
+
+def test_killed_in_the_middle_it_leaves_nothing_half_done_and_goes_on(operator: Operator, file: Path) -> None:
+    world, other = operator.world, operator.world.client.add_bot("Second", {})
+    command = [sys.executable, "-m", "workers.cli", "import", str(file), "--bot", str(other)]
+    with psycopg.connect(world.chat_dsn) as holding:
+        holding.execute("LOCK TABLE embeddings IN SHARE MODE")
+        process = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, **operator.environment})
+        try:
+            waits = "SELECT pid FROM pg_locks WHERE NOT granted AND relation::regclass::text LIKE 'embeddings%%'"
+            deadline = time.monotonic() + 100
+            while not world.chat(waits) and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            process.kill()
+        assert process.wait() == -signal.SIGKILL
+    states = "SELECT state FROM generations WHERE bot_id = %s"
+    assert (operator.live(other), world.chat(states, other)) == ([], [{"state": "building"}])
+    code, out, _ = operator.run("import", file, "--bot", other)
+    assert (code, out.endswith("3 imported, 1 skipped\n")) == (1, True)
+    world.chat("UPDATE training_tasks SET lease_expires_at = now() - interval '1 s'")
+    assert len(swept(operator)) == 1
+    code, out, _ = operator.run("import", file, "--bot", other)
+    assert (code, out.endswith("1 imported, 3 unchanged\n")) == (0, True)
+    assert operator.live(other) == operator.live()
+    assert (
+        world.chat(f"{states} AND state = 'building'", other) == world.chat("SELECT task_id FROM training_tasks") == []
+    )
+
+
+LARGE, ROWS = 8_000, 8_000
+"""Characters of a passage, and passages: many times what an import may hold."""
+MOST_HELD = 48 << 20
+
+
+def many_passages(entries: Entries) -> None:
+    """Makes the second source one of 64 MB."""
+    name, vectors = "sources/000001/chunks.ndjson", "sources/000001/vectors.f16"
+    row = json.loads(entries[name].splitlines()[0])
+    size = len(entries[vectors]) // len(entries[name].splitlines())
+    rows = (
+        row | {"chunk_id": str(uuid4()), "ordinal": number, "text": "words " * (LARGE // 6)} for number in range(ROWS)
+    )
+    entries[name] = b"".join(json.dumps(one).encode() + b"\n" for one in rows)
+    entries[vectors] = entries[vectors][:size] * ROWS
+
+
+def test_an_import_holds_no_source_whole(operator: Operator, file: Path) -> None:
+    large, other = rewritten(file, many_passages), operator.world.client.add_bot("Second", {})
+    tracemalloc.start()
+    try:
+        code, out, _ = operator.run("import", large, "--bot", other)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (code, out.endswith("4 imported\n")) == (0, True)
+    assert most < MOST_HELD < LARGE * ROWS
 
 
 def test_what_can_not_be_exported_is_said(operator: Operator, tmp_path: Path) -> None:

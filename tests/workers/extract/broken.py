@@ -101,10 +101,11 @@ _CHANGES: tuple[Change, ...] = (_cut, _flipped, _spliced, _inner, _inner)
 
 def bombs(names: Collection[str] | None = None) -> dict[str, bytes]:
     """Small files that want to be large, deep, slow, or to lead elsewhere; by name. Only these, or all."""
-    return {name: make() for name, make in _bombs().items() if names is None or name in names}
+    return {name: make() for name, make in bomb_makers().items() if names is None or name in names}
 
 
-def _bombs() -> dict[str, Callable[[], bytes]]:
+def bomb_makers() -> dict[str, Callable[[], bytes]]:
+    """What makes each bomb."""
     docx = make_docx(content(1))
     paragraph = "<w:p><w:r><w:t>word</w:t></w:r></w:p>"
     body = f"<w:document {W}><w:body>{{}}</w:body></w:document>"

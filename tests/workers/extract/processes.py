@@ -35,9 +35,9 @@ def descendants(pid: int) -> list[int]:
     return [found for child in children(pid) for found in (child, *descendants(child))]
 
 
-def server_pids() -> list[int]:
-    """This process's fork servers with the killers, the latest last."""
-    return [pid for pid in children(os.getpid()) if KILLERS in _command(pid)]
+def server_pids(entry: str = KILLERS) -> list[int]:
+    """This process's fork servers with the killers, or another reader, the latest last."""
+    return [pid for pid in children(os.getpid()) if entry in _command(pid)]
 
 
 def _command(pid: int) -> str:

@@ -109,6 +109,11 @@ def test_an_empty_password_is_none() -> None:
     assert "Chapter 1" in all_text(read(encrypted(manual(1), "")))
 
 
+def test_a_lock_of_another_kind_is_one_too() -> None:
+    with pytest.raises(EncryptedDocument):
+        read(encrypted(manual(1), "").replace(b"/Filter /Standard", b"/Filter /Unheard-"))
+
+
 def test_truncated_file_gives_what_is_left_with_a_warning() -> None:
     body = joined(manual(6))
     document = read(body[: body.rindex(b"xref\n0")])

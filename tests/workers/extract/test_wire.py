@@ -37,6 +37,7 @@ _block = st.builds(
     text=_text,
     level=st.integers(0, 6),
     page=st.none() | st.integers(1, 9000),
+    language=_text,
 )
 _document = st.builds(
     Document,
@@ -45,6 +46,8 @@ _document = st.builds(
     media_type=_text,
     language=st.none() | _text,
     pages=st.none() | st.integers(0, 9000),
+    published_on=st.none() | st.dates(),
+    modified_on=st.none() | st.dates(),
     links=st.lists(_text, max_size=3).map(tuple),
     canonical_url=st.none() | _text,
     warnings=st.lists(_text, max_size=3).map(tuple),

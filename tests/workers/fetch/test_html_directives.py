@@ -25,6 +25,11 @@ def test_pages_in_other_languages_are_links() -> None:
     assert sorted(found.links) == ["https://shop.example/a", "https://shop.example/de/", "https://x/"]
 
 
+def test_a_single_link_s_nofollow_is_no_word_to_readers() -> None:
+    body = TEXT + '<a href="/a" rel="nofollow ugc">A</a><a href="/b" rel="NoFollow">B</a>'
+    assert extract_html(page(body=body), url=URL).links == ("https://shop.example/a", "https://shop.example/b")
+
+
 @pytest.mark.parametrize(("head", "directives"), [
     ('<meta name="robots" content="NOINDEX, follow">', ("noindex", "follow")),
     ('<meta name="Chat_API" content="none">', ("none",)), ('<meta name="googlebot" content="noindex">', ()),

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -153,6 +153,14 @@ def test_vectors_come_back_in_their_chunks_order(rows: ChatRows) -> None:
     texts = [chunk.text for part in parts for chunk in part.chunks]
     assert np.array_equal(np.array([by_text[words] for words in texts], np.float16), given_vectors.astype(np.float16))
     assert {row["space_id"] for row in stored} == {build.space_id}
+
+
+def test_a_sources_vectors_lie_in_the_order_of_their_key(rows: ChatRows) -> None:
+    build = open_build(rows, rows.claimed())
+    write(rows, build, *(reading(f"https://a.example/{n}", *[f"{n} {m}" for m in range(8)]) for n in range(6)))
+    written = [row["chunk_id"] for row in rows.sql("SELECT chunk_id FROM embeddings ORDER BY ctid")]
+    assert len(written) == 48
+    assert written == sorted(written), "a search reads them by the key"
 
 
 def test_a_failed_and_a_skipped_page_are_in_the_ledger_alone(rows: ChatRows) -> None:
@@ -380,6 +388,8 @@ def live_page(rows: ChatRows, task: Task, url: str | None = None) -> Any:
 def test_an_unchanged_page_is_copied_whole_with_what_its_server_says_now(rows: ChatRows) -> None:
     source_id = uuid4()
     page = reading("https://a.example/", "one", "two", "one", position=5, links=("https://a.example/2",))
+    assert page.document
+    page = replace(page, document=replace(page.document, published_on=MOMENT.date(), modified_on=date(2026, 2, 28)))
     trained(rows, source_id, page, Reading("https://a.example/2", skipped="excluded"))
     task = rows.claimed(source_id)
     live = live_page(rows, task, "https://a.example/")
@@ -407,6 +417,8 @@ def test_an_unchanged_page_is_copied_whole_with_what_its_server_says_now(rows: C
         assert all(row | {"generation": 1} in old_rows for row in new_rows)
     go_live(rows, build)
     assert [row["text"] for row in rows.sql(ANSWERING)] == ["one", "one", "two"]
+    [document] = rows.sql("SELECT published_on, modified_on FROM documents WHERE generation = 2")
+    assert document == {"published_on": MOMENT.date(), "modified_on": date(2026, 2, 28)}
 
 
 def test_vectors_of_the_space_that_is_built_beside_are_copied_too(rows: ChatRows) -> None:
