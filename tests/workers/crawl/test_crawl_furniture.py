@@ -92,8 +92,9 @@ def test_a_new_menu_is_furniture_too(crawls: Crawls, site: Site) -> None:
     assert with_words(crawls, MENU) == []
 
 
-def test_force_looks_at_the_site_anew(crawls: Crawls, site: Site) -> None:
+def test_force_looks_at_the_site_anew(rows: ChatRows, crawls: Crawls, site: Site) -> None:
     crawls.train()
+    rows.sql("UPDATE generations SET crawl = jsonb_set(crawl, '{furniture}', '[]')")
     since = len(site.requests)
     crawls.train(force=True)
     assert set(whole(site, since)) == {path.encode() for path in PATHS}
