@@ -1,5 +1,6 @@
 """Small children in the place of the stack's own, and what the tests ask about processes."""
 
+import contextlib
 import signal
 import sys
 import time
@@ -75,7 +76,8 @@ def living(root: Path) -> list[psutil.Process]:
 def kill(*found: psutil.Process) -> None:
     """kill -9, and wait until they are gone."""
     for process in found:
-        process.send_signal(signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):  # a server's children end when they see it gone
+            process.send_signal(signal.SIGKILL)
     eventually(lambda: not any(processes.alive(process) for process in found))
 
 

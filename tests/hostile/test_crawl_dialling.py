@@ -63,6 +63,7 @@ ALLOWED = {
     "chat_api/core/embeddings.py": "the operator's embedding provider",
     "chat_api/core/storage.py": "the operator's bucket",
     "chat_api/chat/answer.py": "the operator's language model",
+    "chat_api/server.py": "options of the connections that clients have opened",
 }
 SOURCES = sorted(path for top in ("workers", "chat_api") for path in (REPOSITORY / top).rglob("*.py"))
 
