@@ -10,6 +10,8 @@ from tests.faults.world import AWAY, World
 
 EVERY_S = 0.3
 PATIENCE_S = 60.0
+ON_ITS_WAY_S = 1.0
+"""What reaches the provider so soon after a strike was sent before it: a new worker takes longer to begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,24 @@ class Ledger:
 
     def strike(self, workers: set[str]) -> None:
         """These workers are hit now: what they had embedded and did not store may be lost."""
-        with self._lock:
-            self._take_calls()
-            hit = [one for one in self._pending if one.call.caller in workers and not one.struck]
-            for one in hit:
-                one.struck = True
-        thread = threading.Thread(target=self._count, args=(hit,), daemon=True)
+        struck_at = time.monotonic()
+        thread = threading.Thread(
+            target=self._count, args=(self._hit(workers, struck_at), workers, struck_at), daemon=True
+        )
         thread.start()
         self._strikes.append(thread)
+
+    def _hit(self, workers: set[str], until: float) -> list[_Pending]:
+        with self._lock:
+            self._take_calls()
+            hit = [
+                one
+                for one in self._pending
+                if one.call.caller in workers and one.call.began <= until and not one.struck
+            ]
+            for one in hit:
+                one.struck = True
+        return hit
 
     def bill(self) -> Bill:
         """The account of the run so far."""
@@ -114,7 +126,12 @@ class Ledger:
             one.missing -= stored
         return True
 
-    def _count(self, hit: list[_Pending]) -> None:
+    def _count(self, hit: list[_Pending], workers: set[str], struck_at: float) -> None:
+        self._excuse(hit)
+        time.sleep(max(0.0, struck_at + ON_ITS_WAY_S - time.monotonic()))
+        self._excuse(self._hit(workers, struck_at + ON_ITS_WAY_S))
+
+    def _excuse(self, hit: list[_Pending]) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not self._look(hit) and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -1,6 +1,8 @@
 """The checker sees every way in which the chat database can differ from the truth."""
 
 import random
+import time
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +12,8 @@ from deploy.local.client import DashboardClient
 from tests.faults.breaks import MECHANISMS
 from tests.faults.check import Chunk, Verdict, compare, judge
 from tests.faults.content import Article
-from tests.faults.ledger import Bill, identity
+from tests.faults.ledger import ON_ITS_WAY_S, Bill, Ledger, identity
+from tests.faults.provider import Call
 from tests.faults.report import none_of, percentile
 from tests.faults.scenarios.broken import MUST_NOTICE
 from tests.faults.sources import Source
@@ -124,6 +127,19 @@ def test_inputs_are_known_by_what_the_store_calls_them() -> None:
 def test_the_bill_excuses_what_was_in_flight_and_nothing_else() -> None:
     assert Bill(embedded=110, distinct=100, in_flight=10).wasted == 0
     assert Bill(embedded=111, distinct=100, in_flight=10).wasted == 1
+
+
+def test_what_was_on_its_way_at_a_strike_is_excused_and_what_comes_later_is_not() -> None:
+    calls: list[Call] = []
+    world: Any = SimpleNamespace(provider=SimpleNamespace(calls=calls), chat=lambda *_: [])
+    now = time.monotonic()
+    ledger = Ledger(world)
+    calls.append(Call("worker-1", ("before",), now - 5, billed=True))
+    calls.append(Call("worker-2", ("another's",), now, billed=True))
+    ledger.strike({"worker-1"})
+    calls.append(Call("worker-1", ("sent before", "and read after"), time.monotonic() + ON_ITS_WAY_S / 2, billed=True))
+    calls.append(Call("worker-1", ("of a new process",), time.monotonic() + 2 * ON_ITS_WAY_S, billed=True))
+    assert ledger.bill() == Bill(embedded=5, distinct=5, in_flight=3)
 
 
 def test_figures() -> None:
