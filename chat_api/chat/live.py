@@ -67,6 +67,7 @@ class LiveAnswer:
         """Ends the answer before its end, unless it is there already."""
         if self.task and not self._ended_by and not (self.turn and self.turn.ending):
             self._ended_by = why
+            self.stream.unwanted = True
             self.task.cancel()
 
     async def wind_up(self, turn: Turn) -> None:

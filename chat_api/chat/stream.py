@@ -88,12 +88,19 @@ class AnswerStream:
         self.ask_id = ask_id
         self.frames: list[str | None] = []
         self.ended = self.finished = False
+        self.unwanted = False
+        """Whether nobody wants more of it: a task's cancellation alone may get lost on its way (see `send`)."""
         self.readers: set[Reader] = set()
         self._watches: set[asyncio.Event] = set()
         self._room = asyncio.Event()
 
     async def send(self, kind: str, **content: Any) -> None:
-        """Adds the answer's next frame. Waits while all who read are far behind."""
+        """Adds the answer's next frame. Waits while all who read are far behind. Raises CancelledError when unwanted.
+
+        Before Python 3.12 `asyncio.wait_for`, which libraries use, drops a cancellation that comes as its wait ends.
+        """
+        if self.unwanted:
+            raise asyncio.CancelledError
         self.add(self.next(kind, **content))
         while self.readers and len(self.frames) - max(reader.position for reader in self.readers) > AHEAD:
             self._room.clear()

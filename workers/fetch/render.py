@@ -143,9 +143,10 @@ def _output(process: subprocess.Popen[bytes], exchange: Exchange, check: Callabl
 
 def _read(output: IO[bytes], at_most: int, pieces: list[bytes]) -> None:
     room = at_most + 1
-    while room > 0 and (piece := output.read(min(room, 1 << 16))):
-        pieces.append(piece)
-        room -= len(piece)
+    with contextlib.suppress(ValueError):  # the page was given up, and the output closed
+        while room > 0 and (piece := output.read(min(room, 1 << 16))):
+            pieces.append(piece)
+            room -= len(piece)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,13 +1,19 @@
 """An answer's frames: read from anywhere without a gap, and never far ahead of everybody who reads."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator
+from typing import cast
+from uuid import uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_api.chat.answers import told_by
+from chat_api.chat.bot import Bot
+from chat_api.chat.journal import AnswerKey
+from chat_api.chat.live import LiveAnswer, Why
 from chat_api.chat.sockets import FRAMES_AT_ONCE, FrameRate, TooManyFrames
 from chat_api.chat.stream import AHEAD, AnswerStream, Reader, kept_alive
 
@@ -45,6 +51,26 @@ def test_frames_are_read_without_a_gap_from_anywhere_whatever_was_lost(steps: li
     length = sum(step if isinstance(step, int) else 1 for step in steps) + 1
     assert [frame["seq"] for frame in frames] == list(range(after + 1, length + 1))
     assert {frame["id"] for frame in frames} <= {"q"}
+
+
+def test_an_answer_ends_at_its_next_frame_when_a_library_lost_the_cancellation() -> None:
+    async def play() -> tuple[bool, int]:
+        answer = LiveAnswer(AnswerKey(uuid4(), uuid4(), uuid4(), "q"), cast("Bot", None), "visitor", 1.0)
+        lost = asyncio.Event()
+
+        async def make() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            lost.set()
+            await answer.stream.send("delta", text="unwanted")
+
+        answer.task = asyncio.create_task(make())
+        await soon()
+        answer.end(Why.STOPPED)
+        await asyncio.wait((answer.task,))
+        return answer.task.cancelled() and lost.is_set(), len(answer.stream.frames)
+
+    assert asyncio.run(play()) == (True, 0)
 
 
 def test_an_answer_waits_for_its_fastest_reader_alone() -> None:
