@@ -27,7 +27,7 @@ class Fetched:
     last_modified: str | None = None
     fetched_at: datetime | None = None
     robots: str | None = None
-    """The X-Robots-Tag header as sent."""
+    """The X-Robots-Tag headers as sent, one a line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from chat_api.core.models.dashboard import row_version
 from workers.dashboard import SourceToTrain
 from workers.documents import READER_VERSION, Fetched, Reading
 from workers.fetch.crawl import Frontier, Visit
-from workers.fetch.discovery import add_discovered, site_frontier, sitemap_frontier
+from workers.fetch.discovery import site_frontier, sitemap_frontier
 from workers.fetch.robots import Robots
 from workers.fetch.scope import Scope
 from workers.learn import Stages
@@ -146,14 +146,11 @@ def _chunked(look: _Look, fresh: Sequence[Fresh]) -> list[Reading]:
 
 def _crawl(look: _Look, found: SourceToTrain, progress: Progress) -> float:
     """Looks at a website's first pages; how many pages of it there are for each of them, as far as is known."""
-    url, scope, robots = address_of(found), Scope.of(given(found.source.options)), Robots(look.stages.reader.client)
+    url, scope, client = address_of(found), Scope.of(given(found.source.options)), look.stages.reader.client
+    follow = found.source.type == "site"
     with progress.at("fetch"):
-        if found.source.type == "site":
-            frontier, follow = site_frontier(url, scope, robots), True
-            warnings = add_discovered(frontier, robots, look.stages.reader.client, look.check)
-        else:
-            frontier, warnings = sitemap_frontier(url, scope, robots, look.stages.reader.client, look.check)
-            follow = False
+        find = site_frontier if follow else sitemap_frontier
+        frontier, warnings = find(url, scope, Robots(client), client, look.check)
         look.notes += [storable(warning) for warning in warnings]
     seen = _sample(look, frontier, follow)
     look.skip |= Counter[str](frontier.skipped.values())  # of the sampled ones, too: the greater count is the whole one

@@ -141,17 +141,21 @@ class Reader:
 
     def _url(self, found: SourceToTrain, live: LivePage | None) -> Fresh:
         url = address_of(found)
-        Robots(self.client).check(url)
-        if render := renders(found):  # what scripts bring may change though their page does not
-            reading = Reading(url, fetched=(fetched := self.client.get(url)), cited_url=fetched.url)
-            return Fresh(reading, live=live, render=render)
-        fetched = (
-            self.client.get(url, etag=live.etag, last_modified=live.last_modified) if live else self.client.get(url)
-        )
-        if fetched.status == 304 and live and fetched.url != live.cited_url:
-            fetched = self.client.get(url)  # it leads elsewhere now, and of that page we have nothing
+        robots, render = Robots(self.client), renders(found)
+        robots.check(url)
+        # What scripts bring may change though their page does not.
+        fetched = self._fetched(url, None if render else live)
+        robots.check(fetched.url)
         reading = Reading(url, cited_url=fetched.url, fetched=fetched)
-        return Fresh(replace(reading, unchanged=same_bytes(reading, live)), live=live)
+        return Fresh(replace(reading, unchanged=not render and same_bytes(reading, live)), live=live, render=render)
+
+    def _fetched(self, url: str, live: LivePage | None) -> Fetched:
+        if live is None:
+            return self.client.get(url)
+        fetched = self.client.get(url, etag=live.etag, last_modified=live.last_modified)
+        if fetched.status == 304 and fetched.url != live.cited_url:
+            return self.client.get(url)  # it leads elsewhere now, and of that page we have nothing
+        return fetched
 
     def _file(self, found: SourceToTrain, live: LivePage | None) -> Fresh:
         file = found.file

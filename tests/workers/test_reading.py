@@ -8,9 +8,19 @@ from uuid import UUID
 
 import pytest
 
-from chat_api.core.errors import InvalidUrl, NoText, NotFound, ServiceError, TooLarge, TrainingError, UnsupportedType
+from chat_api.core.errors import (
+    BlockedByRobots,
+    FetchFailed,
+    InvalidUrl,
+    NoText,
+    NotFound,
+    ServiceError,
+    TooLarge,
+    TrainingError,
+    UnsupportedType,
+)
 from chat_api.core.models.dashboard import DashboardBot, File, Org, TrainingSource
-from tests.workers.fetch.loopback import Site, client_of, reply, serving
+from tests.workers.fetch.loopback import Site, client_of, redirect, reply, serving
 from workers.dashboard import SourceToTrain
 from workers.documents import Block, Document, Fetched, Reading
 from workers.reading import ChunkSizes, Reader
@@ -155,6 +165,33 @@ def test_several_are_extracted_together_each_with_its_own_outcome() -> None:
     assert [reading.outcome for reading in readings] == ["indexed", "indexed", "no_text", "indexed"]
     assert readings[3].document == _document("three")
     assert extractor.asked == [[b"one", b"poison", b"three"]]
+
+
+# --- robots.txt ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("render", [True, False])
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_where_a_page_leads_robots_count_too(render: bool, elsewhere: bool) -> None:
+    rules = reply(b"User-agent: *\nDisallow: /private")
+    with serving({"/robots.txt": rules}) as site, serving({"/robots.txt": rules}) as other:
+        target = other if elsewhere else site
+        site.pages |= {"/a": redirect(target.url("/private/a")), "/b": redirect(target.url("/open"))}
+        target.pages |= {"/private/a": reply(PAGE), "/open": reply(PAGE)}
+        with pytest.raises(BlockedByRobots, match="/private/a"):
+            read(found("url", url=site.url("/a"), options={"render": render}), site, other)
+        reading = read(found("url", url=site.url("/b"), options={"render": render}), site, other)
+    assert (reading.outcome, reading.cited_url) == ("indexed", target.url("/open"))
+
+
+def test_a_page_is_read_once_its_robots_answer_again() -> None:
+    with serving({"/robots.txt": reply(b"", "503 Away", Retry_After="60"), "/a": reply(PAGE)}) as site:
+        with pytest.raises(FetchFailed, match=r"robots\.txt") as failed:
+            read(found("url", url=site.url("/a")), site)
+        assert [head.split(b" ")[1] for head in site.requests] == [b"/robots.txt"]
+        site.pages["/robots.txt"] = reply(b"")
+        assert read(found("url", url=site.url("/a")), site).outcome == "indexed"
+    assert (failed.value.retryable, failed.value.retry_after) == (True, 60)
 
 
 # --- unchanged -------------------------------------------------------------------------------------------------------

@@ -9,14 +9,16 @@ from sqlalchemy import Connection, Row, text
 from chat_api.core.errors import BlockedByRobots, NoText, NotFound, ServiceError, training_errors
 from workers.crawl.ledger import OF_BUILD, key_of, met_of
 from workers.crawl.state import Crawl
+from workers.fetch.crawl import UNREAD
 from workers.fetch.names import identity
+from workers.fetch.robots import unanswered
 from workers.fetch.urls import parse_url
 from workers.receipt import NAMED_FAILURES, Receipt
 from workers.store.generation import copy_unchanged
 from workers.store.rows import Build
 from workers.tasks.life import assert_held
 
-MISSING = "missing"
+MISSING, TOO_MANY = "missing", "too_many_pages"
 NAMED_REMOVALS = 100
 BRAKE_SHARE = 0.2
 BRAKE_PAGES = 10
@@ -68,24 +70,25 @@ LOST = text("""
 """)
 
 
-def compare(connection: Connection, build: Build) -> Comparison:
+def compare(connection: Connection, build: Build, *, cut_short: bool = False) -> Comparison:
     """Judges every page that was live and has no text now.
 
     One that fails now keeps its text, unless its server says that it is gone; so does one that was not met, the first
-    time. One that the crawl's rules leave out is removed, and of a source that was edited all that was not met.
+    time. One that the crawl's rules leave out is removed, and of a source that was edited all that was not met. A crawl
+    that was `cut_short` by what its org may still read this month removes nothing that it did not reach.
     """
     live = connection.execute(LIVE, key_of(build)).one_or_none()
     if live is None:
         return Comparison()
     found = Comparison(live.generation, live.live_pages, live.same_source)
     lost = connection.execute(LOST, {**key_of(build), "live_generation": live.generation}).all()
-    renamed = _renamed(connection, build, [(row.url, row.cited_url) for row in lost if row.now is None])
+    renamed = _renamed(connection, build, [(row.url, row.cited_url) for row in lost if row.now in {None, UNREAD}])
     for row in lost:
         if row.url in renamed:
             continue
-        if row.now in KEPT:
+        if row.now in KEPT or (cut_short and row.now == TOO_MANY):
             found.kept.setdefault(row.now, []).append(row.url)
-        elif row.now is None and live.same_source and row.was != MISSING:
+        elif row.now is None and (cut_short or (live.same_source and row.was != MISSING)):
             found.kept.setdefault(MISSING, []).append(row.url)
         else:
             found.removed.append(row.url)
@@ -166,6 +169,8 @@ def receipt_of(connection: Connection, build: Build, crawl: Crawl, compared: Com
     receipt = Receipt()
     for words in crawl.warnings:
         receipt.warn(words)
+    for origin in unanswered(crawl.robots):
+        receipt.warn(f"Nothing was read at {origin}, whose robots.txt gave no answer. Texts from there are kept.")
     for url in connection.execute(UNMET, {**key_of(build), "at_most": NAMED_FAILURES}).scalars():
         receipt.warn(f"{url} was not met this time. Its text is kept until the next training.")
     for (stored,) in connection.execute(RESULTS, {"job_id": build.task.job_id}):

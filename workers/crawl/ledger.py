@@ -171,6 +171,14 @@ TRY_AGAIN = text(f"""
     WHERE {OF_BUILD} AND position IS NOT NULL AND (outcome = ANY (:passing) OR url = ANY (:unfounded))
     RETURNING url, depth, position
 """)  # noqa: S608
+# Under which names those were about to be read: else their second try would find them met.
+LANDED = text("""
+    SELECT visited ->> 2 FROM training_tasks CROSS JOIN LATERAL jsonb_array_elements(result -> 'visited') AS visited
+    WHERE job_id = :job_id AND kind = 'pages' AND visited ->> 0 = ANY (:urls) AND visited ->> 2 IS NOT NULL
+""")
+FORGET_LANDED = text(f"""
+    DELETE FROM pages WHERE {OF_BUILD} AND position IS NULL AND outcome = 'duplicate' AND url = ANY (:urls)
+""")  # noqa: S608
 NOTE_PROGRESS = text("""
     UPDATE training_jobs
     SET stage = :stage, progress_done = least(progress_done + :done, :total), progress_total = :total,
@@ -265,11 +273,18 @@ def _go_on(connection: Connection, task: Task, build: Build, crawl: Crawl) -> in
         values = {**key_of(build), "passing": PASSING, "unfounded": _unfounded(connection, build)}
         again = connection.execute(TRY_AGAIN, values).all()
         crawl.pending = [Visit(row.url, row.depth) for row in sorted(again, key=lambda row: row.position)]
+        _forget_landed(connection, task, build, [visit.url for visit in crawl.pending])
         wait_s = min(max(SECOND_TRY_S, crawl.retry_after), LONGEST_WAIT_S)
         if made := hand_out(connection, task, crawl, wait_s=wait_s):
             return made
     add_tasks(connection, task, crawl, "finish", [{}], [0])
     return 1
+
+
+def _forget_landed(connection: Connection, task: Task, build: Build, urls: Sequence[str]) -> None:
+    landed = connection.execute(LANDED, {"job_id": task.job_id, "urls": urls}).scalars().all()
+    names = [str(name) for name in map(link_of, landed) if name]
+    connection.execute(FORGET_LANDED, {**key_of(build), "urls": names})
 
 
 def _unfounded(connection: Connection, build: Build) -> list[str]:

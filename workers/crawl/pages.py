@@ -13,7 +13,7 @@ from workers.documents import Document, Fetched, Reading
 from workers.extract.furniture import without_furniture
 from workers.fetch.crawl import MAX_INVALID, Frontier, Visit
 from workers.fetch.names import identity, link_of
-from workers.fetch.robots import Robots, Rules, asked_of_robots
+from workers.fetch.robots import Robots, Rules, asked_of_robots, heard
 from workers.fetch.urls import parse_url
 from workers.reading import Reader, same_bytes
 from workers.store.known import LivePage
@@ -136,7 +136,7 @@ class PagesReader:
     def _readings(self, group: Sequence[Met], progress: Progress, check: Callable[[], None]) -> list[Reading]:
         redirects = [found.url for visit, found in group if isinstance(found, Fetched) and led(visit.url, found)]
         if redirects:
-            self._frontier.meet(self._met_of(redirects))
+            self._frontier.meet(heard(self._robots.known, self._met_of(redirects)))
         readings = [self._judged(visit, found) for visit, found in group]
         new = {place: fetched for place, reading in enumerate(readings) if (fetched := _to_read(reading))}
         with progress.at("extract"):
@@ -206,7 +206,9 @@ class PagesReader:
         before = self._before.get(reading.url) if self._crawl.follow else None
         stays = reading.unchanged or reading.skipped == "noindex"
         stays = stays or (reading.error is not None and reading.outcome != NotFound.code)
-        return replace(reading, links=before.links) if before and stays and reading.links is None else reading
+        if before and stays and reading.links is None:
+            return replace(reading, links=self._names_of(before.links))
+        return reading
 
     def _names_of(self, links: Sequence[str]) -> tuple[str, ...]:
         site = parse_url(self._frontier.start).site

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from workers.fetch.crawl import Frontier, Visit
-from workers.fetch.robots import Rules, allowed_by
+from workers.fetch.robots import Rules, allowed_by, heard
 from workers.fetch.scope import Scope
 from workers.fetch.traps import Shapes
 from workers.fetch.urls import parse_url
@@ -26,6 +26,8 @@ class Crawl:
     render: bool = False
     """Whether pages' JavaScript is run where they are empty without it."""
     warnings: list[str] = field(default_factory=list)
+    cut_short: bool = False
+    """Whether the org's month has fewer pages left than the source may have."""
     accepted: int = 0
     skipped: int = 0
     pending: list[Visit] = field(default_factory=list)
@@ -81,7 +83,7 @@ class Crawl:
             exhausted=self.shapes.exhausted,
             accepted=self.accepted,
             skipped=self.skipped,
-            met=met,
+            met=heard(self.robots, met),
         )
 
 

@@ -33,7 +33,7 @@ from workers.crawl.twins import merge, twins_of
 from workers.crawl.writing import PagesWriter
 from workers.dashboard import SourceToTrain
 from workers.fetch.crawl import Frontier, Visit
-from workers.fetch.discovery import add_discovered, site_frontier, sitemap_frontier
+from workers.fetch.discovery import site_frontier, sitemap_frontier
 from workers.fetch.robots import Robots
 from workers.fetch.scope import Scope
 from workers.gate.verdict import lost_error, lost_questions
@@ -67,7 +67,7 @@ def begin(task: Task, found: SourceToTrain, stages: Stages, progress: Progress, 
         known = known_furniture(connection, task)
     with progress.at("fetch"):
         crawl, frontier = _first(found, scope, known, stages.reader, check)
-    crawl.warnings = warnings + crawl.warnings
+    crawl.warnings, crawl.cut_short = warnings + crawl.warnings, bool(warnings)
     if not frontier.accepted:
         raise NoText(
             "The sitemap lists no page of its own website that may be read. Check its addresses and the patterns."
@@ -85,7 +85,7 @@ def begin(task: Task, found: SourceToTrain, stages: Stages, progress: Progress, 
 
 
 def _within_quota(task: Task, found: SourceToTrain, stages: Stages) -> tuple[Scope, list[str]]:
-    """The source's scope, as far as the org's pages of this month reach, and what to say where that is less."""
+    """The source's scope, as far as the org's pages of this month reach, and what to say where that cuts it short."""
     scope = Scope.of(given(found.source.options))
     most = given(found.org.limits).get("monthly_pages")
     if not isinstance(most, int) or isinstance(most, bool) or most < 0:
@@ -104,12 +104,9 @@ def _first(
 ) -> tuple[Crawl, Frontier]:
     url, client, follow = address_of(found), reader.client, found.source.type == "site"
     robots = Robots(client)
-    if follow:
-        frontier = site_frontier(url, scope, robots)
-        warnings = add_discovered(frontier, robots, client, check)
-    else:
-        frontier, warnings = sitemap_frontier(url, scope, robots, client, check)
-    nonsense = nonsense_of(url, reader, robots, check)
+    find = site_frontier if follow else sitemap_frontier
+    frontier, warnings = find(url, scope, robots, client, check)
+    nonsense = nonsense_of(frontier.start, reader, robots, check)
     crawl = Crawl(frontier.start, scope, robots.known, follow, renders(found), list(warnings), nonsense=nonsense)
     crawl.furniture, crawl.example = sample_furniture(frontier, known, reader, crawl.pace_s, check)
     return crawl, frontier
@@ -164,7 +161,7 @@ def finish(task: Task, found: SourceToTrain, stages: Stages, progress: Progress,
         _merge_twins(build, stages, check)
         with stages.chat.begin() as connection:
             crawl, error = find_crawl(connection, build), first_error(connection, build)
-            compared = compare(connection, build)
+            compared = compare(connection, build, cut_short=crawl.cut_short)
         if error:
             _fail(task, stages, error)
             return

@@ -38,6 +38,7 @@ _HURRIED: Final = {429, 503}
 _LONGEST_WAIT_S: Final = 86_400.0
 _IDLE_S: Final = 4.0  # below the 5 s after which common servers hang up
 _DRAINED_AT_MOST: Final = 64 * 1024
+_BETWEEN: Final = {"x-robots-tag": "\n"}  # a robot's name counts to the end of its line
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:+-]{1,40})""", re.IGNORECASE)
 _VALIDATOR = re.compile(r"[\x21-\x7e ]{1,512}")
 
@@ -196,11 +197,11 @@ def status_error(answer: Answer) -> TrainingError:
 
 
 def _fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Header fields by lower-case name; repeated ones are joined by commas."""
+    """Header fields by lower-case name; repeated ones are joined by commas, or as lines where commas may not be shared."""
     fields: dict[str, str] = {}
     for raw_name, raw_value in headers:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip()
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        fields[name] = f"{fields[name]}{_BETWEEN.get(name, ', ')}{value}" if name in fields else value
     return fields
 
 

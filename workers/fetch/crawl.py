@@ -19,10 +19,13 @@ Skip = Literal[
     "too_deep",
     "trap",
     "blocked_by_robots",
+    "fetch_failed",
     "too_many_pages",
     "duplicate",
 ]
 
+UNREAD: Final = "fetch_failed"
+"""Of an address whose robots.txt gives no answer: not forbidden, so that its twin may be read and its old text stays."""
 MAX_INVALID: Final = 200
 """How much of an address that is none is kept, in characters."""
 _SKIPPED_AT_MOST: Final = 50_000
@@ -54,7 +57,7 @@ class Frontier:
         self,
         start: str,
         scope: Scope,
-        allows: Callable[[str], bool] = lambda _: True,
+        allows: Callable[[str], bool | None] = lambda _: True,
         *,
         exhausted: Callable[[Url], bool] = lambda _: False,
         accepted: int = 0,
@@ -86,8 +89,8 @@ class Frontier:
         return self._accepted
 
     def meet(self, urls: Iterable[str]) -> None:
-        """Tells of more addresses that the crawl has met."""
-        self._met |= {identity(parse_url(url)) for url in urls}
+        """Tells of more addresses that the crawl has met, of which some may be none."""
+        self._met |= {identity(url) for url in map(link_of, urls) if url}
 
     def add_start(self) -> None:
         """Puts the start itself in the queue, whatever the patterns say: a crawl has to begin somewhere."""
@@ -108,8 +111,9 @@ class Frontier:
             name = identity(url)
             if name in self._met or len(self._met) >= MOST_PAGES + _SKIPPED_AT_MOST:
                 continue
-            self._met.add(name)
             reason = self._reason(url, depth)
+            if reason != UNREAD:
+                self._met.add(name)
             if reason:
                 self._skip(str(url), reason)
             else:
@@ -140,7 +144,8 @@ class Frontier:
         if begins:
             self._start = here
         reason = self._landed(here, wanted=begins or self._scope.covers(here))
-        self._met.add(identity(here))
+        if reason != UNREAD:
+            self._met.add(identity(here))
         if reason:
             self._skip(visit.url, reason)
         else:
@@ -154,7 +159,7 @@ class Frontier:
             return "excluded"
         if identity(here) in self._met:
             return "duplicate"
-        return None if self._allows(str(here)) else "blocked_by_robots"
+        return self._barred(here)
 
     def _reason(self, url: Url, depth: int) -> Skip | None:
         if url.site != self._start.site:
@@ -169,7 +174,13 @@ class Frontier:
             return "trap"
         if self._accepted >= self._scope.max_pages:
             return "too_many_pages"
-        return None if self._allows(str(url)) else "blocked_by_robots"
+        return self._barred(url)
+
+    def _barred(self, url: Url) -> Skip | None:
+        allowed = self._allows(str(url))
+        if allowed is None:
+            return UNREAD
+        return None if allowed else "blocked_by_robots"
 
     def _accept(self, url: str, depth: int) -> None:
         self._accepted += 1

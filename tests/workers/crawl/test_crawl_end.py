@@ -119,6 +119,24 @@ def test_what_the_rules_leave_out_is_gone(crawls: Crawls, site: Site, options: d
     assert (crawls.ledger(), list(crawls.texts())) == ({"/": "unchanged", "/a": reason}, ["/"])
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_month_that_is_nearly_used_up_removes_nothing(crawls: Crawls, site: Site, edited: bool) -> None:
+    paths = numbered(12)
+    site.pages["/"] = reply(page("Home.", *map(site.url, paths[:4])), ETag='"home"')
+    fetched_at_first = 13
+    for path, below in zip(paths, [*paths[4:], *[None] * 4], strict=True):
+        site.pages[path] = reply(page(f"Words of {path}.", *([site.url(below)] if below else [])))
+    crawls.train()
+    texts = crawls.texts()
+    crawls.options |= {"exclude": ["/nothing"]} if edited else {}
+    for _ in range(2):
+        crawls.limits = {"monthly_pages": fetched_at_first + 3}
+        receipt = crawls.train(force=True)["receipt"]
+        assert (crawls.texts(), receipt["pages"]["removed"]) == (texts, 0)
+        assert set(crawls.ledger().values()) >= {"too_many_pages", "missing"}
+        fetched_at_first += 3
+
+
 def test_a_page_under_another_spelling_is_not_missed(crawls: Crawls, site: Site) -> None:
     fill(site, "/old", "/b")
     crawls.train()

@@ -1,12 +1,13 @@
 """What pages and servers ask of a crawl, and what becomes of pages that are another's double or are none."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from tests.workers.chat_rows import ChatRows
 from tests.workers.crawl.crawl_world import Crawls, fill, page
-from tests.workers.fetch.loopback import Site, redirect, reply, serving
+from tests.workers.fetch.loopback import Site, client_of, redirect, reply, serving
 from workers.crawl.pages import ASKED_AT_MOST
 from workers.crawl.plan import MOST_VISITS
 from workers.fetch.traps import READ_FIRST
@@ -45,6 +46,20 @@ def test_a_site_s_own_sitemap_is_found(crawls: Crawls, site: Site, named: bool) 
     assert [path for path, outcome in ledger.items() if outcome == "indexed"] == ["/", "/orphan", "/a"]
     elsewhere = {path for path, outcome in ledger.items() if outcome == "other_host"}
     assert elsewhere == {"https://other.example/x", *(["https://cdn.example/s.xml"] if named else [])}
+
+
+def test_a_start_that_leads_to_another_site_reads_what_the_sitemap_says_of_that(rows: ChatRows, site: Site) -> None:
+    with serving({"/robots.txt": reply(b"")}) as old:
+        crawls = Crawls(rows, site)
+        crawls.stages = replace(crawls.stages, reader=replace(crawls.stages.reader, client=client_of(site, old)))
+        fill(site, {"/": [], "/a": [], "/b": []})
+        listed = reply("\n".join(map(site.url, ["/a", "/b"])).encode())
+        site.pages["/sitemap.xml"] = listed
+        old.pages |= {"/": redirect(site.url("/")), "/sitemap.xml": redirect(site.url("/sitemap.xml"))}
+        crawls.site, new = old, site
+        crawls.train()
+        crawls.site = new
+        assert list(crawls.texts()) == ["/", "/a", "/b"]
 
 
 def test_a_sitemap_that_fails_does_not_keep_a_site_from_being_read(crawls: Crawls, site: Site) -> None:
@@ -259,6 +274,7 @@ def test_a_crawl_at_a_slow_pace_keeps_one_worker_at_a_time_busy(rows: ChatRows, 
         "SELECT extract(epoch FROM run_after - now()) AS wait_s FROM training_tasks WHERE status = 'waiting' ORDER BY ordinal"
     )
     assert [round(row["wait_s"], -1) for row in waits] == [0, 40, 80, 120]
+    assert not any(asked(site, path) for path in ["/", *paths]), "no page is looked at that will be asked for again"
 
 
 # --- traps ------------------------------------------------------------------------------------------------------------

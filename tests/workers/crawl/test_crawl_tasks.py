@@ -1,6 +1,7 @@
 """A crawl in many tasks: what is not read twice, what becomes of trouble, and how far a crawl goes."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.workers.chat_rows import ChatRows
 from tests.workers.crawl.crawl_world import REFUSED, STRAYS, Crawls, Died, fill, page, tangled
 from tests.workers.fetch.loopback import Site, redirect, reply, serving
 from workers.crawl.ledger import note_url
+from workers.crawl.plan import MOST_VISITS
 from workers.tasks.expiry import expire_leases
 from workers.tasks.life import LeaseLostError, Task
 
@@ -116,6 +118,29 @@ def test_a_page_that_kills_its_worker_is_given_up_alone(rows: ChatRows, site: Si
     assert crawls.ledger() == {"/": "indexed", "/a": "indexed", "/killer": "crashed_repeatedly", "/b": "indexed"}
 
 
+def test_a_link_that_is_none_on_pages_of_two_tasks_ends_nothing(rows: ChatRows, site: Site, crawls: Crawls) -> None:
+    paths = [f"/{number}" for number in range(2 * MOST_VISITS)]
+    fill(site, {"/": paths})
+    for path in paths:
+        site.pages[path] = reply(page(f"Words of {path}.", "https://{{host}}/a", "http://info@shop.example/"))
+    job_id = crawls.queue()
+    for _ in range(2):
+        crawls.do(crawls.claimed())
+    first, second = crawls.claimed(), replace(crawls.claimed(), suspect=True)
+    others = [first]
+
+    def meanwhile() -> None:
+        if others and rows.task(second.task_id)["result"]:
+            crawls.do(others.pop())
+
+    crawls.do(second, meanwhile)
+    assert not others
+    while task := crawls.claim():
+        crawls.do(task)
+    assert rows.job(job_id)["status"] == "succeeded"
+    assert crawls.ledger()["http://info@shop.example/"] == "invalid_url"
+
+
 def _dies_at(rows: ChatRows, task: Task, url: str) -> Callable[[], None]:
     def check() -> None:
         if not task.suspect or rows.task(task.task_id)["at_url"] == url:
@@ -135,6 +160,15 @@ def test_pages_that_fail_in_passing_get_a_second_try(crawls: Crawls, site: Site)
     assert sum(head.startswith(b"GET /b ") for head in site.requests) == 2
     assert [failure["code"] for failure in receipt["failures"]] == ["fetch_failed"]
     assert receipt["pages"]["failed"] == 1
+
+
+def test_the_second_try_of_a_page_that_leads_elsewhere_reads_it(crawls: Crawls, site: Site) -> None:
+    fill(site, {"/": ["/docs", "/other"], "/other": [], "/docs/intro": ["/below"], "/below": []})
+    site.pages["/docs"] = redirect(site.url("/docs/intro"))
+    site.pages["/docs/intro"] = reply(page("Intro.", f"canonical: {site.url('/gone')}", site.url("/below")))
+    crawls.train()
+    assert crawls.ledger()["/docs"] == "indexed"
+    assert crawls.texts()["/docs"] == ["Intro."]
 
 
 def test_a_start_that_fails_in_passing_is_tried_again_by_its_task(rows: ChatRows, crawls: Crawls, site: Site) -> None:
@@ -164,6 +198,19 @@ def test_a_text_that_is_refused_fails_its_page_alone(crawls: Crawls, site: Site)
     assert crawls.train()["status"] == "succeeded"
     assert crawls.ledger() == {"/": "indexed", "/a": "embedding_rejected", "/b": "indexed"}
     assert "/a" not in crawls.texts()
+
+
+def test_pages_that_were_whole_when_the_provider_went_away_are_paid_once(
+    rows: ChatRows, crawls: Crawls, site: Site
+) -> None:
+    names = [f"/{number}" for number in range(6)]
+    fill(site, {"/": names, **{name: [] for name in names}})
+    crawls.vectors.away_at = "Words of /5"
+    assert crawls.train()["status"] == "succeeded"
+    assert set(crawls.texts()) == {"/", *names}
+    assert sum("Words of /0" in text for text in crawls.vectors.asked) == 1
+    assert rows.sql("SELECT calls FROM usage_days WHERE purpose = 'embed'") == [{"calls": 7}]
+    assert rows.sql(STRAYS) == []
 
 
 def test_a_page_that_changes_between_two_attempts_has_the_new_chunks_alone(

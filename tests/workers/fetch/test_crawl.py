@@ -274,8 +274,8 @@ def test_a_page_of_endless_links_does_not_fill_the_memory() -> None:
 def test_a_site_that_robots_forbid_is_not_begun() -> None:
     with serving({"/robots.txt": reply(b"User-agent: *\nDisallow: /help\n")}) as site, client_of(site) as client:
         with pytest.raises(BlockedByRobots):
-            site_frontier(site.url("/help"), Scope(), Robots(client))
-        crawl = site_frontier(site.url("/"), Scope(), Robots(client))
+            site_frontier(site.url("/help"), Scope(), Robots(client), client)
+        crawl, _ = site_frontier(site.url("/"), Scope(), Robots(client), client)
         crawl.add([site.url("/help/a"), site.url("/a")], 1)
     assert drained(crawl) == [site.url("/"), site.url("/a")]
     assert crawl.skipped == {site.url("/help/a"): "blocked_by_robots"}
@@ -283,7 +283,7 @@ def test_a_site_that_robots_forbid_is_not_begun() -> None:
 
 def test_an_address_that_is_none_is_refused() -> None:
     with client_of() as client, pytest.raises(InvalidUrl):
-        site_frontier("shop.example", Scope(), Robots(client))
+        site_frontier("shop.example", Scope(), Robots(client), client)
 
 
 def test_a_sitemap_s_pages_of_this_site_are_visited() -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from chat_api.core.errors import BlockedAddress, BlockedByRobots, FetchFailed
 from tests.workers.fetch.loopback import client_of, redirect, reply, serving
-from workers.fetch.robots import Robots, Rules, asked_of_robots, parse_robots
+from workers.fetch.manners import Manners
+from workers.fetch.robots import UNANSWERED, Robots, Rules, asked_of_robots, parse_robots
 
 RULES = """
 User-agent: other
@@ -97,15 +98,28 @@ def test_delays_are_bounded_and_sitemaps_collected() -> None:
     ("chat_api: noindex, otherbot: nofollow", {"noindex"}), ("*: noindex", {"noindex"}),
     ("max-snippet: 20, noindex", {"max-snippet: 20", "noindex"}),
     ("googlebot: nofollow, unavailable_after: 25 Jun 2030 15:00:00 PST", set()),
+    ("googlebot: nofollow\nnoindex", {"noindex"}), ("noindex\ngooglebot: nofollow", {"noindex"}),
+    ("chat_api: none\ngooglebot: noindex, nofollow", {"none"}), ("360spider: noindex, nofollow", set()),
 ])  # fmt: skip
 def test_what_an_x_robots_tag_asks_of_us(header: str | None, asked: set[str]) -> None:
     assert asked_of_robots(header) == asked
+
+
+@pytest.mark.parametrize("date", [
+    "25 Jun 2010 15:00:00 PST", "Mon, 25 Jun 2010 15:00:00 PST", "Friday, 25-Jun-10 15:00:00 UTC", "June 25, 2010 15:00",
+    "2010-06-25T15:00:00+00:00", "25 Jun 2010, 15:00:00 PST",
+])  # fmt: skip
+@pytest.mark.parametrize(("robot", "heeded"), [("", True), ("chat_api: ", True), ("googlebot: ", False)])
+def test_a_date_does_not_eat_what_follows_it(date: str, robot: str, heeded: bool) -> None:
+    assert ("noindex" in asked_of_robots(f"{robot}unavailable_after: {date}, noindex")) is heeded
 
 
 def test_rules_are_stored_and_come_back() -> None:
     rules = parse_robots(b"User-agent: *\nDisallow: /a\nAllow: /a/b\nCrawl-delay: 2\nSitemap: https://x/s.xml")
     stored = Rules.of(json.loads(json.dumps(rules.stored)))
     assert (stored.patterns, stored.crawl_delay, stored.sitemaps) == (rules.patterns, 2.0, ())
+    assert Rules.of(json.loads(json.dumps(UNANSWERED.stored))) == UNANSWERED
+    assert Rules.of({"patterns": [], "delay": None}).answered
 
 
 def test_only_the_first_500_kib_are_read() -> None:
@@ -134,6 +148,12 @@ def test_any_lines_are_rules(lines: list[str]) -> None:
 # --- over the network ---
 
 
+def test_each_x_robots_tag_counts_for_its_own_robot() -> None:
+    page = reply(b"page", X_Robots_Tag="googlebot: nofollow\r\nX-Robots-Tag: noindex")
+    with serving({"/": page}) as site, client_of(site) as client:
+        assert asked_of_robots(client.get(site.url()).robots) == {"noindex"}
+
+
 def test_rules_are_read_once_per_origin() -> None:
     answer = reply(b"User-agent: *\nDisallow: /a")
     with serving({"/robots.txt": answer}) as site, client_of(site) as client:
@@ -152,23 +172,35 @@ def test_a_client_error_means_that_all_is_allowed(status: str) -> None:
         assert Robots(client).allows(site.url("/a"))
 
 
-@pytest.mark.parametrize("status", ["500 Error", "503 Away"])
-def test_a_server_error_means_that_nothing_is_allowed(status: str) -> None:
-    with serving({"/robots.txt": reply(b"", status)}) as site, client_of(site) as client:
+@pytest.mark.parametrize("status", ["500 Error", "503 Away", "429 Slow Down"])
+def test_a_server_that_fails_allows_nothing_until_it_answers(status: str) -> None:
+    answer = reply(b"", status, Retry_After="9")
+    with serving({"/robots.txt": answer}) as site, client_of(site) as client:
         robots = Robots(client)
         for _ in range(2):
-            with pytest.raises(BlockedByRobots) as blocked:
+            with pytest.raises(FetchFailed) as failed:
                 robots.check(site.url("/a"))
-            assert not robots.allows(site.url("/b"))
+            assert robots.allows(site.url("/b")) is None
         assert len(site.requests) == 1
-    assert status[:3] in blocked.value.message
+        assert robots.known == {site.url(""): UNANSWERED}
+        site.pages["/robots.txt"] = reply(b"User-agent: *\nDisallow: /b")
+        assert Robots(client).allows(site.url("/a"))
+    assert f"robots.txt of 127.0.0.1 answers with an error ({status[:3]})" in failed.value.message
+    assert (failed.value.retryable, failed.value.retry_after) == (True, 9)
 
 
-def test_a_busy_server_is_asked_again_later() -> None:
-    answer = reply(b"", "429 Slow Down", Retry_After="9")
-    with serving({"/robots.txt": answer}) as site, client_of(site) as client, pytest.raises(FetchFailed) as busy:
-        Robots(client).check(site.url("/a"))
-    assert busy.value.retry_after == 9
+@pytest.mark.parametrize("other", [UNANSWERED, Rules(), Rules(crawl_delay=1)])
+@pytest.mark.parametrize("first", [True, False])
+def test_another_origin_of_a_server_does_not_take_its_delay_away(other: Rules, first: bool) -> None:
+    naps = list[float]()
+    manners = Manners(clock=lambda: 1000.0 + sum(naps), sleep=naps.append)
+    met = {"https://shop.example": Rules(crawl_delay=5), "http://shop.example": other}
+    with client_of(manners=manners) as client:
+        Robots(client, met if first else dict(reversed(met.items())))
+        for _ in range(2):
+            with manners.turn("shop.example"):
+                pass
+    assert sum(naps) == 5
 
 
 def test_a_redirected_file_is_followed_but_not_into_a_private_network() -> None:
