@@ -21,7 +21,7 @@ from workers.commands.export import add_options as add_export_options
 from workers.commands.export import export
 from workers.commands.imports import add_options as add_import_options
 from workers.commands.imports import import_
-from workers.commands.process import Ended, find_sources, wait_for_runs
+from workers.commands.process import Ended, find_sources, queue_sources, wait_for_runs
 from workers.commands.release import allow_removals
 from workers.commands.seed import add_options as add_seed_options
 from workers.commands.seed import seed
@@ -29,7 +29,6 @@ from workers.commands.status import read_status, render
 from workers.commands.terminal import Bar
 from workers.commands.upload import add_options as add_upload_options
 from workers.commands.upload import upload
-from workers.reconcile.queueing import queue_runs
 from workers.reembed import await_switch, reembed, served_space
 
 WATCH_EVERY_S = 2.0
@@ -152,19 +151,20 @@ def _process(options: argparse.Namespace, settings: Settings, engines: Engines) 
     wanted = find_sources(engines.dashboard, source_ids=options.source, bot_id=options.bot, failed=bool(options.failed))
     unknown = sorted(set(options.source or []).difference(source.source_id for source in wanted))
     sys.stderr.writelines(f"{source_id}: there is no such source to train.\n" for source_id in unknown)
-    runs = list(queue_runs(engines.chat, wanted, force=options.force, revive=bool(options.source)).values())
-    _ring(settings, runs)
-    print(f"{len(runs)} of {len(wanted)} sources queued")
-    failed = _wait(engines, runs) if options.wait and runs else 0
+    queued = queue_sources(engines, wanted, force=options.force, revive=bool(options.source))
+    _ring(settings, queued.waiting)
+    under_way = f", {len(queued.running)} under way already" if queued.running else ""
+    print(f"{len(queued.waiting)} of {len(wanted)} sources queued{under_way}")
+    failed = _wait(engines, queued.runs) if options.wait and queued.runs else 0
     return 1 if failed or unknown else 0
 
 
 def _train(settings: Settings, engines: Engines, source_ids: Sequence[UUID]) -> int:
     """How many of the sources did not train; waits for all of them."""
     wanted = find_sources(engines.dashboard, source_ids=source_ids)
-    runs = list(queue_runs(engines.chat, wanted, revive=True).values())
-    _ring(settings, runs)
-    return len(source_ids) - len(runs) + (_wait(engines, runs) if runs else 0)
+    queued = queue_sources(engines, wanted, revive=True)
+    _ring(settings, queued.waiting)
+    return len(source_ids) - len(queued.runs) + (_wait(engines, queued.runs) if queued.runs else 0)
 
 
 def _upload(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:

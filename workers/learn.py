@@ -18,7 +18,7 @@ from workers.store.generation import write_readings
 from workers.store.known import known_vectors
 from workers.store.rows import Build, Part, embedded_sha256
 from workers.store.usage import add_usage
-from workers.tasks.life import HandBackError
+from workers.tasks.life import HandBackError, LeaseLostError
 
 Vectors = NDArray[np.float32]
 
@@ -67,14 +67,24 @@ def embed_readings(
     """For each part the vectors of its readings' chunks, or why there are none; the parts are of one org.
 
     Texts that the bots have vectors of, in any generation, are not embedded, and each other one once, in requests that
-    all parts share. A text that is refused fails the parts that have it. What came before a failure that passes is
-    written to its generation, where the next attempt finds it. Raises what `check` raises.
+    all parts share. A text that is refused fails the parts that have it. What came before a failure that passes, or
+    before `check` raised, is written to its generation, where the next attempt finds it; a failure that passes fails all
+    parts of that generation. What is paid for is on the bots' account, also of parts that fail. Raises what `check`
+    raises.
     """
     outcomes: list[Embedded | ServiceError | None] = [None] * len(parts)
-    for space_id in dict.fromkeys(build.space_id for build, _ in parts):
-        places = [place for place, (build, _) in enumerate(parts) if build.space_id == space_id]
-        found = _Batch(stages, [parts[place] for place in places]).embed(check)
-        for place, outcome in zip(places, found, strict=True):
+    batches: list[tuple[list[int], _Batch]] = []
+    try:
+        for space_id in dict.fromkeys(build.space_id for build, _ in parts):
+            places = [place for place, (build, _) in enumerate(parts) if build.space_id == space_id]
+            batches.append((places, _Batch(stages, [parts[place] for place in places])))
+            batches[-1][1].ask(check)
+    except (HandBackError, LeaseLostError):
+        for places, batch in batches:
+            batch.keep(range(len(places)))
+        raise
+    for places, batch in batches:
+        for place, outcome in zip(places, batch.outcomes(), strict=True):
             outcomes[place] = outcome
     return [outcome for outcome in outcomes if outcome is not None]
 
@@ -95,14 +105,22 @@ class _Batch:
     errors: dict[int, ServiceError] = field(default_factory=dict)
     """By part."""
 
-    def embed(self, check: Callable[[], None]) -> list[Embedded | ServiceError]:
+    def ask(self, check: Callable[[], None]) -> None:
+        """Embeds what nobody has a vector of; what keeps a part from its vectors is in `errors` then."""
         self._hash()
         self._look_up()
         new = [sha for sha in self.texts if sha not in self.known]
         self.unpaid = set(new)
         if new:
-            self._ask(new, check)
-        return [self._outcome(part) for part in range(len(self.parts))]
+            self._embed(new, check)
+
+    def outcomes(self) -> list[Embedded | ServiceError]:
+        """By part; what was paid for those that fail is accounted for here."""
+        found = [self.errors.get(part) or self._embedded(part) for part in range(len(self.parts))]
+        if self._come():
+            with self.stages.chat.begin() as connection:
+                add_usage(connection, [(self.parts[part][0], self._receipt(part)) for part in self.errors])
+        return found
 
     def _hash(self) -> None:
         self.shas = []
@@ -121,7 +139,7 @@ class _Batch:
             for build, wanted in by_bot.values():
                 self.known |= known_vectors(connection, *build.key[:2], build.space_id, list(wanted))
 
-    def _ask(self, new: Sequence[bytes], check: Callable[[], None]) -> None:
+    def _embed(self, new: Sequence[bytes], check: Callable[[], None]) -> None:
         def received(batch: range, vectors: Vectors) -> None:
             self.known.update(zip(new[batch.start : batch.stop], vectors, strict=True))
 
@@ -136,22 +154,27 @@ class _Batch:
         try:
             self.stages.embed(self.parts[0][0].space, texts, check, on_batch=received, refused=refused)
         except ServiceError as error:
-            for part in self._unfinished():
+            stuck = self._stuck()
+            for part in stuck:
                 self.errors.setdefault(part, error)
-            self._keep(self.known.keys() & set(new))
-        except HandBackError:
-            self._keep(self.known.keys() & set(new))
-            raise
+            self.keep(stuck)
 
-    def _unfinished(self) -> list[int]:
-        """The parts that lack a vector."""
-        return [part for part, shas in enumerate(self.shas) if not self.known.keys() >= set(shas)]
+    def _stuck(self) -> list[int]:
+        """The parts of the generations that lack a vector."""
+        keys = [build.key for build, _ in self.parts]
+        lacking = {key for key, shas in zip(keys, self.shas, strict=True) if not self.known.keys() >= set(shas)}
+        return [part for part, key in enumerate(keys) if key in lacking]
 
-    def _keep(self, come: Collection[bytes]) -> None:
+    def _come(self) -> set[bytes]:
+        """What has been embedded and is on nobody's account yet."""
+        return self.unpaid & self.known.keys()
+
+    def keep(self, parts: Sequence[int]) -> None:
         """Writes the vectors that have come to generations that will not go on, and what they took."""
+        come = self._come()
         kept: list[Part] = []
         used: list[tuple[Build, Receipt]] = []
-        for part in self._unfinished():
+        for part in parts:
             build, readings = self.parts[part]
             some = [_only(reading, come) for reading in readings]
             vectors = [self.known[embedded_sha256(chunk)] for reading in some for chunk in reading.chunks]
@@ -163,9 +186,7 @@ class _Batch:
                 write_readings(connection, kept, ledger=False)
                 add_usage(connection, used)
 
-    def _outcome(self, part: int) -> Embedded | ServiceError:
-        if part in self.errors:
-            return self.errors[part]
+    def _embedded(self, part: int) -> Embedded:
         build, shas = self.parts[part][0], self.shas[part]
         vectors = np.empty((len(shas), build.space.dimensions), np.float32)
         for row, sha in enumerate(shas):
@@ -175,7 +196,7 @@ class _Batch:
     def _receipt(self, part: int) -> Receipt:
         """What a part pays for, of its texts whose vectors there are."""
         build, shas, receipt = self.parts[part][0], self.shas[part], Receipt()
-        paid = self.unpaid & self.known.keys() & set(shas)
+        paid = self._come() & set(shas)
         self.unpaid -= paid
         tokens = sum(self.tokens[sha] for sha in paid)
         cost = self.stages.cost(build.space, tokens)

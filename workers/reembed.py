@@ -1,30 +1,30 @@
 """Embedding what is stored anew, in the space that its bot is to read next; and the operator's command that begins it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Row, text
 
 from chat_api.core.database import DATABASE_DOWN, of_org
 from chat_api.core.embeddings import EmbeddingSpace, make_embedder
-from chat_api.core.errors import EmbeddingMisconfigured, EmbeddingRejected, QuotaExceeded, UnknownBot
+from chat_api.core.errors import EmbeddingMisconfigured, EmbeddingRejected, QuotaExceeded, ServiceError, UnknownBot
 from chat_api.core.settings import KNOWN_DIMENSIONS, LOCAL_DIMENSIONS, LOCAL_MODEL, Settings
 from workers.chunk import embedded_text
-from workers.learn import Stages
+from workers.learn import Stages, Vectors
 from workers.receipt import Receipt
 from workers.spaces import COLLECT_AT_ONCE, READABLE, BotKey, aim, built_beside, collect_stale_vectors, settle
+from workers.store.beside import put_vectors, stage_vectors
 from workers.store.generation import ensure_space
 from workers.store.known import known_vectors
-from workers.store.rows import COPY_HEADER, COPY_TRAILER, KEY_COLUMNS, Build, embedding_rows
+from workers.store.rows import Build
 from workers.store.usage import add_usage
 from workers.tasks.lease import Progress
-from workers.tasks.life import Task, assert_held, conclude, storable
+from workers.tasks.life import HandBackError, LeaseLostError, Task, assert_held, conclude, hold, storable
 
 BATCH_CHUNKS = 512
 ASK_EVERY_S = 2.0
@@ -46,9 +46,6 @@ MISSING = text(f"""
                         AND vector.generation = :generation AND vector.space_id = :space_id
                         AND vector.chunk_id = chunks.chunk_id)
     ORDER BY chunk_id LIMIT :limit
-""")  # noqa: S608
-STILL_READABLE = text(f"""
-    SELECT true FROM generations WHERE {OF_SOURCE} AND generation = :generation AND {READABLE} FOR SHARE
 """)  # noqa: S608
 GIVE_UP = text(f"""
     UPDATE generations SET state = 'discarded'
@@ -93,10 +90,8 @@ def _embed_generation(
                 known = known_vectors(connection, *build.key[:2], build.space_id, [row.embedded_sha256 for row in rows])
             if not rows:
                 return None
-            vectors, receipt = _vectors(rows, known, build.space, stages, progress, check)
-            with stages.chat.begin() as connection:
-                if not _write(connection, build, [row.chunk_id for row in rows], vectors, receipt):
-                    return None
+            if not _embed_rows(build, rows, known, stages, progress, check):
+                return None
             after = rows[-1].chunk_id
     except (EmbeddingRejected, QuotaExceeded) as error:
         refused = not isinstance(error, EmbeddingMisconfigured | QuotaExceeded)
@@ -114,46 +109,54 @@ def _missing(connection: Connection, build: Build, after: UUID) -> Sequence[Row[
     return connection.execute(MISSING, {**values, "after": after, "limit": BATCH_CHUNKS}).all()
 
 
-def _vectors(
+def _embed_rows(
+    build: Build,
     rows: Sequence[Row[Any]],
-    known: dict[bytes, NDArray[np.float32]],
-    space: EmbeddingSpace,
+    known: dict[bytes, Vectors],
     stages: Stages,
     progress: Progress,
     check: Callable[[], None],
-) -> tuple[NDArray[np.float32], Receipt]:
-    """One unit row for each chunk, by what is known and one embedding of each other text; and what that has used."""
-    new = {row.embedded_sha256: row for row in rows if row.embedded_sha256 not in known}
-    texts = [embedded_text(row.title, row.heading, row.text, sha256) for sha256, row in new.items()]
-    with progress.at("embed"):
-        found = stages.embed(space, texts, check)
-    by_sha = {**known, **dict(zip(new, found, strict=True))}
-    receipt = Receipt()
-    tokens = sum(row.tokens for row in new.values())
-    receipt.embedded(
-        chunks=len(new), reused=len(rows) - len(new), tokens=tokens, cost_microusd=stages.cost(space, tokens)
-    )
-    return np.array([by_sha[row.embedded_sha256] for row in rows], np.float32), receipt
-
-
-def _write(
-    connection: Connection, build: Build, chunk_ids: Sequence[UUID], vectors: NDArray[np.float32], receipt: Receipt
 ) -> bool:
-    """Writes the vectors under the task's fence; False when the generation is no longer to be read. Raises LeaseLostError."""
-    names = ", ".join([*KEY_COLUMNS, "chunk_id", "space_id", "vector"])
-    driver: Any = connection.connection.driver_connection
-    with driver.cursor() as cursor:
-        cursor.execute("CREATE TEMPORARY TABLE staged_again (LIKE embeddings) ON COMMIT DROP")
-        with cursor.copy(f"COPY staged_again ({names}) FROM STDIN (FORMAT BINARY)") as copy:
-            copy.write(COPY_HEADER + embedding_rows(build, chunk_ids, vectors) + COPY_TRAILER)
-    assert_held(connection, build.task)
-    add_usage(connection, [(build, receipt)])
-    values = {**_source(build.task), "generation": build.generation}
-    if not connection.execute(STILL_READABLE, values).scalar():
-        return False
-    insert = f"INSERT INTO embeddings ({names}) SELECT {names} FROM staged_again ON CONFLICT DO NOTHING"  # noqa: S608
-    connection.exec_driver_sql(insert)
-    return True
+    """Writes the chunks' vectors, known or embedded once for each text, as far as they come; `_keep`'s answer."""
+    new = {row.embedded_sha256: row for row in rows if row.embedded_sha256 not in known}
+    shas, come = list(new), dict(known)
+
+    def received(batch: range, vectors: Vectors) -> None:
+        come.update(zip(shas[batch.start : batch.stop], vectors, strict=True))
+
+    texts = [embedded_text(row.title, row.heading, row.text, sha256) for sha256, row in new.items()]
+    try:
+        with progress.at("embed"):
+            stages.embed(build.space, texts, check, on_batch=received)
+    except (ServiceError, HandBackError, LeaseLostError):
+        _keep(build, rows, new, come, stages)
+        raise
+    return _keep(build, rows, new, come, stages)
+
+
+def _keep(
+    build: Build, rows: Sequence[Row[Any]], new: Mapping[bytes, Row[Any]], come: Mapping[bytes, Vectors], stages: Stages
+) -> bool:
+    """Writes those of the rows whose vectors have come, under the task's fence, and on the account what they took.
+
+    False when the generation is no longer to be read. Raises LeaseLostError, after the account was written.
+    """
+    there = [row for row in rows if row.embedded_sha256 in come]
+    if not there:
+        return True
+    paid = [row for sha256, row in new.items() if sha256 in come]
+    tokens, receipt = sum(row.tokens for row in paid), Receipt()
+    cost = stages.cost(build.space, tokens)
+    receipt.embedded(chunks=len(paid), reused=len(there) - len(paid), tokens=tokens, cost_microusd=cost)
+    vectors = np.array([come[row.embedded_sha256] for row in there], np.float32)
+    with stages.chat.begin() as connection:
+        stage_vectors(connection, build, [row.chunk_id for row in there], vectors)
+        held = bool(hold(connection, [build.task]))
+        add_usage(connection, [(build, receipt)])
+        written = held and put_vectors(connection, build)
+    if not held:
+        raise LeaseLostError
+    return written
 
 
 def _give_up(build: Build, chat: Engine) -> None:

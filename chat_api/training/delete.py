@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chat_api.auth import Principal, require_bot
+from chat_api.auth import Principal
 from chat_api.core.database import TIME_LIMITS
-from chat_api.core.errors import UnknownSource
 from chat_api.core.jobs import REMEMBER_SOURCES
-from chat_api.core.models.dashboard import WRITE_STATUS, Told, TrainingSource, told_values
+from chat_api.core.models.dashboard import WRITE_STATUS, Told, told_values
 from chat_api.training.cancel import end_runs
+from chat_api.training.known import bot_of_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ TELL_LATER = text("""
 async def delete_source(chat: AsyncSession, dashboard: AsyncSession, principal: Principal, source_id: UUID) -> Deleted:
     """Buries the source under a tombstone. Raises UnknownSource when neither database knows it, ForbiddenBot.
 
-    From the commit on no search finds it; its rows are left to the collector.
+    Whoever may delete it where it is now also deletes what is left of it under the bots it was moved from. From the
+    commit on no search finds it; its rows are left to the collector.
     """
     await chat.execute(text(TIME_LIMITS))
-    bot_ids = await _bots_of(chat, dashboard, principal, source_id)
-    for bot_id in bot_ids:
-        require_bot(principal, bot_id)
+    bot_id = await bot_of_source(chat, dashboard, principal, source_id)
+    bot_ids = await _places(chat, principal.org_id, source_id, bot_id)
     keys = [{"org_id": principal.org_id, "bot_id": bot_id, "source_id": source_id} for bot_id in bot_ids]
     live = [(await chat.execute(BURY, key)).scalar_one_or_none() for key in keys]
     await end_runs(chat, principal.org_id, source_id)
@@ -69,17 +69,12 @@ async def delete_source(chat: AsyncSession, dashboard: AsyncSession, principal: 
     return Deleted(documents, chunks)
 
 
-async def _bots_of(chat: AsyncSession, dashboard: AsyncSession, principal: Principal, source_id: UUID) -> list[UUID]:
-    values = {"org_id": principal.org_id, "source_id": source_id}
+async def _places(chat: AsyncSession, org_id: UUID, source_id: UUID, bot_id: UUID) -> list[UUID]:
+    """The bots under which the source is held: its own, which is made known if it is none, and those it was moved from."""
+    values = {"org_id": org_id, "source_id": source_id}
     known = list((await chat.execute(KNOWN_HERE, values)).scalars())
     if known:
         return known
-    there = select(TrainingSource.bot_id).where(
-        TrainingSource.id == source_id, TrainingSource.org_id == principal.org_id
-    )
-    bot_id = (await dashboard.execute(there)).scalar_one_or_none()
-    if bot_id is None:
-        raise UnknownSource
     await chat.execute(REMEMBER_SOURCES, {**values, "bot_ids": [bot_id], "source_ids": [source_id], "revive": False})
     return [bot_id]
 

@@ -20,14 +20,15 @@ from tests.workers.test_reading import Words, reader
 from workers.dashboard import SourceToTrain
 from workers.documents import Chunk, Document, Fetched, Reading
 from workers.embed import Backoff, embed_texts
-from workers.learn import Stages
+from workers.learn import Stages, embed_readings
 from workers.pipeline import BATCH_CHUNKS, Training, train
 from workers.receipt import NAMED_FAILURES, Receipt
+from workers.store.generation import ensure_space, open_generations
 from workers.tasks.lease import Progress
-from workers.tasks.life import HandBackError, Task
+from workers.tasks.life import HandBackError, LeaseLostError, Task
 
 pytestmark = pytest.mark.stack
-SPACE = EmbeddingSpace("m", 32)
+SPACE, OTHER = EmbeddingSpace("m", 32), EmbeddingSpace("other", 32)
 
 
 class SmallRequests(OpenAIEmbedder):
@@ -268,6 +269,58 @@ def test_vectors_that_came_before_a_stop_are_kept_and_nothing_goes_live(world: W
     assert world.answers() == []
 
 
+def test_what_came_for_a_run_that_is_refused_is_on_its_account(world: World) -> None:
+    world.provider.controls.poison = "XYZZY"
+    group, errors = world.train(f"{long(20)} XYZZY", "one", "two")
+    assert set(errors) == {group[0].task.task_id}
+    assert world.inputs() == world.paid() > 20
+    assert [world.receipt(training)["chunks"]["embedded"] for training in group[1:]] == [1, 1]
+    assert not world.rows.sql("SELECT * FROM chunks WHERE source_id = :id", id=group[0].task.source_id)
+
+
+def test_runs_that_were_whole_at_a_stop_keep_their_vectors_too(world: World) -> None:
+    def check() -> None:
+        if world.provider.counts.requests["embeddings"] == 2:
+            raise HandBackError
+
+    with pytest.raises(HandBackError):
+        world.train(*(f"text {number}" for number in range(20)), check=check)
+    [kept] = world.rows.sql("SELECT count(*) AS n FROM embeddings")
+    assert kept["n"] == world.paid() >= 8
+
+
+def test_what_came_in_one_space_is_kept_at_a_stop_in_another(world: World) -> None:
+    first, second = (world.rows.claimed() for _ in range(2))
+    with world.rows.engine.begin() as connection:
+        builds = open_generations(connection, [(first, "v"), (second, "v")], SPACE)
+        beside = replace(builds[second.task_id], space_id=ensure_space(connection, OTHER), space=OTHER)
+    stages = world.stages()
+
+    def embed(space: EmbeddingSpace, texts: Sequence[str], check: Callable[[], None], **told: Any) -> Any:
+        if space == OTHER:
+            raise HandBackError
+        return stages.embed(space, texts, check, **told)
+
+    with pytest.raises(HandBackError):
+        embed_readings(
+            replace(stages, embed=embed), [(builds[first.task_id], [page()]), (beside, [page()])], lambda: None
+        )
+    assert world.paid() == world.inputs() == 1
+    assert len(world.rows.sql("SELECT * FROM embeddings")) == 1
+
+
+def test_what_came_for_runs_that_are_lost_is_on_the_account(world: World) -> None:
+    def check() -> None:
+        if world.provider.counts.requests["embeddings"] == 2:
+            world.rows.sql("DELETE FROM training_tasks")
+            raise LeaseLostError
+
+    with pytest.raises(LeaseLostError):
+        world.train("one", long(20), check=check)
+    assert world.paid() >= 8
+    assert not world.rows.sql("SELECT * FROM embeddings")
+
+
 def _take_over(world: World, task: Task) -> None:
     world.rows.change_task(task.task_id, fence="(nextval('fences'))")
 
@@ -311,7 +364,7 @@ def page(chunks: int = 1, **changes: Any) -> Reading:
     return Reading(
         "https://a.example/",
         fetched=Fetched("https://a.example/", 200, b"words"),
-        chunks=tuple(Chunk(number, "words", tokens=3) for number in range(chunks)),
+        chunks=tuple(Chunk(number, "words", embedded_text="words", tokens=3) for number in range(chunks)),
         **changes,
     )
 

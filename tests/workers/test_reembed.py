@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from chat_api.core.database import of_org
-from chat_api.core.embeddings import EmbeddingSpace
+from chat_api.core.embeddings import EmbeddingSpace, OpenAIEmbedder
 from chat_api.core.errors import EmbeddingMisconfigured, UnknownBot
 from chat_api.core.settings import Settings
 from tests.conftest import make_settings
@@ -184,6 +185,13 @@ class Shelf:
             assert np.allclose(found, wanted, atol=2e-3)
         return len(rows)
 
+    def paid(self, bot: BotKey) -> int:
+        """How many texts the bot's account says were embedded."""
+        [used] = self.sql(
+            "SELECT coalesce(sum(calls), 0) AS n FROM usage_days WHERE bot_id = :bot_id", bot_id=bot.bot_id
+        )
+        return int(used["n"])
+
     def tasks(self, bot: BotKey) -> list[dict[str, Any]]:
         """The bot's tasks."""
         query = "SELECT * FROM training_tasks WHERE org_id = :org_id AND bot_id = :bot_id ORDER BY task_id"
@@ -286,6 +294,43 @@ def test_a_task_that_is_handed_back_goes_on_where_it_was(shelf: Shelf) -> None:
     assert shelf.work() == 1
     assert shelf.vectors(bot, NEW) == 1300
     assert shelf.provider.counts.inputs - asked_before == 1300 - written
+    assert shelf.spaces(bot) == (NEW, None)
+
+
+@pytest.mark.parametrize("end", ["stopped", "refused", "lost"])
+def test_what_came_before_the_end_is_written_and_on_the_account(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(OpenAIEmbedder, "max_inputs", 100)
+    bot = shelf.add_bot()
+    shelf.add_source(bot, passages(500))
+    shelf.begin()
+    task = shelf.claimed()
+
+    def check() -> None:
+        if shelf.provider.counts.inputs < 200:
+            return
+        if end == "stopped":
+            raise HandBackError
+        if end == "lost":
+            shelf.sql("UPDATE training_tasks SET fence = nextval('fences')")
+        elif not shelf.provider.controls.faults:
+            shelf.provider.fail(404, times=10)
+
+    with suppress(HandBackError, LeaseLostError):
+        shelf.do(task, check)
+    written = shelf.vectors(bot, NEW)
+    if end == "lost":
+        assert (written, shelf.paid(bot)) == (0, 500)
+        return
+    assert 100 <= written == shelf.paid(bot) < 500
+    shelf.provider.reset()
+    shelf.sql(
+        "UPDATE training_tasks SET status = 'waiting', lease_holder = NULL, lease_expires_at = NULL, result = NULL"
+    )
+    assert shelf.work() == 1
+    assert shelf.provider.counts.inputs == 500 - written
+    assert shelf.paid(bot) == 500
     assert shelf.spaces(bot) == (NEW, None)
 
 

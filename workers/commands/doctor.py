@@ -131,7 +131,7 @@ def _names(connection: Connection, query: Any, **values: UUID) -> list[str]:
 
 
 def _read_again(engines: Engines, source_ids: Sequence[UUID]) -> str | None:
-    """Has the sources read whole. None when that can't be asked for now."""
+    """Has the sources read whole. None when that can't be asked for now, or for one of them not at all."""
     with engines.chat.connect() as connection:
         waiting = set(connection.execute(IN_TRAINING, {"source_ids": list(source_ids)}).scalars())
     try:
@@ -139,6 +139,8 @@ def _read_again(engines: Engines, source_ids: Sequence[UUID]) -> str | None:
     except DATABASE_DOWN:
         return None
     queued = queue_runs(engines.chat, wanted, force=True)
+    if len(queued) + len(waiting) < len(source_ids):
+        return None  # its row is gone, or it is deleted
     return f"{len(queued)} queued to be read again, {len(waiting)} in training already"
 
 

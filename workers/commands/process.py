@@ -6,27 +6,49 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Engine, bindparam, text
+from sqlalchemy import Engine, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
 from sqlalchemy.types import Uuid
 
+from chat_api.core.database import Engines
 from chat_api.core.jobs import is_small
-from workers.reconcile.queueing import Wanted
+from chat_api.core.models.dashboard import File, TrainingSource, row_version
+from workers.reconcile.queueing import Wanted, queue_runs
 
 LOOK_EVERY_S = 0.5
+ROWS_AT_ONCE = 100
 FOUND = text("""
     SELECT source.id, source.org_id, source.bot_id, source.type, file.size_bytes
     FROM training_sources AS source JOIN bots AS bot ON bot.id = source.bot_id AND bot.org_id = source.org_id
     LEFT JOIN files AS file ON file.id = source.file_id AND file.org_id = source.org_id
     WHERE source.deleted_at IS NULL AND bot.deleted_at IS NULL
       AND (:source_ids IS NULL OR source.id = ANY (:source_ids)) AND (:bot_id IS NULL OR source.bot_id = :bot_id)
-      AND (NOT :failed OR source.status = 'failed' OR source.error_code IS NOT NULL)
+      AND (NOT :failed OR (source.status = 'failed' OR source.error_code <> 'cancelled')
+                          AND source.status NOT IN ('queued', 'processing'))
     ORDER BY source.created_at, source.id
 """).bindparams(bindparam("source_ids", type_=ARRAY(Uuid())), bindparam("bot_id", type_=Uuid()))
+RUNNING = text("""
+    SELECT job_id, org_id, bot_id, source_id, source_version FROM training_jobs
+    WHERE source_id = ANY (:source_ids) AND status = 'running' AND (force OR NOT :force)
+""")
 ENDED = text("""
     SELECT job_id, status, source_id, error_code, error_message FROM training_jobs
     WHERE job_id = ANY (:job_ids) AND status NOT IN ('waiting', 'running')
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The runs of sources: those that wait, and those under way that read them as they stand."""
+
+    waiting: list[UUID]
+    running: list[UUID]
+
+    @property
+    def runs(self) -> list[UUID]:
+        """All of them."""
+        return self.waiting + self.running
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +71,41 @@ def find_sources(
             Wanted(row.org_id, row.bot_id, row.id, row.type, is_small(row.type, row.size_bytes))
             for row in connection.execute(FOUND, values)
         ]
+
+
+def queue_sources(engines: Engines, wanted: Sequence[Wanted], *, force: bool = False, revive: bool = False) -> Queued:
+    """A run for each source: the one under way if it reads the source as it stands, else one that waits; see `queue_runs`.
+
+    A run that is not forced serves no wish that is.
+    """
+    running = _serving(engines, wanted, force)
+    left = [source for source in wanted if source.source_id not in running]
+    waiting = queue_runs(engines.chat, left, force=force, revive=revive)
+    return Queued(list(waiting.values()), list(running.values()))
+
+
+def _serving(engines: Engines, wanted: Sequence[Wanted], force: bool) -> dict[UUID, UUID]:
+    """Source id → its run under way that reads the source as it stands; one that has read nothing yet will."""
+    places = {(source.org_id, source.bot_id, source.source_id) for source in wanted}
+    values = {"source_ids": [source.source_id for source in wanted], "force": force}
+    with engines.chat.connect() as connection:
+        runs = [row for row in connection.execute(RUNNING, values) if (row.org_id, row.bot_id, row.source_id) in places]
+    versions = _versions(engines.dashboard, [run.source_id for run in runs if run.source_version])
+    return {
+        run.source_id: run.job_id
+        for run in runs
+        if not run.source_version or run.source_version.partition(":")[0] == versions.get(run.source_id)
+    }
+
+
+def _versions(dashboard: Engine, source_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Reads a few rows at a time: the texts of many may be larger than the memory."""
+    query = select(TrainingSource, File.object_key).outerjoin(
+        File, (File.id == TrainingSource.file_id) & (File.org_id == TrainingSource.org_id)
+    )
+    with Session(dashboard) as session:
+        rows = session.execute(query.where(TrainingSource.id.in_(source_ids)).execution_options(yield_per=ROWS_AT_ONCE))
+        return {row.id: row_version(row, object_key) for row, object_key in rows}
 
 
 def wait_for_runs(chat: Engine, job_ids: Sequence[UUID], on_end: Callable[[Ended], None]) -> Counter[str]:

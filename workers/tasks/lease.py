@@ -18,6 +18,8 @@ from workers.tasks.life import LEASE_S, HandBackError, LeaseLostError, Task, han
 TICK_S = 2.0
 GRACE_TICKS = 2
 """How long the working thread has to hand its tasks back itself after the worker was told to stop."""
+TOLD_S = 5.0
+"""How long the end waits for `told`."""
 log = structlog.get_logger(__name__)
 
 
@@ -51,6 +53,7 @@ class Lease:
 
     A database that does not answer is asked again until the leases are over. When `stopping` says so and the working
     thread is in the middle of a long step, the tasks are handed back from here, for another worker to take at once.
+    After a renewal `told` is called, in a thread of its own: whoever it tells may hang, and costs no lease.
     """
 
     def __init__(
@@ -69,8 +72,8 @@ class Lease:
         self._stop: Exception | None = None
         self._renewed_at = time.monotonic()
         self._grace = GRACE_TICKS
-        # The tasks' ids belong in this thread's log lines, too.
-        self._thread = threading.Thread(target=copy_context().run, args=(self._keep,), name="lease", daemon=True)
+        self._thread = _thread("lease", self._keep)
+        self._telling: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -81,6 +84,8 @@ class Lease:
     ) -> None:
         self._ended.set()
         self._thread.join(timeout=LEASE_S)
+        if self._telling:
+            self._telling.join(timeout=TOLD_S)
 
     @property
     def lost(self) -> frozenset[int]:
@@ -119,7 +124,9 @@ class Lease:
         if not held:
             raise LeaseLostError
         self._renewed_at = began
-        self._told()
+        if not (self._telling and self._telling.is_alive()):
+            self._telling = _thread("tell", self._told)
+            self._telling.start()
 
     def _hand_back(self) -> None:
         with self._engine.begin() as connection:
@@ -127,3 +134,8 @@ class Lease:
         for task in self._held.values():
             log.info("run_handed_back", **task.names, stage=self._progress[task.task_id].stage)
         raise LeaseLostError
+
+
+def _thread(name: str, target: Callable[[], object]) -> threading.Thread:
+    """One whose log lines have the tasks' ids, too."""
+    return threading.Thread(target=copy_context().run, args=(target,), name=name, daemon=True)

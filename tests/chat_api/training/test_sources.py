@@ -179,6 +179,33 @@ def test_a_deleted_source_is_not_brought_back(office: Office, source_id: UUID) -
     assert office.answering(source_id) == []
 
 
+def test_a_source_that_was_moved_is_deleted_by_a_token_of_the_bot_that_has_it(office: Office, source_id: UUID) -> None:
+    office.chat("UPDATE sources SET deleted_at = now(), live_generation = NULL WHERE source_id = %s", source_id)
+    new_bot = office.add_bot()
+    office.chat(
+        "INSERT INTO sources (org_id, bot_id, source_id) VALUES (%s, %s, %s)", office.org_id, new_bot, source_id
+    )
+    for method, path in (("GET", f"/sources/{source_id}/pages"), ("DELETE", f"/delete/{source_id}")):
+        answer = office.call(method, path, bot_id=office.bot_id)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden_bot")
+    assert office.chat("SELECT bot_id FROM sources WHERE deleted_at IS NULL") == [{"bot_id": new_bot}]
+    assert pages(office, source_id)["pages"] == []
+    assert office.call("DELETE", f"/delete/{source_id}", bot_id=new_bot).status_code == 200
+    assert office.chat("SELECT bot_id FROM sources WHERE deleted_at IS NULL") == []
+
+
+def test_a_deletion_ends_the_answers_of_every_bot_that_had_the_source(office: Office, source_id: UUID) -> None:
+    new_bot = office.add_bot()
+    office.chat(
+        "INSERT INTO sources (org_id, bot_id, source_id, created_at) VALUES (%s, %s, %s, now() + interval '1 s')",
+        *(office.org_id, new_bot, source_id),
+    )
+    answer = office.call("DELETE", f"/delete/{source_id}", bot_id=new_bot)
+    assert (answer.status_code, answer.json()["chunks"]) == (200, 1)
+    assert office.answering(source_id) == []
+    assert set(states(office, source_id).values()) == {"discarded"}
+
+
 @pytest.mark.parametrize("state", ["kept", "parked"])
 def test_what_the_bot_can_not_search_does_not_go_live(office: Office, source_id: UUID, state: str) -> None:
     office.add_generation(source_id, 3, "parked", "third")

@@ -9,14 +9,17 @@ from prometheus_client import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from chat_api.core.errors import NoText
+from chat_api.core.models.dashboard import row_version
 from tests.conftest import make_settings
 from tests.servers import Servers, as_workers, free_port
 from tests.workers.chat_rows import engine_of
 from tests.workers.reconcile.two_databases import TwoDatabases
 from workers.cli import main
+from workers.dashboard import SourceToTrain, load_sources
 from workers.metrics import Queue
 from workers.reconcile.burial import bury
 from workers.reconcile.verdicts import Place
+from workers.tasks.life import Task, note_versions
 
 pytestmark = pytest.mark.stack
 
@@ -97,6 +100,57 @@ def test_process_queues_what_it_is_told(deployed: TwoDatabases, capsys: pytest.C
     missing = uuid4()
     assert main(["process", "--source", str(first), str(missing)]) == 1
     assert f"{missing}: there is no such source to train." in capsys.readouterr().err
+
+
+def has_read(two: TwoDatabases, task: Task) -> None:
+    """The task's worker has read its source."""
+    found = load_sources(two.engines.dashboard, [task])[task.task_id]
+    assert isinstance(found, SourceToTrain)
+    with two.engines.chat.begin() as connection:
+        note_versions(connection, [(task, row_version(found.source, None))])
+
+
+def test_process_leaves_a_source_to_the_run_that_reads_it_as_it_stands(
+    deployed: TwoDatabases, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unread, read, edited = (deployed.add_source(f"Words {number}.") for number in range(3))
+    deployed.sweep()
+    tasks = {task.source_id: task for task in deployed.claim()}
+    for source_id in (read, edited):
+        has_read(deployed, tasks[source_id])
+    deployed.edit(edited, "Edited.")
+    assert main(["process", "--all"]) == 0
+    assert "1 of 3 sources queued, 2 under way already" in capsys.readouterr().out
+    assert [deployed.runs(source_id) for source_id in (unread, read)] == [["running"], ["running"]]
+    assert deployed.runs(edited) == ["running", "waiting"]
+    assert main(["process", "--source", str(read), "--force"]) == 0
+    assert deployed.runs(read) == ["running", "waiting"]
+
+    def work(_seconds: float) -> None:
+        for task in tasks.values():
+            deployed.finish(task)
+        deployed.work()
+
+    monkeypatch.setattr("workers.commands.process.time.sleep", work)
+    assert main(["process", "--source", str(unread), "--wait"]) == 0
+    assert "1 succeeded" in capsys.readouterr().out
+
+
+def test_process_of_what_failed_leaves_out_what_was_cancelled_or_is_under_way(
+    deployed: TwoDatabases, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = {
+        "failed": [("failed", "no_text"), ("trained", "no_text"), ("failed", None)],
+        "other": [("cancelled", "cancelled"), ("trained", "cancelled"), ("processing", "fetch_failed"),
+                  ("queued", "embedding_unavailable"), ("trained", None), ("cancelled", None)],
+    }  # fmt: skip
+    for status, code in words["failed"] + words["other"]:
+        deployed.add_source(status=status, error_code=code)
+    assert main(["process", "--failed"]) == 0
+    assert "3 of 3 sources queued" in capsys.readouterr().out
+    queued = deployed.here("SELECT source_id FROM training_jobs")
+    rows = [deployed.row(run["source_id"]) for run in queued]
+    assert {(row["status"], row["error_code"]) for row in rows} == set(words["failed"])
 
 
 def test_process_lifts_the_tombstone_of_a_source_that_is_named(deployed: TwoDatabases) -> None:

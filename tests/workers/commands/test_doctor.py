@@ -103,6 +103,14 @@ def test_a_space_that_is_being_built_is_not_mixed(two: TwoDatabases, source: UUI
     assert names(two) == []
 
 
+@pytest.mark.parametrize("gone", ["DELETE FROM training_sources", "UPDATE training_sources SET deleted_at = now()"])
+def test_a_broken_source_that_can_not_be_read_again_is_left(two: TwoDatabases, source: UUID, gone: str) -> None:
+    two.here("DELETE FROM chunks")
+    two.there(gone)
+    found = {finding.name: finding for finding in examine(two.engines, fix=True).findings}
+    assert found["live_without_chunks"].done is None
+
+
 @pytest.mark.parametrize(
     ("ailment", "break_it"),
     [

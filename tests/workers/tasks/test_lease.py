@@ -1,13 +1,17 @@
 """The thread that keeps leases: it renews for a whole group, says what is lost, and hands back when nobody else does."""
 
+import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from tests.workers.chat_rows import ChatRows
+from tests.workers.chat_rows import ChatRows, engine_of
+from workers.dashboard import project_status
 from workers.tasks import lease as module
 from workers.tasks.lease import Lease, Progress
 from workers.tasks.life import HandBackError, LeaseLostError, Task, claim
@@ -62,6 +66,37 @@ def test_progress_of_each_task_is_written_and_told(rows: ChatRows) -> None:
         until(lambda: [rows.job(task.job_id)["progress_done"] for task in tasks] == [1, 2, 3])
         lease.check()
     assert told
+
+
+def test_a_dashboard_that_hangs_costs_no_lease_and_is_told_when_it_answers(
+    rows: ChatRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOLD_S", 0.1)
+    [task] = group(rows, 1)
+    with socket.create_server(("127.0.0.1", 0)) as frozen, ExitStack() as connections:
+        frozen.settimeout(20)
+        dashboard = engine_of(f"postgresql://nobody@127.0.0.1:{frozen.getsockname()[1]}/x?sslmode=disable")
+
+        def tell() -> None:
+            with suppress(SQLAlchemyError):
+                project_status(rows.engine, dashboard)
+
+        def expires() -> Any:
+            return rows.task(task.task_id)["lease_expires_at"]
+
+        lease, _ = lease_of(rows, [task], told=tell)
+        with lease:
+            with frozen.accept()[0]:
+                first = expires()
+                until(lambda: expires() > first)
+                second = expires()
+                until(lambda: expires() > second)
+                lease.check()
+                frozen.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    frozen.accept()
+            frozen.settimeout(20)
+            connections.enter_context(frozen.accept()[0])
 
 
 def test_one_lost_task_leaves_the_others_and_all_lost_stops_the_work(rows: ChatRows) -> None:
