@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 from sqlalchemy import URL, Connection, Dialect, Engine, TextClause, create_engine, event
 from sqlalchemy import exc as sql
@@ -37,10 +39,13 @@ TIME_LIMITS = (
 """Said in each transaction that writes, since a pooler keeps no session's settings. A process that is stopped in the
 middle of one holds its locks no longer than this."""
 
+ANSWER_WITHIN_S = 75.0
+"""How long a worker waits for a database's answer: longer than the server may work on it."""
 SET_ORG = "SELECT set_config('app.org_id', %s, true)"
 """Whose rows the transaction sees: the policies of the chat database ask for it. Unset, there are none."""
 
 SomeEngine = TypeVar("SomeEngine", Engine, AsyncEngine)
+Got = TypeVar("Got")
 Said = tuple[TextClause, Mapping[str, Any]]
 """A statement and its values."""
 Rows = list[Any]
@@ -148,7 +153,21 @@ def _engine(url: URL) -> Engine:
         connect_args=CONNECT_ARGS,
     )
     event.listen(engine, "begin", begin_work)
+    event.listen(engine, "do_connect", lambda _dialect, _record, args, named: _Bounded.connect(*args, **named))
     return engine
+
+
+class _Bounded(psycopg.Connection[Any]):
+    """A connection that waits for no answer longer than the server may take: one that is frozen keeps no limits."""
+
+    def wait(self, gen: PQGen[Got], interval: float = 0.1, timeout: float | None = None) -> Got:
+        """What the exchange gives. Raises OperationalError when it took too long; the connection is closed then."""
+        try:
+            return super().wait(gen, interval, timeout or ANSWER_WITHIN_S)
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.close()
+            raise
 
 
 def begin_work(connection: Connection) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
+from chat_api.core import database
 from chat_api.core.database import SET_ORG, AsyncEngines, async_engines, make_engines, of_org, say_org
 from chat_api.core.settings import Settings
 from deploy.local.databases import API
@@ -268,3 +269,19 @@ def test_the_policy_is_asked_once_and_not_for_every_row(planner: psycopg.Connect
     asking = [line for (line,) in rows if "current_setting" in line]
     assert len(asking) == 1
     assert "One-Time Filter" in asking[0]
+
+
+@pytest.mark.parametrize("which", ["chat", "dashboard"])
+def test_a_worker_does_not_wait_for_ever_for_a_server_that_is_frozen(
+    shared: Settings, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    monkeypatch.setattr(database, "ANSWER_WITHIN_S", 0.5)
+    engines = make_engines(as_workers(shared))
+    engine = getattr(engines, which)
+    with engine.connect() as connection, pytest.raises(OperationalError) as raised:
+        connection.execute(text("SELECT pg_sleep(30)"))
+    assert raised.value.connection_invalidated
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+    engines.chat.dispose()
+    engines.dashboard.dispose()
