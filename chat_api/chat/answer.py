@@ -26,6 +26,7 @@ REASONING_MODEL = re.compile(r"(^|/)(o\d|gpt-5)")
 """These take no temperature, and count their thoughts among the tokens they may use."""
 PER_MESSAGE = 8
 """Tokens that a message takes beside its text, at most."""
+NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 log = structlog.get_logger(__name__)
 
 
@@ -115,7 +116,7 @@ class ModelAnswerer:
         }
         try:
             answer = await self._client.chat.completions.create(**request)
-            text, used = answer.choices[0].message.content or "", answer.usage
+            text, used = storable(answer.choices[0].message.content or ""), answer.usage
         except (OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise _translated(error) from None
         prompt = used.prompt_tokens if used else sum(about_tokens(message["content"]) for message in messages)
@@ -125,21 +126,31 @@ class ModelAnswerer:
         """The answer's pieces. What fails before the first is tried again, at most twice and within seconds."""
         ending.model = self.model_of(question.bot, cheaper=question.cheaper)
         request = _request(question, ending.model)
-        ending.prompt_tokens = sum(about_tokens(message["content"]) for message in request["messages"])
         chunks, piece = await persist(lambda: self._begin(request, ending), self._silence_s)
+        joined = _Joined()
         async with chunks:
             while piece is not None:
-                yield piece
+                if text := joined.feed(piece):
+                    yield text
                 piece = await self._next(chunks, ending)
+        if rest := joined.finish():
+            yield rest
         if ending.finish_reason is None:
             raise ProviderUnavailable("The language model broke off in the middle of the answer. Please ask again.")
 
     async def _begin(self, request: dict[str, Any], ending: Ending) -> tuple[Any, str | None]:
-        """The open stream and its first piece. Raises ProviderUnavailable also for an answer without any."""
+        """The open stream and its first piece. Raises ProviderUnavailable also for an answer without any.
+
+        The prompt counts as used unless the provider refuses it: whoever hears nothing does not know.
+        """
+        used_before = ending.prompt_tokens
+        ending.prompt_tokens = sum(about_tokens(message["content"]) for message in request["messages"])
         async with contextlib.AsyncExitStack() as opened:
             try:
                 chunks = await opened.enter_async_context(await self._send(request))
             except OpenAIError as error:
+                if isinstance(error, APIStatusError) or isinstance(error.__cause__, NOT_REACHED):
+                    ending.prompt_tokens = used_before
                 raise _translated(error) from None
             piece = await self._next(chunks, ending)
             if piece is None:
@@ -198,6 +209,28 @@ def _read(chunk: dict[str, Any], ending: Ending) -> str | None:
     if piece:
         ending.completion_tokens += about_tokens(piece)
     return piece
+
+
+def storable(text: str) -> str:
+    """The text as it can be sent and kept: halves of a UTF-16 pair joined; lone ones, and NULs, are U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
+
+
+class _Joined:
+    """Pieces of a text as they can be sent: some servers cut between the halves of a UTF-16 pair."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def feed(self, piece: str) -> str:
+        """What can be sent now."""
+        text = self._half + piece
+        self._half = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return storable(text.removesuffix(self._half))
+
+    def finish(self) -> str:
+        """What is left at the end."""
+        return storable(self._half)
 
 
 def _translated(error: Exception) -> ServiceError:

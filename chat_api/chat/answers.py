@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.chat.bot import Bot
-from chat_api.chat.journal import LEASE_S, AnswerKey, Hold, InFlightElsewhereError, Journal, Kept, Taken
+from chat_api.chat.journal import FOLLOWED_S, LEASE_S, AnswerKey, Hold, InFlightElsewhereError, Journal, Kept, Taken
 from chat_api.chat.live import LiveAnswer, Why
 from chat_api.chat.messages import Ask, CannotResume, Frame, Resume
 from chat_api.chat.passing import Passed, Passing
@@ -45,7 +45,7 @@ class Answers:
     def ask(self, bot: Bot, visitor: str, ask: Ask, conversation_id: UUID) -> LiveAnswer:
         """Begins the answer to a question, or joins the one in flight. What goes wrong is told in its frames."""
         key = AnswerKey(bot.org_id, bot.bot_id, conversation_id, ask.id)
-        return self._live.get((key, visitor)) or self._begin(LiveAnswer(key, bot, visitor, self._grace_s), ask)
+        return self._in_flight(key, visitor) or self._begin(LiveAnswer(key, bot, visitor, self._grace_s), ask)
 
     async def resume(self, bot: Bot, visitor: str, wanted: Resume) -> LiveAnswer:
         """The answer that the visitor has the frames of up to `after`.
@@ -55,17 +55,24 @@ class Answers:
         key = AnswerKey(bot.org_id, bot.bot_id, wanted.conversation_id, wanted.id)
         if wanted.after > MOST_AFTER:
             raise CannotResume
-        if answer := self._live.get((key, visitor)):
+        if answer := self._in_flight(key, visitor):
             return answer
         kept = await self._kept(key, visitor, wanted.after)
-        if answer := self._live.get((key, visitor)):
+        if answer := self._in_flight(key, visitor):
             return answer
-        answer = LiveAnswer(key, bot, visitor, self._grace_s)
         if kept and (kept.batches or kept.state == "streaming"):
-            return self._begin(answer, None)
+            return self._begin(LiveAnswer(key, bot, visitor, self._grace_s), None)
+        recorded = await self._recorded(key, bot, visitor)
+        if (answer := self._in_flight(key, visitor)) and len(answer.stream.frames) >= wanted.after:
+            return answer
         # Its frames are not kept any more, or were all sent: the answer as it was recorded begins again.
+        answer = LiveAnswer(key, bot, visitor, self._grace_s)
         answer.stream.skip_to(wanted.after)
-        return self._begin(answer, await self._recorded(key, bot, visitor))
+        return self._begin(answer, recorded)
+
+    def _in_flight(self, key: AnswerKey, visitor: str) -> LiveAnswer | None:
+        answer = self._live.get((key, visitor))
+        return answer if answer and answer.joinable else None
 
     async def _kept(self, key: AnswerKey, visitor: str, after: int) -> Kept | None:
         """What is kept of the answer. A database that does not answer is waited for a while, as the answer would."""
@@ -92,12 +99,8 @@ class Answers:
 
     def stop(self, answer: LiveAnswer) -> None:
         """Has an answer end with what was streamed, wherever it is made."""
-        answer.stop_wanted = True
-        if answer.turn:
-            answer.end(Why.STOPPED)
-        else:
-            key = answer.key
-            self._spawn(self._stop_elsewhere(key.org_id, key.bot_id, answer.visitor, key.ask_id))
+        if not answer.stop():
+            self._tell_to_stop(answer)
 
     def stop_unseen(self, bot: Bot, visitor: str, ask_id: str) -> None:
         """Has an answer of the visitor's end that is not read here."""
@@ -106,6 +109,10 @@ class Answers:
                 self.stop(answer)
                 return
         self._spawn(self._stop_elsewhere(bot.org_id, bot.bot_id, visitor, ask_id))
+
+    def _tell_to_stop(self, answer: LiveAnswer) -> None:
+        key = answer.key
+        self._spawn(self._stop_elsewhere(key.org_id, key.bot_id, answer.visitor, key.ask_id))
 
     async def _stop_elsewhere(self, org_id: UUID, bot_id: UUID, visitor: str, ask_id: str) -> None:
         try:
@@ -134,13 +141,24 @@ class Answers:
         """Has an answer made here, or passed on where there is no question to answer."""
         self._live[answer.key, answer.visitor] = answer
         answer.task = self._spawn(self._make(answer, ask))
+        answer.task.add_done_callback(lambda _: self._forget(answer))
         return answer
+
+    def _forget(self, answer: LiveAnswer) -> None:
+        answer.stream.end()
+        if self._live.get((answer.key, answer.visitor)) is answer:
+            del self._live[answer.key, answer.visitor]
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("answer_broke", exc_info=error)
 
     async def _make(self, answer: LiveAnswer, ask: Ask | None) -> None:
         try:
@@ -148,12 +166,9 @@ class Answers:
                 await self._pass_on(answer)
         except (SQLAlchemyError, TimeoutError) as error:
             log.warning("answer_not_passed_on", error=type(error).__name__)
-        finally:
-            del self._live[answer.key, answer.visitor]
-            answer.stream.end()
 
     def _hold(self, answer: LiveAnswer) -> Hold:
-        return Hold(self._services.engines, answer.key, answer.visitor, answer.stream)
+        return Hold(self._services.engines, answer.key, answer.visitor, answer.stream, answer.claimed)
 
     async def _pass_on(self, answer: LiveAnswer) -> None:
         """Passes the answer on from where it is made, and makes it here once nobody does any more."""
@@ -195,12 +210,15 @@ class Answers:
 
     async def _answer(self, answer: LiveAnswer, ask: Ask, hold: Hold) -> bool:
         """Makes the answer; False when another replica does."""
-        turn = answer.turn = Turn(self._services, answer.bot, answer.visitor, ask, hold)
+        turn = Turn(self._services, answer.bot, answer.visitor, ask, hold)
+        answer.turn, answer.hold = turn, hold
         keeping = self._spawn(self._keep(answer, hold))
         try:
             await turn.run(answer.stream)
         except InFlightElsewhereError:
             answer.turn = None
+            if answer.stop_wanted:
+                self._tell_to_stop(answer)
             return False
         except asyncio.CancelledError:
             await answer.wind_up(turn)
@@ -244,7 +262,7 @@ class Answers:
     async def _keep_once(self, answer: LiveAnswer, hold: Hold) -> None:
         followed = False
         try:
-            told = await hold.keep()
+            told = await hold.keep(max(FOLLOWED_S, self._grace_s))
         except (SQLAlchemyError, TimeoutError) as error:
             # The answer streams on; what is missing is kept with what comes next.
             log.warning("journal_behind", error=type(error).__name__)

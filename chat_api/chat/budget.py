@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import structlog
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.chat.bot import Bot
 from chat_api.core.database import AsyncEngines, Said
@@ -15,6 +17,7 @@ from chat_api.core.prices import cost_microusd
 
 NEAR = 0.8
 """Of a budget: once so much is spent, the cheaper model answers."""
+log = structlog.get_logger(__name__)
 
 
 class BudgetExhausted(TooManyRequests):
@@ -151,6 +154,13 @@ class Budgets:
             "costs": [cost or 0 for cost in costs],
         }
         return SETTLE, values
+
+    async def settle(self, bot: Bot, allowance: Allowance, uses: Sequence[Use]) -> None:
+        """Does what `settling` says for what has no turn of its own; a database that is away is the operator's business."""
+        try:
+            await self._engines.trip(bot.org_id, self.settling(bot, allowance, uses))
+        except SQLAlchemyError as error:
+            log.error("usage_not_recorded", error=type(error).__name__)  # noqa: TRY400  # whoever asked has the answer
 
 
 def next_day(now: datetime) -> datetime:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
@@ -20,8 +22,15 @@ KEPT_S = 24 * 3600
 MAX_BYTES = 128 * 1024
 REDIS_WITHIN_S = 0.25
 AWAY_FOR_S = 5.0
-FORMAT = 1
+CONNECTIONS = 16
+"""Few: to open one takes as long as dozens of questions. While all are in use one waits, as long as for Redis itself."""
+FORMAT = 2
 """Grows when what is kept, or how answers are made, changes."""
+PASSING = re.compile(
+    r"(?:^|&)(?:utm_\w+|_g[al]|_hsenc|dclid|fbclid|gbraid|gclid|mc_[ce]id|msclkid|srsltid|ttclid|twclid|wbraid|yclid)=",
+    re.IGNORECASE,
+)
+"""Says where a visitor came from. No page's own address has it, so a query that does counts for none (see `choose`)."""
 log = structlog.get_logger(__name__)
 
 # Changes with every switch, rollback and delete, and with the space that is read. It needs no order, so no sort.
@@ -47,11 +56,22 @@ def reading_content(bot: Bot) -> Said:
     return CONTENT, {"org_id": bot.org_id, "bot_id": bot.bot_id}
 
 
-def cache_key(bot: Bot, model: str, content: str, question: str) -> str:
-    """The key of an answer: org and bot, and a hash of all that it depends on."""
+def cache_key(bot: Bot, model: str, content: str, question: str, page_url: str | None = None) -> str:
+    """The key of an answer: org and bot, and a hash of all that it depends on; `page_url` is where the visitor is."""
     told = [FORMAT, bot.name, repr(bot.config), sorted(bot.allowed_origins), model, content, normalised(question)]
+    told += _page(page_url or "")
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
     return f"answer:{bot.org_id}:{bot.bot_id}:{digest}"
+
+
+def _page(url: str) -> list[str]:
+    """What tells the page from others whose passages may be preferred; the same for all spellings of none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ["", "", ""]
+    query = "" if PASSING.search(parts.query) else parts.query
+    return [parts.netloc.lower(), parts.path.rstrip("/"), query]
 
 
 class AnswerCache:
@@ -59,9 +79,14 @@ class AnswerCache:
 
     def __init__(self, redis_url: str) -> None:
         """Nothing connects before the first question."""
-        self._redis: Redis = Redis.from_url(
-            redis_url, socket_timeout=REDIS_WITHIN_S, socket_connect_timeout=REDIS_WITHIN_S
+        pool = BlockingConnectionPool.from_url(
+            redis_url,
+            socket_timeout=REDIS_WITHIN_S,
+            socket_connect_timeout=REDIS_WITHIN_S,
+            timeout=REDIS_WITHIN_S,
+            max_connections=CONNECTIONS,
         )
+        self._redis: Redis = Redis.from_pool(pool)
         self._away_until = 0.0
 
     async def aclose(self) -> None:

@@ -1,7 +1,7 @@
 """Answers' frames in the chat database, and the lease on each answer in flight: whoever holds it makes the answer."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -180,10 +180,18 @@ class Journal:
 class Hold:
     """One replica's hold on an answer that it makes, and the frames of it that are kept."""
 
-    def __init__(self, engines: AsyncEngines, key: AnswerKey, visitor: str, stream: AnswerStream) -> None:
+    def __init__(
+        self,
+        engines: AsyncEngines,
+        key: AnswerKey,
+        visitor: str,
+        stream: AnswerStream,
+        on_claim: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_claim`: called when the answer is claimed; what it raises ends the claimant's turn."""
         self.key, self.holder = key, uuid4()
         self.claimed = False
-        self._engines, self._visitor, self._stream = engines, visitor, stream
+        self._engines, self._visitor, self._stream, self._on_claim = engines, visitor, stream, on_claim
         self._kept = 0
         self._one_at_a_time = asyncio.Lock()
 
@@ -210,13 +218,19 @@ class Hold:
         }
         claimed, *found = await self._engines.trip(self.key.org_id, (CLAIM, values), *said)
         self.claimed = bool(claimed)
+        if self.claimed:
+            self._on_claim()
         return found
 
-    async def keep(self) -> Told | None:
-        """Keeps what is new and renews the lease; None when it was lost. Raises SQLAlchemyError, TimeoutError."""
+    async def keep(self, followed_s: float = FOLLOWED_S) -> Told | None:
+        """Keeps what is new and renews the lease; None when it was lost. Raises SQLAlchemyError, TimeoutError.
+
+        `followed_s`: for how long it counts that the visitor read the answer through another replica.
+        """
         async with asyncio.timeout(WITHIN_S), self._one_at_a_time:
             length = len(self._stream.frames)
-            [told] = await self._engines.trip(self.key.org_id, (KEEP, self._values("streaming", LEASE_S)))
+            values = {**self._values("streaming", LEASE_S), "followed_s": followed_s}
+            [told] = await self._engines.trip(self.key.org_id, (KEEP, values))
             if told:
                 self._kept = length
         return Told(told[0].stop_requested, told[0].followed) if told else None

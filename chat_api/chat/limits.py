@@ -10,12 +10,14 @@ from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
-from redis.asyncio import ConnectionPool
+from redis.asyncio import BlockingConnectionPool
 
 from chat_api.chat.bot import Bot
 from chat_api.core.errors import TooManyRequests
 
 REDIS_WITHIN_S = 0.25
+CONNECTIONS = 16
+"""Few: to open one takes as long as dozens of counts. While all are in use one waits, as long as for Redis itself."""
 AWAY_FOR_S = 5.0
 """How long Redis is left alone after it did not answer."""
 ALONE = 4
@@ -46,8 +48,12 @@ class MessageRates:
     def __init__(self, rates: Rates, redis_url: str) -> None:
         """Nothing connects before the first message."""
         self._rates = rates
-        self._pool = ConnectionPool.from_url(
-            redis_url, socket_timeout=REDIS_WITHIN_S, socket_connect_timeout=REDIS_WITHIN_S
+        self._pool = BlockingConnectionPool.from_url(
+            redis_url,
+            socket_timeout=REDIS_WITHIN_S,
+            socket_connect_timeout=REDIS_WITHIN_S,
+            timeout=REDIS_WITHIN_S,
+            max_connections=CONNECTIONS,
         )
         options: dict[str, Any] = {"connection_pool": self._pool}
         shared = RedisStorage(redis_url, wrap_exceptions=True, implementation="redispy", key_prefix=PREFIX, **options)

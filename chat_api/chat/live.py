@@ -1,12 +1,10 @@
 """An answer in flight as one process has it: its frames, who reads them, and how it is ended before its end."""
 
 import asyncio
-import contextlib
 import enum
-from collections.abc import Iterator
 
 from chat_api.chat.bot import Bot
-from chat_api.chat.journal import AnswerKey
+from chat_api.chat.journal import AnswerKey, Hold
 from chat_api.chat.messages import error_of
 from chat_api.chat.stream import AnswerStream, Reader, encoded
 from chat_api.chat.turn import Turn
@@ -31,9 +29,10 @@ class LiveAnswer:
         self.stop_wanted = False
         self.turn: Turn | None = None
         """The turn that makes it; None while it is another replica's."""
+        self.hold: Hold | None = None
+        """The turn's hold on it."""
         self.task: asyncio.Task[None] | None = None
         self._grace_s = grace_s
-        self._left_at = asyncio.get_running_loop().time()
         self._ended_by: Why | None = None
 
     @property
@@ -44,19 +43,16 @@ class LiveAnswer:
     @property
     def deserted(self) -> bool:
         """Whether nobody has read it here for the grace period."""
-        return not self.stream.readers and asyncio.get_running_loop().time() - self._left_at > self._grace_s
+        return self.stream.unread_s > self._grace_s
 
-    @contextlib.contextmanager
-    def followed(self, after: int = 0) -> Iterator[Reader]:
+    @property
+    def joinable(self) -> bool:
+        """Whether who joins it now gets it to its end."""
+        return not self.finished and (not self.stream.unwanted or self._ended_by is Why.STOPPED)
+
+    def followed(self, after: int = 0) -> Reader:
         """The frames after the seq `after` as JSON texts, to the end. Without readers it goes on for the grace period."""
-        with Reader(self.stream, after) as reader:
-            try:
-                yield reader
-            finally:
-                self._left_at = asyncio.get_running_loop().time()
-        if self.turn is None:
-            # It is made elsewhere, and lasts there as long as somebody wants it.
-            self.cut()
+        return Reader(self.stream, after)
 
     def cut(self) -> None:
         """Ends the answer if nobody reads it, without grace."""
@@ -69,6 +65,22 @@ class LiveAnswer:
             self._ended_by = why
             self.stream.unwanted = True
             self.task.cancel()
+
+    def stop(self) -> bool:
+        """Ends the answer with what was streamed; False when it is not made here.
+
+        While it is not known yet who makes it, or whether it is on record, it goes on: `claimed` ends it then.
+        """
+        self.stop_wanted = True
+        if self.hold and self.hold.claimed:
+            self.end(Why.STOPPED)
+        return self.turn is not None
+
+    def claimed(self) -> None:
+        """The turn, which runs this, has found that the answer is made here. Raises CancelledError when it was stopped."""
+        if self.stop_wanted:
+            self._ended_by, self.stream.unwanted = Why.STOPPED, True
+            raise asyncio.CancelledError
 
     async def wind_up(self, turn: Turn) -> None:
         """Ends a turn that was cancelled, as was said."""

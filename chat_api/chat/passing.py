@@ -15,6 +15,8 @@ from chat_api.chat.stream import AnswerStream
 LOOK_EVERY_S = 0.5
 """How often the journal is looked at, for what was not heard and for a lease that is over."""
 LOOK_AGAIN_S = 0.1
+UNREAD_S = 1.0
+"""For how long an answer is passed on that nobody reads: one reader may give way to another."""
 log = structlog.get_logger(__name__)
 
 
@@ -29,6 +31,8 @@ class Passed(enum.Enum):
     """Another replica makes it anew, with numbers that were given to other frames here."""
     UNKNOWN = "unknown"
     """The visitor has no such answer."""
+    UNREAD = "unread"
+    """Nobody reads it here any more."""
 
 
 class Passing:
@@ -53,7 +57,12 @@ class Passing:
 
     async def _look(self) -> Passed | None:
         """Takes what the journal has; how it ended, if it did."""
-        while kept := await self._journal.read(self._key, self._visitor, len(self._stream.frames)):
+        stream = self._stream
+        # Who leaves cancels nothing, and a library may lose the cancellation of an answer that is not wanted.
+        stream.unwanted = stream.unwanted or stream.unread_s > UNREAD_S
+        if stream.unwanted:
+            return Passed.UNREAD
+        while kept := await self._journal.read(self._key, self._visitor, len(stream.frames)):
             if not self._agrees(kept):
                 return Passed.DIVERGED
             for batch in kept.batches:
@@ -61,7 +70,7 @@ class Passing:
             if kept.more:
                 continue
             if kept.state != "streaming":
-                self._stream.finish()
+                stream.finish()
                 return Passed.WHOLE
             if not kept.held:
                 return Passed.ABANDONED

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.bot import Bot
-from chat_api.chat.journal import CLOSED
+from chat_api.chat.journal import CLOSED, IN_CONVERSATION
 from chat_api.chat.messages import Frame
 from chat_api.chat.prompt import PastTurn
 from chat_api.core.database import Rows, Said
@@ -55,8 +55,9 @@ CONVERSATION = text("""
                prompt_tokens, completion_tokens
         FROM turns
         WHERE org_id = :org_id AND bot_id = :bot_id AND conversation_id = :conversation_id
-          AND error_code IS NULL AND (ask_id = :ask_id OR (answer <> '' AND finish_reason <> 'no_answer'))
-        ORDER BY ask_id = :ask_id DESC, created_at DESC LIMIT :turns
+          AND error_code IS NULL
+          AND (ask_id = :ask_id OR (:turns > 0 AND answer <> '' AND finish_reason <> 'no_answer'))
+        ORDER BY ask_id = :ask_id DESC, created_at DESC LIMIT greatest(:turns, 1)
     ) AS turn ON true
     WHERE org_id = :org_id AND bot_id = :bot_id AND conversation_id = :conversation_id
 """)
@@ -65,7 +66,7 @@ CONVERSATION = text("""
 def loading(bot: Bot, conversation_id: UUID, ask_id: str) -> Said:
     """Reads a conversation: for `conversation_of`."""
     key = {"org_id": bot.org_id, "bot_id": bot.bot_id, "conversation_id": conversation_id}
-    return CONVERSATION, {**key, "ask_id": ask_id, "turns": bot.config.history_length + 1}
+    return CONVERSATION, {**key, "ask_id": ask_id, "turns": bot.config.history_length}
 
 
 def conversation_of(found: Rows, visitor: str, conversation_id: UUID, ask_id: str) -> Conversation:
@@ -81,11 +82,13 @@ def conversation_of(found: Rows, visitor: str, conversation_id: UUID, ask_id: st
     return Conversation([PastTurn(row["question"], row["answer"]) for row in reversed(earlier)], answered)
 
 
-# What another replica has taken over is that one's to record.
+# What another replica has taken over is that one's to record. A conversation is its first recorder's: when two visitors
+# ask in one that is new, both may claim an answer before either is on record.
 KEEP_CONVERSATION = text(f"""
     INSERT INTO conversations (org_id, bot_id, conversation_id, visitor)
     SELECT :org_id, :bot_id, :conversation_id, :visitor WHERE {CLOSED}
     ON CONFLICT (org_id, bot_id, conversation_id) DO UPDATE SET last_turn_at = now()
+    WHERE conversations.visitor = excluded.visitor
 """)
 KEEP_TURN = text(f"""
     INSERT INTO turns (org_id, bot_id, message_id, conversation_id, ask_id, page_url, question, answer, finish_reason,
@@ -93,7 +96,7 @@ KEEP_TURN = text(f"""
     SELECT :org_id, :bot_id, :message_id, :conversation_id, :ask_id, :page_url, :question, :answer, :finish_reason,
            CAST(:sources AS jsonb), CAST(:citations AS bigint[]), CAST(:unsupported AS jsonb), :model, :prompt_tokens,
            :completion_tokens, CAST(:timings AS jsonb), :error_code
-    WHERE {CLOSED}
+    WHERE {CLOSED} AND EXISTS (SELECT FROM conversations WHERE {IN_CONVERSATION} AND conversations.visitor = :visitor)
     ON CONFLICT (org_id, bot_id, conversation_id, ask_id) DO UPDATE
     SET message_id = excluded.message_id, answer = excluded.answer, finish_reason = excluded.finish_reason,
         sources = excluded.sources, citations = excluded.citations, unsupported = excluded.unsupported,
@@ -106,7 +109,10 @@ KEEP_TURN = text(f"""
 
 
 def recording(bot: Bot, visitor: str, turn: TurnRecord, holder: UUID) -> tuple[Said, Said]:
-    """Records a turn and its conversation, behind the holder's CLOSE; a failed turn gives way to its repetition."""
+    """Records a turn and its conversation, behind the holder's CLOSE; a failed turn gives way to its repetition.
+
+    Nothing is recorded in a conversation that is another visitor's by then.
+    """
     values: dict[str, Any] = {
         "org_id": bot.org_id,
         "bot_id": bot.bot_id,

@@ -20,7 +20,10 @@ from chat_api.chat.stream import AnswerStream
 
 REDIS_WITHIN_S = 0.25
 AWAY_FOR_S = 5.0
-CONNECTIONS = 200
+LISTENERS = 200
+"""How many answers are listened to at once, each by a connection; others are read from the journal."""
+TELLERS = 200
+"""How many answers may be told in the same moment."""
 QUIET_S = 0.25
 """How often an answer that nobody listens to is told."""
 log = structlog.get_logger(__name__)
@@ -44,9 +47,10 @@ class Relay:
             redis_url,
             socket_timeout=REDIS_WITHIN_S,
             socket_connect_timeout=REDIS_WITHIN_S,
-            max_connections=CONNECTIONS,
+            max_connections=LISTENERS + TELLERS,
         )
         self._away_until = 0.0
+        self._listeners = 0
 
     async def aclose(self) -> None:
         """Ends the connections."""
@@ -84,19 +88,25 @@ class Relay:
     @contextlib.asynccontextmanager
     async def listening(self, key: AnswerKey) -> AsyncIterator["Listener"]:
         """Hears what is told of an answer from now on."""
-        listener = Listener(None)
-        if time.monotonic() >= self._away_until:
-            pubsub = self._redis.pubsub()
-            try:
-                await pubsub.subscribe(_channel(key))
-                listener = Listener(pubsub)
-            except (RedisError, OSError) as error:
-                self._left_alone(error)
+        if time.monotonic() < self._away_until or self._listeners >= LISTENERS:
+            yield Listener(None)
+            return
+        self._listeners += 1
+        pubsub = self._redis.pubsub()
         try:
-            yield listener
+            heard = await self._subscribe(pubsub, _channel(key))
+            yield Listener(pubsub if heard else None)
         finally:
-            if listener.pubsub:
-                await listener.pubsub.aclose()  # type: ignore[no-untyped-call]  # redis leaves it without types
+            self._listeners -= 1
+            await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis leaves it without types
+
+    async def _subscribe(self, pubsub: PubSub, channel: str) -> bool:
+        try:
+            await pubsub.subscribe(channel)
+        except (RedisError, OSError) as error:
+            self._left_alone(error)
+            return False
+        return True
 
     def _left_alone(self, error: Exception) -> None:
         self._away_until = time.monotonic() + AWAY_FOR_S

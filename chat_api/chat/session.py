@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -105,6 +105,11 @@ class Session:
             log.warning("frame_without_database", error=type(error).__name__)
             await self._tell(ServiceError(), ask_id)
 
+    async def refuse(self, error: BadFrame) -> None:
+        """Counts a frame that is none of chat.v1's whatever it holds, and says so. Raises TooManyFrames."""
+        self._rate.take()
+        await self._tell(error, None)
+
     def drain(self) -> None:
         """Ends the socket as soon as no answer is passed on."""
         self._draining = True
@@ -145,18 +150,22 @@ class Session:
         await self.greet()
 
     async def _ask(self, ask: Ask) -> None:
-        if self._answer and self._answer.key.ask_id == ask.id:
+        conversation_id = ask.conversation_id or self._conversation_id
+        if self._passes_on(conversation_id, ask.id):
             return
         await self._make_ready()
         await self._services.rates.take(self._bot, self._principal.sub, self._address)
-        conversation_id = ask.conversation_id or self._conversation_id
         self._pass_on(self._answers.ask(self._bot, self._principal.sub, ask, conversation_id), 0)
 
     async def _resume(self, wanted: Resume) -> None:
-        if self._answer and self._answer.key.ask_id == wanted.id:
+        if self._passes_on(wanted.conversation_id, wanted.id):
             await self.end()
         await self._make_ready()
         self._pass_on(await self._answers.resume(self._bot, self._principal.sub, wanted), wanted.after)
+
+    def _passes_on(self, conversation_id: UUID, ask_id: str) -> bool:
+        key = self._answer.key if self._answer else None
+        return key is not None and (key.conversation_id, key.ask_id) == (conversation_id, ask_id)
 
     def _stop(self, ask_id: str) -> None:
         if self._answer and self._answer.key.ask_id == ask_id:
@@ -187,6 +196,9 @@ class Session:
             self._end(Over.SLOW)
         except ClientGoneError:
             return
+        except Exception:  # the edge of a socket: its visitor is not left to wait, and comes back for the rest
+            log.exception("frame_not_sent")
+            self._end(Over.RESTARTING)
         finally:
             self._answer = None
         if self._draining or not answer.finished:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
@@ -45,8 +46,8 @@ class Wire:
 
 
 def encoded(frame: Frame) -> str:
-    """The frame as JSON on one line."""
-    return json.dumps(frame, ensure_ascii=False, separators=(",", ":"))
+    """The frame as JSON on one line; a question mark is in the place of what UTF-8 has no bytes for."""
+    return json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode(errors="replace").decode()
 
 
 async def kept_alive(
@@ -93,6 +94,12 @@ class AnswerStream:
         self.readers: set[Reader] = set()
         self._watches: set[asyncio.Event] = set()
         self._room = asyncio.Event()
+        self._left_at = time.monotonic()
+
+    @property
+    def unread_s(self) -> float:
+        """For how many seconds nobody has read it."""
+        return 0.0 if self.readers else time.monotonic() - self._left_at
 
     async def send(self, kind: str, **content: Any) -> None:
         """Adds the answer's next frame. Waits while all who read are far behind. Raises CancelledError when unwanted.
@@ -149,6 +156,12 @@ class AnswerStream:
         """A reader has read, or left."""
         self._room.set()
 
+    def leave(self, reader: "Reader") -> None:
+        """A reader reads no more."""
+        self.readers.discard(reader)
+        self._left_at = time.monotonic()
+        self.made_room()
+
     def _wake(self) -> None:
         for event in self._watches:
             event.set()
@@ -171,8 +184,7 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stream.unwatch(self._grew)
-        self._stream.readers.discard(self)
-        self._stream.made_room()
+        self._stream.leave(self)
 
     async def __aiter__(self) -> AsyncIterator[str]:
         """The frames as JSON texts."""

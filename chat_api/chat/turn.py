@@ -93,8 +93,7 @@ class Turn:
                 return
             # A follow-up may mean anything: what was answered before is found for first questions alone.
             key = None if conversation.history or content is None else self._key(content)
-            answered = await self._answer_free(stream, key) or await self._answer_paid(stream, conversation.history)
-            if not answered:
+            if not (await self._answer_free(stream, key) or await self._answer_paid(stream, conversation.history)):
                 await self._do_without(stream)
             if key:
                 await self._keep(key)
@@ -130,13 +129,16 @@ class Turn:
         with self._timings.of("load"):
             content = [reading_content(bot)] if bot.config.answer_cache else []
             rows, *known = await self._hold.claim(self._ask, loading(bot, key.conversation_id, key.ask_id), *content)
+            if not self._hold.claimed and (uses := self._uses()):
+                await self._services.budgets.settle(bot, self._allowance, uses)
             conversation = conversation_of(rows, self._visitor, key.conversation_id, key.ask_id)
             if not self._hold.claimed and not conversation.answered:
                 raise InFlightElsewhereError
             return conversation, known[0][0].content if known else None
 
     def _key(self, content: str) -> str:
-        return cache_key(self._bot, self._services.answerer.model_of(self._bot), content, self.record.question)
+        bot, record = self._bot, self.record
+        return cache_key(bot, self._services.answerer.model_of(bot), content, record.question, record.page_url)
 
     async def _answer_free(self, stream: AnswerStream, key: str | None) -> bool:
         """Answers with what costs nothing: the owner's words, or an answer that was given before; False without any."""
@@ -153,9 +155,9 @@ class Turn:
         return True
 
     async def _give(self, stream: AnswerStream, answer: CachedAnswer, finish_reason: str) -> None:
+        await stream.send("sources", sources=answer.sources)
         self.record.sources, self.record.citations = answer.sources, answer.citations
         self.record.finish_reason = finish_reason
-        await stream.send("sources", sources=answer.sources)
         await self._delta(stream, answer.text)
 
     async def _answer_paid(self, stream: AnswerStream, history: Sequence[PastTurn]) -> bool:
@@ -164,12 +166,15 @@ class Turn:
         tokens = about_tokens(question) + (rewriting_tokens(question, history) + MAX_CHARS if history else 0)
         if not await self._reserve(tokens):
             return False
+        if stream.unwanted:
+            raise asyncio.CancelledError  # which got lost, as `send` says; from here on it would be paid
         passages = await self._finder.find(services.answerer, question, history, page_url=self.record.page_url)
         asked = Question(bot, history, passages, question)
         if passages and not await self._reserve(services.answerer.most_tokens(asked)):
             return False
-        self.record.sources = [passage.as_source(number) for number, passage in enumerate(passages, 1)]
-        await stream.send("sources", sources=self.record.sources)
+        sources = [passage.as_source(number) for number, passage in enumerate(passages, 1)]
+        await stream.send("sources", sources=sources)
+        self.record.sources = sources
         if passages:
             await self._answer(stream, replace(asked, cheaper=self._allowance.step is Step.CHEAPER))
         else:
@@ -216,20 +221,21 @@ class Turn:
         self.record.finish_reason = finish_reason
         config = self._bot.config
         if not self.record.answer:
-            await self._delta(
-                stream, "\n\n".join(part for part in (config.fallback_message, config.disclaimer) if part)
-            )
+            await self._delta(stream, "\n\n".join(filter(None, (config.fallback_message, config.disclaimer))))
 
     async def _delta(self, stream: AnswerStream, text: str) -> None:
-        if not self.record.answer:
-            text = text.lstrip()
-        if not text:
-            return
-        if not self.record.answer:
+        if not self.record.answer and (text := text.lstrip()):
             self._timings["first_token"] = 1000 * (time.perf_counter() - self._began)
             FIRST_DELTA_SECONDS.observe(self._timings["first_token"] / 1000)
-        self.record.answer += text
-        await stream.send("delta", text=text)
+        if not text:
+            return
+        length = len(stream.frames)
+        try:
+            await stream.send("delta", text=text)
+        finally:
+            # What is on record is what was streamed: also when the wait for readers behind it is cut short.
+            if len(stream.frames) > length:
+                self.record.answer += text
 
     async def _keep(self, key: str) -> None:
         """Keeps an answer for whoever asks the same, if its citations hold."""
@@ -272,11 +278,9 @@ class Turn:
 
     async def _done_frame(self, stream: AnswerStream) -> str:
         record = self.record
-        extra: dict[str, Any] = (
-            {"sample_questions": await self._samples()} if record.finish_reason == "no_answer" else {}
-        )
-        if record.unsupported:
-            extra["unsupported"] = record.unsupported
+        extra: dict[str, Any] = {"unsupported": record.unsupported} if record.unsupported else {}
+        if record.finish_reason == "no_answer":
+            extra["sample_questions"] = await self._samples()
         return stream.next(
             "done",
             message_id=str(record.message_id),

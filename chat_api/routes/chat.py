@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from chat_api.auth import Principal, TokenRefused, bearer_token, require
 from chat_api.chat.bot import Bot
-from chat_api.chat.messages import MAX_FRAME_BYTES, SUBPROTOCOL, Auth, BadFrame, error_frame, parse_frame
+from chat_api.chat.messages import MAX_FRAME_BYTES, SUBPROTOCOL, Auth, BadFrame, parse_frame
 from chat_api.chat.origins import check_origin
 from chat_api.chat.schema import schema_text
 from chat_api.chat.session import Session
@@ -187,25 +187,26 @@ async def _serve(websocket: WebSocket, session: Session) -> None:
                 raise Closing(CloseCode.TOKEN)
         finally:
             receiving.cancel()
-        await _take(websocket, session, receiving.result())
+        await _take(session, receiving.result())
 
 
-async def _take(websocket: WebSocket, session: Session, message: Any) -> None:
+async def _take(session: Session, message: Any) -> None:
     try:
         text = _text_of(message)
     except BadFrame as error:
-        await websocket.send_json(error_frame(error.code, error.message))
+        await session.refuse(error)
     else:
         await session.take(text)
 
 
 def _text_of(message: Any) -> str:
-    """The text of a received message. Raises BadFrame for a binary one, Closing when it is too big or the last."""
+    """The text of a received message. Raises Closing when it is too big or the last, BadFrame for a binary one."""
     if message["type"] == "websocket.disconnect":
         raise Closing(None)
     text = message.get("text")
+    frame: str | bytes = message["bytes"] if text is None else text
+    if len(frame) > MAX_FRAME_BYTES or (text and len(text.encode("utf-8", "replace")) > MAX_FRAME_BYTES):
+        raise Closing(CloseCode.TOO_BIG)
     if text is None:
         raise BadFrame("Frames are text, not binary.")
-    if len(text) > MAX_FRAME_BYTES or len(text.encode("utf-8", "replace")) > MAX_FRAME_BYTES:
-        raise Closing(CloseCode.TOO_BIG)
     return str(text)

@@ -3,17 +3,15 @@
 from typing import Annotated
 from uuid import UUID
 
-import structlog
 from fastapi import APIRouter, BackgroundTasks, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.auth import Principal
 from chat_api.chat.access import admit_owner, admit_visitor, bot_asked_for
 from chat_api.chat.bot import Bot
 from chat_api.chat.budget import Allowance, BudgetExhausted, Step
 from chat_api.chat.choose import Choice, Reason
-from chat_api.chat.find import Finder, Timings
+from chat_api.chat.find import Timings
 from chat_api.chat.messages import Storable, for_visitors
 from chat_api.chat.prompt import PastTurn
 from chat_api.chat.rewrite import MAX_CHARS, rewriting_tokens
@@ -27,7 +25,6 @@ VISITOR, OWNER = "chat", "training:read"
 MOST = 50
 
 router = APIRouter(prefix="/api", tags=["search"], responses=PROBLEMS, dependencies=[Depends(no_store)])
-log = structlog.get_logger(__name__)
 
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4_000), Storable]
@@ -109,10 +106,12 @@ async def search(
     finder = services.finder(bot, Timings())
     try:
         choices = await finder.look(services.answerer, body.query, history, k=body.k)
-    except ServiceError as error:
-        await _settle(services, bot, allowance, finder)
-        raise error if OWNER in principal.scopes else for_visitors(error) from error
-    after.add_task(_settle, services, bot, allowance, finder)
+    except BaseException as error:
+        await services.budgets.settle(bot, allowance, finder.uses)
+        if isinstance(error, ServiceError) and OWNER not in principal.scopes:
+            raise for_visitors(error) from error
+        raise
+    after.add_task(services.budgets.settle, bot, allowance, finder.uses)
     return SearchAnswer(passages=[_shown(choice) for choice in choices])
 
 
@@ -123,14 +122,6 @@ def _admit(request: Request, principal: Principal, bot: Bot) -> None:
         admit_owner(origin, principal, bot, production=production)
     else:
         admit_visitor(origin, principal, bot, production=production)
-
-
-async def _settle(services: ChatServices, bot: Bot, allowance: Allowance, finder: Finder) -> None:
-    """Writes what the search used, and gives back what was set aside for it."""
-    try:
-        await services.engines.trip(bot.org_id, services.budgets.settling(bot, allowance, finder.uses))
-    except SQLAlchemyError as error:
-        log.error("search_not_recorded", error=type(error).__name__)  # noqa: TRY400  # it has its answer
 
 
 def _shown(choice: Choice) -> FoundPassage:

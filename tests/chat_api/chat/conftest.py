@@ -63,6 +63,18 @@ def chat(_running: str, module_chat_db: str, module_dashboard_db: str, chat_prov
     return Chat(_running, module_chat_db, module_dashboard_db, chat_provider)
 
 
+@pytest.fixture(scope="module")
+def _second(chat_settings: Settings) -> Iterator[str]:
+    with serving(chat_settings) as address:
+        yield address
+
+
+@pytest.fixture
+def other(_second: str, chat: Chat) -> Chat:
+    """Another replica of the deployment."""
+    return Chat(_second, chat.chat_dsn, chat.dashboard_dsn, chat.provider)
+
+
 @pytest.fixture
 def rest(chat: Chat) -> Iterator[Rest]:
     """The running deployment's REST routes."""

@@ -3,15 +3,19 @@
 import asyncio
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
 import httpx2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openai import AsyncOpenAI
 
 from chat_api.chat.answer import Ending, ModelAnswerer, Question
 from chat_api.chat.bot import Bot
+from chat_api.chat.prompt import PastTurn
 from chat_api.core.bot_config import parse_config
 from chat_api.core.errors import ProviderRejected, ProviderUnavailable
 from chat_api.core.settings import Settings
@@ -32,15 +36,25 @@ def events(*lines: str) -> Handler:
     return lambda _: httpx2.Response(200, text="".join(lines), headers={"content-type": "text/event-stream"})
 
 
+def answerer_of(handler: Handler, settings: Settings) -> ModelAnswerer:
+    """An answerer whose requests this answers."""
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(handler))
+    client = AsyncOpenAI(api_key="sk", base_url="http://127.0.0.1:1/v1", max_retries=0, http_client=http)
+    return ModelAnswerer(settings, client=client)
+
+
+def bot_with(**config: Any) -> Bot:
+    """A bot."""
+    return Bot(NOBODY, UUID(int=1), "Robin", parse_config(config)[0])
+
+
 def answered(handler: Handler, settings: Settings, **config: Any) -> tuple[list[str], Ending]:
     """The pieces of an answer, and its ending."""
 
     async def run() -> tuple[list[str], Ending]:
-        http = httpx2.AsyncClient(transport=httpx2.MockTransport(handler))
-        client = AsyncOpenAI(api_key="sk", base_url="http://127.0.0.1:1/v1", max_retries=0, http_client=http)
-        answerer, ending = ModelAnswerer(settings, client=client), Ending()
-        bot = Bot(NOBODY, UUID(int=1), "Robin", parse_config(config)[0])
-        pieces = [piece async for piece in answerer.stream(Question(bot, [], [passage("text")], "Why?"), ending)]
+        answerer, ending = answerer_of(handler, settings), Ending()
+        asked = Question(bot_with(**config), [], [passage("text")], "Why?")
+        pieces = [piece async for piece in answerer.stream(asked, ending)]
         await answerer.aclose()
         return pieces, ending
 
@@ -65,6 +79,40 @@ def test_tokens_are_estimated_where_the_server_does_not_count_them(unused: Setti
     _, ending = answered(events(chunk("four" * 5), chunk(finish="stop"), DONE), unused)
     assert ending.completion_tokens == 5
     assert ending.prompt_tokens > 100
+
+
+@settings(deadline=None, max_examples=40)
+@given(text=st.text(st.characters() | st.sampled_from("\0\ud83d\ude00\udfff")), data=st.data())
+def test_pieces_can_be_sent_and_kept_however_characters_were_cut(
+    text: str, data: st.DataObject, offline: Callable[..., Settings]
+) -> None:
+    halves = f"a{text}".encode("utf-16-le", "surrogatepass")
+    units = [halves[at : at + 2].decode("utf-16-le", "surrogatepass") for at in range(0, len(halves), 2)]
+    bounds = sorted({0, len(units), *data.draw(st.sets(st.integers(0, len(units))))})
+    cut = ["".join(units[start:end]) for start, end in pairwise(bounds)]
+    pieces, ending = answered(events(*map(chunk, cut), chunk(finish="stop"), DONE), offline())
+    assert "".join(pieces) == halves.decode("utf-16-le", "replace").replace("\0", "\ufffd")
+    assert all(pieces)
+    assert ending.finish_reason == "stop"
+
+
+def test_a_rewriting_can_be_sent_and_kept_too(unused: Settings) -> None:
+    message = {"role": "assistant", "content": "When do \ud83d\ude00 parcels \ud83dleave\0?"}
+    body = {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "message": message}],
+    }
+
+    async def run() -> str:
+        answerer = answerer_of(lambda _: httpx2.Response(200, content=json.dumps(body)), unused)
+        rewriting = await answerer.standalone(bot_with(), "And when?", [PastTurn("What?", "Parcels.")])
+        await answerer.aclose()
+        return rewriting.text
+
+    assert asyncio.run(run()) == "When do \U0001f600 parcels \ufffdleave\ufffd?"
 
 
 def test_a_stream_that_ends_politely_without_a_reason_is_broken_off(unused: Settings) -> None:

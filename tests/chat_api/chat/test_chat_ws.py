@@ -2,6 +2,7 @@
 
 import json
 import time
+from uuid import uuid4
 
 import pytest
 
@@ -125,6 +126,19 @@ def test_one_answer_at_a_time(chat: Chat) -> None:
         frames = visit.answer()
         busy = frames[-1]
         assert (busy["type"], busy["code"], busy["id"]) == ("error", "busy", "second")
+        assert visit.answer()[-1]["finish_reason"] == "stop"
+
+
+def test_another_conversations_question_with_the_same_id_is_another_one(chat: Chat) -> None:
+    chat.provider.controls.token_delay_ms = 20
+    chat.provider.controls.answers.append("word " * 20)
+    with chat.visit(chat.add_bot(PARCELS)) as visit:
+        visit.ask()
+        visit.receive()
+        for kind in ("ask", "resume"):
+            visit.send({"type": kind, "id": "q1", "text": "Why?", "after": 0, "conversation_id": str(uuid4())})
+            busy = visit.answer()[-1]
+            assert (busy["type"], busy["code"], busy["id"]) == ("error", "busy", "q1")
         assert visit.answer()[-1]["finish_reason"] == "stop"
 
 

@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,84 +13,30 @@ from chat_api.chat.journal import AnswerKey, Hold, Journal
 from chat_api.chat.stream import AnswerStream
 from chat_api.core.database import async_engines
 from chat_api.core.settings import Settings
-from tests.chat_api.chat_world import Chat, Frame, TestBot, Visit, serving, wait_until
+from tests.chat_api.chat.answers_world import (
+    PARCELS,
+    WORDS,
+    abandon,
+    answers,
+    assert_whole,
+    begun,
+    paid,
+    resume,
+    slow_bot,
+    text_of,
+)
+from tests.chat_api.chat_world import Chat, TestBot, serving, wait_until
 from tests.servers import as_api
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(90)]
 
-PARCELS = "Parcels ordered by 11:30 leave on the same day."
-WORDS = 60
 NO_REDIS = SecretStr("redis://127.0.0.1:1/0")
-
-
-@pytest.fixture(scope="module")
-def _second(chat_settings: Settings) -> Iterator[str]:
-    with serving(chat_settings) as address:
-        yield address
-
-
-@pytest.fixture
-def other(_second: str, chat: Chat) -> Chat:
-    """Another replica of the deployment."""
-    return Chat(_second, chat.chat_dsn, chat.dashboard_dsn, chat.provider)
 
 
 @pytest.fixture
 def bot(chat: Chat) -> TestBot:
     """A bot whose next answer takes its time."""
     return slow_bot(chat)
-
-
-def slow_bot(chat: Chat, **config: Any) -> TestBot:
-    chat.provider.controls.token_delay_ms = 20
-    chat.provider.controls.answers.append(" ".join(f"word{n}" for n in range(WORDS)))
-    return chat.add_bot(PARCELS, **config)
-
-
-def begun(visit: Visit, frames: int = 4) -> list[Frame]:
-    """The first frames of an answer that is in flight then."""
-    visit.ask()
-    return [visit.receive() for _ in range(frames)]
-
-
-def resume(visit: Visit, conversation_id: object, after: int, ask_id: str = "q1") -> None:
-    visit.send({"type": "resume", "conversation_id": str(conversation_id), "id": ask_id, "after": after})
-
-
-def text_of(frames: list[Frame]) -> str:
-    """What a client shows: it starts its text over at `sources`."""
-    shown = ""
-    for frame in frames:
-        shown = "" if frame["type"] == "sources" else shown + (frame["text"] if frame["type"] == "delta" else "")
-    return shown
-
-
-def assert_whole(frames: list[Frame]) -> None:
-    """One answer without a gap, which ends with all of its text."""
-    assert [frame["seq"] for frame in frames] == list(range(1, len(frames) + 1))
-    assert frames[-1]["type"] == "done"
-    assert text_of(frames) == frames[-1]["text"]
-    assert len(frames[-1]["text"].split()) == WORDS
-
-
-def paid(chat: Chat) -> int:
-    return chat.provider.counts.requests["chat"]
-
-
-def answers(chat: Chat, bot: TestBot) -> list[Any]:
-    return chat.rows("SELECT state, attempt, expires_at > now() FROM answers WHERE bot_id = %s", bot.bot_id)
-
-
-def abandon(chat: Chat, bot: TestBot, *, frames_after: int | None = None) -> None:
-    """Makes an answer look as a replica leaves it that is killed: nobody holds it, and not all was kept."""
-    chat.rows(
-        "UPDATE answers SET state = 'streaming', holder = gen_random_uuid(), expires_at = now() - interval '1 second'"
-        " WHERE bot_id = %s",
-        bot.bot_id,
-    )
-    if frames_after is not None:
-        chat.rows("DELETE FROM answer_frames WHERE bot_id = %s AND first_seq > %s", bot.bot_id, frames_after)
-    chat.rows("DELETE FROM turns WHERE bot_id = %s", bot.bot_id)
 
 
 # --- after a reconnect ------------------------------------------------------------------------------------------------

@@ -155,6 +155,22 @@ def test_a_provider_that_is_away_is_said(chat: Chat, http: httpx2.Client) -> Non
     assert chat.rows("SELECT 1 FROM budget_reservations WHERE bot_id = %s", bot.bot_id) == []
 
 
+def test_a_search_that_the_database_fails_is_settled_too(chat: Chat, http: httpx2.Client) -> None:
+    bot = chat.add_bot("The kettle boils.", daily_token_budget=1000)
+    chat.rows(
+        "CREATE FUNCTION away() RETURNS boolean LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'away' USING ERRCODE = '57P03'; END $$"
+    )
+    chat.rows("CREATE POLICY away ON embeddings AS RESTRICTIVE USING (away())")
+    try:
+        assert post(http, bot, "w" * 40).status_code == 503
+    finally:
+        chat.rows("DROP POLICY away ON embeddings")
+    assert used(chat, bot) == [("query", 1, 10)]
+    assert chat.rows("SELECT 1 FROM budget_reservations WHERE bot_id = %s", bot.bot_id) == []
+    assert post(http, bot).status_code == 200
+
+
 def used(chat: Chat, bot: TestBot) -> list[tuple[str, int, int]]:
     """(purpose, calls, tokens) of the bot's usage."""
     return chat.rows("SELECT purpose, calls, prompt_tokens FROM usage_days WHERE bot_id = %s", bot.bot_id)

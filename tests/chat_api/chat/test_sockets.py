@@ -57,13 +57,20 @@ def test_a_frame_that_is_too_big_closes_the_socket(chat: Chat) -> None:
     with chat.visit(bot) as visit:
         visit.send("é" * 17_000)
         assert visit.close_code() == 1009, "bytes are counted, not characters"
+    with chat.visit(bot) as visit:
+        visit.send(b"x" * (32 * 1024 + 1))
+        assert visit.close_code() == 1009
+    with chat.dial() as unknown:
+        unknown.send(b"x" * (32 * 1024 + 1))
+        assert unknown.close_code() == 1009
 
 
-def test_a_flood_of_frames_ends_the_socket_that_sends_it(chat: Chat) -> None:
+@pytest.mark.parametrize("frame", ['{"type":"ping"}', "nonsense", b"\x00"])
+def test_a_flood_of_frames_ends_the_socket_that_sends_it(chat: Chat, frame: str | bytes) -> None:
     bot = chat.add_bot(PARCELS)
     with chat.visit(bot) as quiet, chat.visit(bot) as flooding:
         for _ in range(300):
-            flooding.send({"type": "ping"})
+            flooding.send(frame)
         assert flooding.last_words() == 4429
         quiet.send({"type": "ping"})
         assert quiet.receive() == {"type": "pong"}

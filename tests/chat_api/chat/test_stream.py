@@ -4,18 +4,23 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import cast
 from uuid import uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_api.chat.answers import told_by
+from chat_api.auth import Principal
+from chat_api.chat.answers import Answers, told_by
 from chat_api.chat.bot import Bot
 from chat_api.chat.journal import AnswerKey
 from chat_api.chat.live import LiveAnswer, Why
-from chat_api.chat.sockets import FRAMES_AT_ONCE, FrameRate, TooManyFrames
-from chat_api.chat.stream import AHEAD, AnswerStream, Reader, kept_alive
+from chat_api.chat.session import Session
+from chat_api.chat.sockets import FRAMES_AT_ONCE, FrameRate, Over, TooManyFrames
+from chat_api.chat.stream import AHEAD, AnswerStream, Reader, Wire, encoded, kept_alive
+from chat_api.chat.turn import ChatServices
 
 
 async def read(stream: AnswerStream, after: int) -> list[str]:
@@ -51,6 +56,12 @@ def test_frames_are_read_without_a_gap_from_anywhere_whatever_was_lost(steps: li
     length = sum(step if isinstance(step, int) else 1 for step in steps) + 1
     assert [frame["seq"] for frame in frames] == list(range(after + 1, length + 1))
     assert {frame["id"] for frame in frames} <= {"q"}
+
+
+@given(st.text(st.sampled_from("aé\0\ud7ff\ud800\udc00\udfff😀"), max_size=9))
+def test_a_frame_is_utf_8_whatever_a_model_says(text: str) -> None:
+    frame = encoded({"type": "delta", "text": text})
+    assert json.loads(frame.encode())["text"] == "".join("?" if "\ud800" <= each <= "\udfff" else each for each in text)
 
 
 def test_an_answer_ends_at_its_next_frame_when_a_library_lost_the_cancellation() -> None:
@@ -108,6 +119,31 @@ def test_what_was_told_is_counted_from_where_the_answer_last_began() -> None:
         return told_by(stream)
 
     assert asyncio.run(play()) == ([{"n": 2}], "ab")
+
+
+def test_a_socket_that_can_not_be_sent_a_frame_is_ended_so_that_its_visitor_returns() -> None:
+    async def play() -> Over:
+        bot, conversation_id = SimpleNamespace(org_id=uuid4(), bot_id=uuid4()), uuid4()
+        answer = LiveAnswer(AnswerKey(bot.org_id, bot.bot_id, conversation_id, "q"), cast("Bot", bot), "visitor", 1.0)
+
+        async def send(text: str) -> None:
+            raise UnicodeEncodeError("utf-8", text, 0, 1, "surrogates not allowed")
+
+        async def resumed(*_: object) -> LiveAnswer:
+            return answer
+
+        async def known(*_: object) -> object:
+            return bot
+
+        services = cast("ChatServices", SimpleNamespace(bots=SimpleNamespace(get=known)))
+        answers = cast("Answers", SimpleNamespace(resume=resumed))
+        visitor = Principal("visitor", bot.org_id, bot.bot_id, frozenset({"chat"}), datetime.now(UTC))
+        session = Session(services, answers, cast("Bot", bot), visitor, Wire(send), lambda _: visitor)
+        await session.take(f'{{"type":"resume","id":"q","conversation_id":"{conversation_id}","after":0}}')
+        await answer.stream.send("delta", text="a")
+        return await asyncio.wait_for(session.over, 5)
+
+    assert asyncio.run(play()) is Over.RESTARTING
 
 
 def test_frames_are_limited_at_once() -> None:

@@ -65,6 +65,19 @@ def test_the_same_first_question_is_answered_once_until_the_bot_learns(chat: Cha
     assert last(chat, bot, "When do parcels leave?")["finish_reason"] == "stop"
 
 
+def test_an_answer_is_given_again_on_its_own_page_alone(chat: Chat) -> None:
+    bot = chat.add_bot(retrieval_k=1)
+    for price, page in (("£10", "lamp"), ("£99", "chair")):
+        chat.teach(bot, [f"The price is {price}."], url=f"https://shop.example/{page}")
+    asked = []
+    for number, page in enumerate(("lamp", "chair", "lamp/?utm_source=mail", "chair#buy")):
+        with chat.visit(bot) as visit:
+            done = visit.asked("What is the price?", str(number), page_url=f"https://shop.example/{page}")[-1]
+            asked.append((done["text"], done["finish_reason"]))
+    texts = ["The price is £10. [1]", "The price is £99. [1]"] * 2
+    assert asked == list(zip(texts, ["stop", "stop", "cached", "cached"], strict=True))
+
+
 @pytest.mark.parametrize("change", ["other bot", "off", "history", "unsupported", "stopped source"])
 def test_nothing_else_is_answered_from_the_cache(chat: Chat, change: str) -> None:
     bot = chat.add_bot(PARCELS, answer_cache=change != "off")
