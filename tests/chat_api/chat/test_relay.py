@@ -7,12 +7,21 @@ from uuid import uuid4
 
 import pytest
 
+from chat_api.chat import relay as relaying
 from chat_api.chat.journal import AnswerKey
-from chat_api.chat.relay import LISTENERS, Listener, Relay
+from chat_api.chat.relay import Listener, Relay
 from chat_api.chat.stream import AnswerStream
 from tests.servers import Servers
 
 pytestmark = pytest.mark.stack
+
+LISTENERS = 5
+
+
+@pytest.fixture(autouse=True)
+def small_and_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "LISTENERS", LISTENERS)
+    monkeypatch.setattr(relaying, "REDIS_WITHIN_S", 10.0)
 
 
 @contextlib.asynccontextmanager
