@@ -124,7 +124,7 @@ class _Reader:
     def _row(self, row: list[Any], above: list[str], found: list[Seen]) -> list[str]:
         cells: list[str] = []
         for cell in row:
-            paragraphs = [self._seen(one) for one in cell.iter("p")]
+            paragraphs = [self._seen(one) for one in _paragraphs(cell)]
             found.extend(one for one in paragraphs if one.notes)
             text = " ".join(one.text for one in paragraphs if one.text)
             merged = cell.find("tcPr/vMerge")
@@ -144,5 +144,17 @@ def _nearest(parent: Any, tag: str) -> list[Any]:
         if element.tag == tag:
             found.append(element)
         elif element.tag in _OPEN:
+            stack.extend(reversed(element))
+    return found
+
+
+def _paragraphs(cell: Any) -> list[Any]:
+    """The cell's paragraphs, at any depth; those of its text boxes once, not in the form for older programs too."""
+    found, stack = [], list(reversed(cell))
+    while stack:
+        element = stack.pop()
+        if element.tag == "p":
+            found.append(element)
+        if element.tag != "Fallback":
             stack.extend(reversed(element))
     return found

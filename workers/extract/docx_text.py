@@ -45,13 +45,14 @@ def seen(paragraph: Any, styles: Styles) -> Seen:
     found = Seen()
     stack = [paragraph]
     bold = False
+    unseen = _style(paragraph.find("pPr"), "pStyle") in styles.hidden
     while stack:
         element = stack.pop()
         if element.tag == "txbxContent":
             found.boxes.append(element)
         elif element.tag not in _UNSEEN:
             if element.tag == "r":
-                hidden, bold = _look(element, styles)
+                hidden, bold = _look(element, styles, unseen=unseen)
                 if hidden:
                     found.hidden += sum(len((text.text or "").split()) for text in element.iter("t"))
                     continue
@@ -60,14 +61,17 @@ def seen(paragraph: Any, styles: Styles) -> Seen:
     return found
 
 
-def _look(run: Any, styles: Styles) -> tuple[bool, bool]:
-    """Whether the run is hidden, and whether it is bold."""
+def _look(run: Any, styles: Styles, *, unseen: bool) -> tuple[bool, bool]:
+    """Whether the run is hidden, and whether it is bold; `unseen` says that its paragraph's style hides it."""
     properties = run.find("rPr")
     if properties is None:
-        return False, False
-    named = properties.find("rStyle")
-    style = attribute(named, "val") if named is not None else ""
-    return (
-        is_on(properties, "vanish") or style in styles.hidden,
-        is_on(properties, "b") or style in styles.bold,
-    )
+        return unseen, False
+    style = _style(properties, "rStyle")
+    by_style = unseen or style in styles.hidden
+    hidden = by_style if properties.find("vanish") is None else is_on(properties, "vanish")
+    return hidden, is_on(properties, "b") or style in styles.bold
+
+
+def _style(properties: Any | None, name: str) -> str:
+    found = properties.find(name) if properties is not None else None
+    return attribute(found, "val") if found is not None else ""

@@ -1,6 +1,7 @@
 """Owns EPUB books: their chapters in the spine's order, read as the web pages that they are."""
 
 import posixpath
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
@@ -9,13 +10,14 @@ from chat_api.core.errors import EncryptedDocument, MalformedDocument
 from workers.documents import Block, Document
 from workers.extract.archive import Archive
 from workers.extract.dates import Dates, dates_of
-from workers.extract.encoding import decode
+from workers.extract.encoding import decode, meta_charset
 from workers.extract.html_blocks import pieces
 from workers.extract.html_page import parse
 from workers.extract.html_prune import drop_hidden
 from workers.extract.xml_tree import attribute, language_tag, mending, parse_xml
 
 _CHAPTERS = frozenset({"application/xhtml+xml", "text/html", "application/x-dtbook+xml"})
+_ENCODING = re.compile(rb"<\?xml\s[^>]{0,100}?encoding\s*=\s*[\"']([A-Za-z0-9_.-]{2,40})[\"']")
 _DROPPED = ("script", "style", "svg", "head")
 
 
@@ -84,7 +86,9 @@ def _chapters(package: Any, folder: str) -> Iterator[str]:
 
 def _read(chapter: bytes) -> tuple[list[Block], int]:
     """The chapter's blocks, and how many words it hides."""
-    tree = parse(decode(chapter).text)
+    declared = _ENCODING.match(chapter)
+    label = declared.group(1).decode("ascii") if declared else None
+    tree = parse(decode(chapter, (label, meta_charset(chapter))).text)
     if tree is None:
         return [], 0
     hidden = drop_hidden(tree)

@@ -1,6 +1,7 @@
 """Owns Markdown: its tokens become blocks."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from markdown_it import MarkdownIt
@@ -11,13 +12,42 @@ from workers.documents import Block, Document
 from workers.extract.code_language import named_language
 from workers.extract.dates import Dates, dates_of
 from workers.extract.encoding import decode
+from workers.extract.html_page import parse
+from workers.extract.html_prune import drop_hidden
 from workers.extract.text import decoding_warnings
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _FRONT_DATE = re.compile(r"^(?:date|published)[ \t]*:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _FRONT_CHANGE = re.compile(r"^(?:lastmod|last_modified_at|modified|updated)[ \t]*:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
-_TAG = re.compile(r"<!--.*?-->|</?[A-Za-z][^<>]*>", re.DOTALL)
+_KEY = re.compile(r"[\"']?[\w.-]+[\"']?[ \t]*:(?:\s|$)")
+_YAML = re.compile(rf"\s|#|-(?:\s|$)|[\]}}]|{_KEY.pattern}")
+_TAG = re.compile(r"(<!--.*?-->|</?[A-Za-z][^<>]*>)", re.DOTALL)
+_NAME = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)(?=[\s/>])")
+_LINES = re.compile(r"(?<! ) *\n(?: *\n)*")
+_INLINE = frozenset(
+    {
+        *("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "button", "center", "cite", "code", "data", "del", "dfn"),
+        *("em", "font", "i", "img", "input", "ins", "kbd", "label", "mark", "nobr", "output", "picture", "q", "rp"),
+        *("rt", "ruby", "s", "samp", "small", "source", "span", "strike", "strong", "sub", "sup", "time", "tt", "u"),
+        *("var", "wbr"),
+    }
+)
+_PARTING = frozenset(
+    {
+        *("address", "area", "article", "aside", "audio", "base", "blockquote", "body", "canvas", "caption", "col"),
+        *("colgroup", "dd", "details", "dialog", "dir", "div", "dl", "dt", "embed", "fieldset", "figcaption", "figure"),
+        *("footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "hgroup", "html", "iframe", "legend"),
+        *("li", "link", "main", "map", "menu", "meta", "meter", "nav", "noscript", "object", "ol", "optgroup"),
+        *("option", "p", "param", "pre", "progress", "script", "search", "section", "select", "slot", "style"),
+        *("summary", "svg", "table", "tbody"),
+        *("td", "template", "textarea", "tfoot", "th", "thead", "title", "tr", "track", "ul", "video"),
+    }
+)
+_CODE = frozenset({"script", "style", "svg", "template"})
+_VOID = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+)
 
 
 def extract_markdown(body: bytes, *, charset: str | None = None) -> Document:
@@ -27,8 +57,10 @@ def extract_markdown(body: bytes, *, charset: str | None = None) -> Document:
     """
     decoded = decode(body, (charset,))
     text = decoded.text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    front = _FRONT_MATTER.match(text)
+    front = _front_matter(text)
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text[front.end() :] if front else text)
+    hidden = _drop_unseen(tokens)
+    told = f"{hidden} words that the document hides from its readers were dropped."
     blocks = tuple(block for block in _blocks(tokens) if block.text.strip())
     if not any(char.isalnum() for block in blocks for char in block.text):
         raise NoText
@@ -36,9 +68,16 @@ def extract_markdown(body: bytes, *, charset: str | None = None) -> Document:
         title=_front_title(front.group(1) if front else None) or _first_heading(blocks),
         blocks=blocks,
         media_type="text/markdown",
-        warnings=decoding_warnings(decoded),
+        warnings=(*decoding_warnings(decoded), *((told,) if hidden else ())),
         **_front_dates((front.group(1) if front else None) or ""),
     )
+
+
+def _front_matter(text: str) -> re.Match[str] | None:
+    """The front matter, if what stands between two rules at the beginning is YAML and no prose."""
+    found = _FRONT_MATTER.match(text)
+    lines = [line for line in (found.group(1) or "").split("\n") if line.strip()] if found else []
+    return found if lines and _KEY.match(lines[0]) and all(map(_YAML.match, lines)) else None
 
 
 def _front_title(matter: str | None) -> str:
@@ -64,7 +103,7 @@ def _blocks(tokens: Sequence[Token]) -> Iterator[Block]:
         end = _closing(tokens, index)
         inside = tokens[index + 1 : end]
         if token.type == "heading_open":
-            yield Block("heading", _inline(inside), int(token.tag[1]))
+            yield Block("heading", _one_line(inside), int(token.tag[1]))
         elif token.type in {"fence", "code_block"}:
             yield Block("code", token.content.strip("\n"), language=named_language(token.info.strip().split(" ")[0]))
         elif token.type in {"bullet_list_open", "ordered_list_open"} and not _rich(inside):
@@ -137,16 +176,99 @@ def _one_line(tokens: Sequence[Token]) -> str:
 
 def _inline(tokens: Sequence[Token]) -> str:
     """The text that a reader sees: no emphasis marks, no link targets, no tags; images by their alternative text."""
-    return "".join(part for token in tokens for part in _parts(token)).strip()
+    parts = [""]
+    for part in (part for token in tokens for part in _parts(token)):
+        if part and (part != " " or not parts[-1][-1:].isspace()):
+            parts.append(part)
+    return _LINES.sub("\n", "".join(parts)).strip()
 
 
 def _parts(token: Token) -> Iterator[str]:
-    if token.type in {"html_inline", "html_block"}:
-        yield _TAG.sub("", token.content)
+    if token.type == "html_inline":
+        yield _instead(token.content)
     elif token.type in {"softbreak", "hardbreak"}:
         yield "\n" if token.type == "hardbreak" else " "
-    elif token.children:
+    elif token.children is not None:
         for child in token.children:
             yield from _parts(child)
     else:
         yield token.content
+
+
+# --- HTML in it -------------------------------------------------------------------------------------------------------
+
+
+def _instead(tag: str) -> str:
+    """What a reader sees for a tag: what is no HTML element's is text, such as `<your name>`."""
+    _, name = _named(tag)
+    if name in {"br", "hr"}:
+        return "\n"
+    if name in _PARTING:
+        return " "
+    return "" if name in _INLINE or tag.startswith("<!--") else tag
+
+
+def _named(tag: str) -> tuple[bool, str]:
+    """Whether the tag closes an element, and the element's name; empty for what is no tag."""
+    found = _NAME.match(tag)
+    return (bool(found.group(1)), found.group(2).lower()) if found else (False, "")
+
+
+def _drop_unseen(tokens: Sequence[Token]) -> int:
+    """Empties the tokens in elements that are hidden or code; how many words were hidden.
+
+    The HTML blocks become tags and texts. An element that nothing closes ends with its block.
+    """
+    leaves: list[Token] = []
+    ends: list[int] = []
+    for token in tokens:
+        if token.type == "html_block":
+            parts = enumerate(_TAG.split(token.content))
+            token.children = [
+                Token("html_inline" if place % 2 else "text", "", 0, content=part) for place, part in parts
+            ]
+        inside = token.children or [token]
+        leaves += inside
+        ends += [len(leaves) - 1] * len(inside)
+    closing = _closings(leaves)
+    at = hidden = 0
+    while at < len(leaves):
+        code = _opens(leaves[at]) in _CODE
+        if not code and not _hides(leaves[at]):
+            at += 1
+            continue
+        end = closing.get(at, ends[at])
+        for leaf in leaves[at : end + 1]:
+            hidden += 0 if code or leaf.type == "html_inline" else len(leaf.content.split())
+            leaf.type, leaf.content, leaf.children = "text", "", None
+        at = end + 1
+    return hidden
+
+
+def _closings(leaves: Sequence[Token]) -> dict[int, int]:
+    """Places of the tags that open elements, with those of the tags that close them."""
+    found: dict[int, int] = {}
+    still_open: defaultdict[str, list[int]] = defaultdict(list)
+    for place, leaf in enumerate(leaves):
+        closes, name = _named(leaf.content) if leaf.type == "html_inline" else (False, "")
+        if closes and still_open[name]:
+            found[still_open[name].pop()] = place
+        elif name and not closes:
+            still_open[name].append(place)
+    return found
+
+
+def _opens(leaf: Token) -> str:
+    """The name of the element that the token opens, if it does."""
+    closes, name = _named(leaf.content) if leaf.type == "html_inline" else (True, "")
+    return "" if closes or name in _VOID else name
+
+
+def _hides(leaf: Token) -> bool:
+    if not _opens(leaf) or not re.search("hidden|style", leaf.content, re.IGNORECASE):
+        return False
+    tree = parse(f"{leaf.content}five words that may vanish")
+    if tree is None:
+        return False
+    drop_hidden(tree)
+    return not tree.text_content().strip()

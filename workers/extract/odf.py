@@ -9,7 +9,7 @@ from workers.extract.archive import Archive
 from workers.extract.dates import dates_of
 from workers.extract.grid import MAX_COLUMNS, Records, carried, markdown
 from workers.extract.lists import joined_lists
-from workers.extract.odf_text import drop_unseen, frames, notes, text_of
+from workers.extract.odf_text import drop_unseen, frames, notes, paragraphs, text_of
 from workers.extract.xml_tree import attribute, language_tag, mending, parse_xml, whole
 
 _UNREAD = frozenset(
@@ -19,12 +19,15 @@ _UNREAD = frozenset(
         *("user-index",),
     }
 )
+_ROW_GROUPS = frozenset({"table-header-rows", "table-rows", "table-row-group"})
+_COLUMN_GROUPS = frozenset({"table-header-columns", "table-columns", "table-column-group"})
 _MAX_REPEAT = 200
 _MAX_DEPTH = 8
 
 
 def extract_odf(body: bytes, media_type: str) -> Document:
-    """The document's blocks; pages are slides. The title may be empty. Deleted text and comments are left out.
+    """The document's blocks; pages are slides. The title may be empty. Deleted text, comments and what is hidden
+    are left out.
 
     Raises MalformedDocument, EncryptedDocument, TooLarge.
     """
@@ -34,7 +37,8 @@ def extract_odf(body: bytes, media_type: str) -> Document:
         if manifest in archive and b"encryption-data" in archive.read(manifest):
             raise EncryptedDocument
         meta = parse_xml(archive.read("meta.xml")) if "meta.xml" in archive else None
-        reader = _Reader(parse_xml(archive.read("content.xml")))
+        named = parse_xml(archive.read("styles.xml")) if "styles.xml" in archive else None
+        reader = _Reader(parse_xml(archive.read("content.xml")), named)
         blocks = tuple(joined_lists(reader.blocks()))
         return Document(
             title=" ".join((meta.findtext(".//title") or "").split()) if meta is not None else "",
@@ -54,11 +58,13 @@ def _texts(meta: Any | None, name: str) -> list[str | None]:
 class _Reader:
     """Walks through the content and gives blocks."""
 
-    def __init__(self, content: Any) -> None:
+    def __init__(self, content: Any, named: Any | None) -> None:
         self.pages: int | None = None
-        self.hidden: list[str] = []
+        self._hidden: list[str] = []
+        self._concealing: dict[str, None] = {}
+        """Names of the sheets with text in hidden rows or columns."""
         self._content = content
-        self._dropped = drop_unseen(content)
+        self._dropped = drop_unseen(content, named)
         self._records = Records()
         self._ordered = {
             attribute(style, "name")
@@ -85,28 +91,41 @@ class _Reader:
 
     def warnings(self) -> Iterator[str]:
         """What was left out, once all blocks are read."""
-        if self.hidden:
-            yield f"Hidden pages were left out: {', '.join(self.hidden)}."
+        if self._hidden:
+            yield f"Hidden pages were left out: {', '.join(self._hidden)}."
+        if self._concealing:
+            yield f"Hidden rows and columns were left out of: {', '.join(self._concealing)}."
         if self._dropped:
             yield f"{self._dropped} words that the document hides from its readers were dropped."
 
     def _sheets(self, spreadsheet: Any) -> Iterator[Block]:
         for table in spreadsheet.iterchildren("table"):
-            name = attribute(table, "name")
+            name = attribute(table, "name") or "Sheet"
             if attribute(table, "style-name") in self._unseen:
-                self.hidden.append(name)
+                self._hidden.append(name)
                 continue
-            rows = list(self._records.blocks(_sheet_rows(table)))
+            rows = list(self._records.blocks(self._sheet_rows(table, name)))
             if rows:
-                yield Block("heading", name or "Sheet", 1)
+                yield Block("heading", name, 1)
                 yield from rows
+
+    def _sheet_rows(self, table: Any, name: str) -> Iterator[list[str]]:
+        columns = _collapsed_columns(table)
+        for row, cells in _written(table):
+            hidden = _collapsed(row)
+            shown = [] if hidden else [cell for place, cell in enumerate(cells) if place not in columns]
+            if sum(map(bool, shown)) < sum(map(bool, cells)):
+                self._concealing[name] = None
+            if not hidden:
+                for _ in range(_repeat(row, "number-rows-repeated") if any(shown) else 1):
+                    yield shown
 
     def _slides(self, presentation: Any) -> Iterator[Block]:
         self.pages = 0
         for slide in presentation.iterchildren("page"):
             self.pages += 1
             if attribute(slide, "style-name") in self._unseen:
-                self.hidden.append(str(self.pages))
+                self._hidden.append(str(self.pages))
                 continue
             for frame in slide:
                 if attribute(frame, "class") == "title":
@@ -179,19 +198,32 @@ def _notes(element: Any, page: int | None) -> Iterator[Block]:
 
 def _rows(table: Any) -> Iterator[Any]:
     """The table's own rows, those of its groups too."""
+    return _inside(table, "table-row", _ROW_GROUPS)
+
+
+def _inside(table: Any, tag: str, groups: frozenset[str]) -> Iterator[Any]:
     stack = list(reversed(table))
     while stack:
         element = stack.pop()
-        if element.tag == "table-row":
+        if element.tag == tag:
             yield element
-        elif element.tag in {"table-header-rows", "table-rows", "table-row-group"}:
+        elif element.tag in groups:
             stack.extend(reversed(element))
 
 
-def _sheet_rows(table: Any) -> Iterator[list[str]]:
-    for row, cells in _written(table):
-        for _ in range(_repeat(row, "number-rows-repeated") if any(cells) else 1):
-            yield cells
+def _collapsed(element: Any) -> bool:
+    return attribute(element, "visibility") in {"collapse", "filter"}
+
+
+def _collapsed_columns(table: Any) -> set[int]:
+    """Places of the table's hidden columns."""
+    found: set[int] = set()
+    place = 0
+    for column in _inside(table, "table-column", _COLUMN_GROUPS):
+        times = max(0, min(whole(attribute(column, "number-columns-repeated"), 1), MAX_COLUMNS - place))
+        found.update(range(place, place + times) if _collapsed(column) else ())
+        place += times
+    return found
 
 
 def _written(table: Any) -> Iterator[tuple[Any, list[str]]]:
@@ -208,7 +240,7 @@ def _row(row: Any) -> list[str | None]:
     cells: list[str | None] = []
     beside = 0
     for cell in row.iterchildren("table-cell", "covered-table-cell"):
-        text = " ".join(text_of(one) for one in cell.iter("p", "h")).strip()
+        text = " ".join(text_of(one) for one in paragraphs(cell)).strip()
         times = max(0, min(whole(attribute(cell, "number-columns-repeated"), 1), MAX_COLUMNS - len(cells)))
         if cell.tag == "table-cell" or text:
             cells += [text] * times

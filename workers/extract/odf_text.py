@@ -10,17 +10,16 @@ _UNSEEN = frozenset(
 )
 _HIDDEN = frozenset({"hidden-text", "hidden-paragraph"})
 _MAX_SPACES = 100
+_MAX_CHAIN = 16
 _FLOATING = frozenset({"text-box", "table", "custom-shape"})
 
 
-def drop_unseen(content: Any) -> int:
-    """Empties the paragraphs and spans whose style hides them; how many words that were."""
-    unseen = {
-        (attribute(style, "family"), attribute(style, "name"))
-        for style in content.iter("style")
-        for properties in style.iterchildren("text-properties")
-        if attribute(properties, "display") == "none"
-    }
+def drop_unseen(content: Any, named: Any | None) -> int:
+    """Empties the paragraphs and spans whose style hides them; how many words that were.
+
+    `named` is the root of the part with the document's named styles, on which those of `content` are based.
+    """
+    unseen = _unseen_styles(content, named)
     dropped = 0
     for element in reversed(list(content.iter("span", "p", "h"))) if unseen else ():
         family = "text" if element.tag == "span" else "paragraph"
@@ -28,6 +27,26 @@ def drop_unseen(content: Any) -> int:
             dropped += len(text_of(element).split())
             element.clear(keep_tail=True)
     return dropped
+
+
+def _unseen_styles(content: Any, named: Any | None) -> set[tuple[str, str]]:
+    """Families and names of the styles that hide text, by themselves or by the style that they are based on."""
+    declared: dict[tuple[str, str], str] = {}
+    parents: dict[tuple[str, str], tuple[str, str]] = {}
+    for part in (content,) if named is None else (named, content):
+        for style in part.iter("style"):
+            key = attribute(style, "family"), attribute(style, "name")
+            shown = [attribute(one, "display") for one in style.iterchildren("text-properties")]
+            declared[key] = "".join(shown)
+            parents[key] = key[0], attribute(style, "parent-style-name")
+    unseen = set()
+    for key in declared:
+        at, steps = key, 0
+        while not declared.get(at) and at in parents and steps < _MAX_CHAIN:
+            at, steps = parents[at], steps + 1
+        if declared.get(at) == "none":
+            unseen.add(key)
+    return unseen
 
 
 def text_of(paragraph: Any) -> str:
@@ -62,7 +81,7 @@ def _own(element: Any) -> str:
 def notes(element: Any) -> Iterator[tuple[str, str]]:
     """The marks and texts of the notes in it."""
     for note in element.iter("note"):
-        text = " ".join(text_of(one) for body in note.iterchildren("note-body") for one in body.iter("p"))
+        text = " ".join(text_of(one) for body in note.iterchildren("note-body") for one in paragraphs(body))
         if text.strip():
             yield (note.findtext("note-citation") or "").strip(), " ".join(text.split())
 
@@ -75,4 +94,15 @@ def frames(paragraph: Any) -> Iterator[Any]:
         if element.tag in _FLOATING:
             yield element
         elif element.tag != "note":
+            stack.extend(reversed(element))
+
+
+def paragraphs(container: Any) -> Iterator[Any]:
+    """The paragraphs and headings in it, at any depth; not those of comments and notes."""
+    stack = list(reversed(container))
+    while stack:
+        element = stack.pop()
+        if element.tag in {"p", "h"}:
+            yield element
+        if element.tag not in {"annotation", "note-body"}:
             stack.extend(reversed(element))

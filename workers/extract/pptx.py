@@ -16,7 +16,7 @@ _OPEN = frozenset({"grpSp", "AlternateContent", "Choice"})
 
 
 def extract_pptx(body: bytes) -> Document:
-    """The slides' text with their numbers; the title may be empty. Hidden slides are left out.
+    """The slides' text with their numbers; the title may be empty. Hidden slides and shapes are left out.
 
     Raises MalformedDocument, EncryptedDocument, TooLarge.
     """
@@ -26,6 +26,7 @@ def extract_pptx(body: bytes) -> Document:
         relations = package.relations(main)
         blocks: list[Block] = []
         hidden = []
+        dropped = 0
         listed = [relations.get(_relation(one)) for one in package.xml(main).iter("sldId")]
         slides = [one.target for one in listed if one and one.kind == "slide" and one.target in package.archive]
         for number, part in enumerate(dict.fromkeys(slides), 1):
@@ -33,15 +34,35 @@ def extract_pptx(body: bytes) -> Document:
             if attribute(slide, "show", "1") in {"0", "false"}:
                 hidden.append(str(number))
             else:
+                dropped += _drop_hidden(slide)
                 blocks.extend(joined_lists(_slide(package, part, slide, number)))
         return Document(
             title=package.title(),
             blocks=tuple(blocks),
             media_type="application/vnd.openxmlformats-officedocument.presentationml.presentation",
             pages=len(slides),
-            warnings=(f"Hidden slides were left out: {', '.join(hidden)}.",) if hidden else (),
+            warnings=tuple(_warnings(hidden, dropped)),
             **package.dates(),
         )
+
+
+def _warnings(hidden: list[str], dropped: int) -> Iterator[str]:
+    if hidden:
+        yield f"Hidden slides were left out: {', '.join(hidden)}."
+    if dropped:
+        yield f"{dropped} words that the presentation hides from its readers were dropped."
+
+
+def _drop_hidden(slide: Any) -> int:
+    """Takes the hidden shapes and groups out of the slide; how many words that were."""
+    dropped = 0
+    for shape in reversed(list(slide.iter("sp", "graphicFrame", "grpSp"))):
+        named = shape.find("*/cNvPr")
+        if named is not None and attribute(named, "hidden") in {"1", "true"}:
+            if all(above.tag != "Fallback" for above in shape.iterancestors()):
+                dropped += sum(len((text.text or "").split()) for text in shape.iter("t"))
+            shape.getparent().remove(shape)
+    return dropped
 
 
 def _relation(slide: Any) -> str:

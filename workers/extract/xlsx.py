@@ -13,10 +13,11 @@ from workers.extract.xlsx_values import Formats
 from workers.extract.xml_tree import attribute, mending, stream_xml, whole
 
 _COLUMN = re.compile(r"([A-Z]{1,3})\d{1,7}")
+_TRUE = frozenset({"1", "true"})
 
 
 def extract_xlsx(body: bytes) -> Document:
-    """The workbook's rows; the title may be empty. Hidden sheets, comments and charts are left out.
+    """The workbook's rows; the title may be empty. Hidden sheets, rows and columns, comments and charts are left out.
 
     Raises MalformedDocument, EncryptedDocument, TooLarge.
     """
@@ -33,11 +34,13 @@ def extract_xlsx(body: bytes) -> Document:
                 hidden.append(attribute(sheet, "name"))
             elif relation and relation.kind == "worksheet" and relation.target in package.archive:
                 sheets.append((attribute(sheet, "name"), relation.target))
+        concealing: list[str] = []
+        blocks = tuple(_blocks(package, sheets, values, concealing))
         return Document(
             title=package.title(),
-            blocks=tuple(_blocks(package, sheets, values)),
+            blocks=blocks,
             media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-            warnings=(f"Hidden sheets were left out: {', '.join(hidden)}.",) if hidden else (),
+            warnings=tuple(_warnings(hidden, concealing)),
             **package.dates(),
         )
 
@@ -47,36 +50,68 @@ def _relation(sheet: Any) -> str:
     return next((str(value) for key, value in sheet.items() if key.endswith("}id")), "")
 
 
-def _blocks(package: Package, sheets: list[tuple[str, str]], values: "_Values") -> Iterator[Block]:
+def _warnings(hidden: list[str], concealing: list[str]) -> Iterator[str]:
+    if hidden:
+        yield f"Hidden sheets were left out: {', '.join(hidden)}."
+    if concealing:
+        yield f"Hidden rows and columns were left out of: {', '.join(concealing)}."
+
+
+def _blocks(
+    package: Package, sheets: list[tuple[str, str]], values: "_Values", concealing: list[str]
+) -> Iterator[Block]:
+    """The sheets' blocks; `concealing` gets the names of those with text in hidden rows or columns."""
     records = Records()
     for name, part in sheets:
-        rows = list(records.blocks(_rows(package, part, values)))
+        sheet = _Sheet(package, part, values)
+        rows = list(records.blocks(sheet.rows()))
+        if sheet.conceals:
+            concealing.append(name or "Sheet")
         if rows:
             yield Block("heading", name or "Sheet", 1)
             yield from rows
 
 
-def _rows(package: Package, part: str, values: "_Values") -> Iterator[list[str]]:
-    """The sheet's rows, gaps between them as one empty row."""
-    last = 0
-    merged = Merged(package.archive.parts(part))
-    for row in stream_xml(package.archive.stream(part), "row"):
-        number = whole(attribute(row, "r"), last + 1)
-        if number > last + 1:
-            yield []
-        last = number
-        yield merged.filled(number, _cells(row, values))
+class _Sheet:
+    """A worksheet's rows, without what it hides."""
 
+    def __init__(self, package: Package, part: str, values: "_Values") -> None:
+        self.conceals = False
+        """Whether there was text in hidden rows or columns, once all rows are read."""
+        self._elements = stream_xml(package.archive.stream(part), "col", "row")
+        self._merged = Merged(package.archive.parts(part))
+        self._values = values
+        self._hidden: set[int] = set()
 
-def _cells(row: Any, values: "_Values") -> list[str]:
-    cells: list[str] = []
-    for cell in row.iterchildren("c"):
-        column = _column(attribute(cell, "r"), len(cells))
-        text = values.of(cell)
-        if text and column < MAX_COLUMNS:
-            cells += [""] * (column + 1 - len(cells))
-            cells[column] = text
-    return cells
+    def rows(self) -> Iterator[list[str]]:
+        """The sheet's rows, gaps between them as one empty row."""
+        last = 0
+        for element in self._elements:
+            hidden = attribute(element, "hidden") in _TRUE
+            if element.tag == "col":
+                if hidden:
+                    first, end = (whole(attribute(element, name)) for name in ("min", "max"))
+                    self._hidden.update(range(max(first - 1, 0), min(end, MAX_COLUMNS)))
+                continue
+            number = whole(attribute(element, "r"), last + 1)
+            if number > last + 1:
+                yield []
+            last = number
+            cells = self._merged.filled(number, self._cells(element))
+            shown = [] if hidden else [cell for place, cell in enumerate(cells) if place not in self._hidden]
+            self.conceals = self.conceals or sum(map(bool, shown)) < sum(map(bool, cells))
+            if not hidden:
+                yield shown
+
+    def _cells(self, row: Any) -> list[str]:
+        cells: list[str] = []
+        for cell in row.iterchildren("c"):
+            column = _column(attribute(cell, "r"), len(cells))
+            text = self._values.of(cell)
+            if text and column < MAX_COLUMNS:
+                cells += [""] * (column + 1 - len(cells))
+                cells[column] = text
+        return cells
 
 
 def _column(reference: str, default: int) -> int:
@@ -91,7 +126,7 @@ class _Values:
     def __init__(self, package: Package, parts: dict[str, str], workbook: Any) -> None:
         self._shared = list(_shared(package, parts["sharedStrings"])) if "sharedStrings" in parts else []
         properties = next(workbook.iter("workbookPr"), None)
-        since_1904 = properties is not None and attribute(properties, "date1904") in {"1", "true"}
+        since_1904 = properties is not None and attribute(properties, "date1904") in _TRUE
         styles = package.xml(parts["styles"]) if "styles" in parts else None
         self._formats = Formats(styles, since_1904=since_1904)
 

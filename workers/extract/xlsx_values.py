@@ -26,11 +26,11 @@ _BUILT_IN = {
 }
 _EPOCH, _EPOCH_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)  # noqa: DTZ001  # a sheet's dates have no zone
 _LAST_DAY = 2_958_465
-_LITERAL = re.compile(r'"([^"]*)"|\\(.)|_.|\*.')
-_BRACKET = re.compile(r"\[(?:\$([^\]\-]*)[^\]]*|[^\]]*)\]")
+_LITERAL = re.compile(r'"([^"]*)"|\\(.)|_.|\*.|\[(?:\$([^\]\-]*))?[^\]]*\]')
+"""What is no placeholder: texts in quotes or after a backslash, the widths of characters, currencies and colours."""
 _ELAPSED = re.compile(r"\[(?:h+|m+|s+)\]", re.IGNORECASE)
-_PLAIN = re.compile(r"(?i:general)|E")
-_DIGITS = re.compile(r"[#0?][#0?,]*\.?([#0?]*)")
+_DIGITS = re.compile(r"[#0?][#0?,]*(?:\.[#0?,]*)?|\.[#0?][#0?,]*")
+_MORE_DIGITS = re.compile(r"[#0?]|/ *\d")
 _MAX_DECIMALS = 15
 
 Formatter = Callable[[float], str]
@@ -40,7 +40,7 @@ def formatter(code: str, epoch: datetime) -> Formatter:
     """What shows numbers in this format: for dates ISO 8601, since a reader can't know which of 3/4 is the month."""
     section = code.split(";", maxsplit=1)[0][:200]
     elapsed = bool(_ELAPSED.search(section))
-    bare = _BRACKET.sub("", _LITERAL.sub("", section)).casefold()
+    bare = _LITERAL.sub("", section).casefold()
     if elapsed:
         return _duration
     if re.search(r"[ydhs]", bare) and "general" not in bare:
@@ -51,25 +51,32 @@ def formatter(code: str, epoch: datetime) -> Formatter:
 
 
 def _number_formatter(section: str) -> Formatter:
-    signs = _BRACKET.sub(lambda found: found.group(1) or "", section)
-    shown = _LITERAL.sub(lambda found: found.group(1) or found.group(2) or "", signs)
-    found = _DIGITS.search(shown)
-    if not found or _PLAIN.search(shown):
+    shown = _LITERAL.sub(_literal, section)
+    code = _LITERAL.sub(lambda found: "\0" * len(_literal(found)), section)
+    found = _DIGITS.search(code)
+    if not found or _MORE_DIGITS.search(code[: found.start()] + code[found.end() :]):
         return plain
-    before, after, pattern = shown[: found.start()], shown[found.end() :], found.group(1)
-    least = min(pattern.count("0"), _MAX_DECIMALS)
-    most = min(len(pattern), _MAX_DECIMALS)
-    scale = 100 if "%" in after else 1
-    commas = "," if "," in found.group().rstrip(",") else ""
+    before, after = shown[: found.start()], shown[found.end() :]
+    digits, _, decimals = found.group().partition(".")
+    thousands = len(digits) - len(digits.rstrip(",")) + decimals.count(",")
+    least, most = (min(many, _MAX_DECIMALS) for many in (decimals.count("0"), len(decimals.replace(",", ""))))
+    scale = (100 if "%" in code else 1) / 1000**thousands
+    commas = "," if "," in digits.rstrip(",") else ""
+    zeros = digits.count("0")
+    width = zeros + (max(zeros - 1, 0) // 3 if commas else 0) + (most + 1 if most else 0)
 
     def show(value: float) -> str:
-        number = f"{abs(value) * scale:{commas}.{most}f}"
+        number = f"{abs(value) * scale:0{width}{commas}.{most}f}"
         if most > least:
             number = number[: len(number) - (most - least)] + number[len(number) - (most - least) :].rstrip("0")
         sign = "-" if value < 0 else ""
         return f"{sign}{before}{number.removesuffix('.')}{after}".strip()
 
     return show
+
+
+def _literal(found: re.Match[str]) -> str:
+    return found.group(1) or found.group(2) or found.group(3) or ""
 
 
 def plain(value: float) -> str:

@@ -39,6 +39,16 @@ def test_deleted_and_hidden_text_is_dropped_and_reported() -> None:
     assert document.warnings == ("3 words that the document hides from its readers were dropped.",)
 
 
+def test_text_that_a_paragraph_style_hides_is_dropped_and_reported() -> None:
+    style = f'<w:styles {W}><w:style w:styleId="In"><w:name w:val="In"/><w:rPr><w:vanish/></w:rPr></w:style></w:styles>'
+    named = '<w:pStyle w:val="In"/>'
+    plain = f"<w:p><w:pPr>{named}</w:pPr><w:r><w:t>cost</w:t></w:r></w:p>"
+    shown = para("shown", named, '<w:vanish w:val="0"/>')
+    document = body(plain + para("our margin", named, "<w:b/>") + shown + para("price"), styles=style)
+    assert texts(document) == ["shown", "price"]
+    assert document.warnings == ("3 words that the document hides from its readers were dropped.",)
+
+
 def test_headings_by_outline_level_and_by_inherited_style() -> None:
     made = docx.Document()
     made.styles.add_style("Chapter", 1).base_style = made.styles["Heading 2"]
@@ -90,13 +100,23 @@ def test_a_table_of_one_column_only_frames_its_text() -> None:
     assert [(block.kind, block.text) for block in body(table).blocks] == [("heading", "Title"), ("paragraph", "text")]
 
 
-def test_text_boxes_come_once_and_after_their_paragraph() -> None:
-    box = f"<w:txbxContent>{para('in the box')}</w:txbxContent>"
-    drawn = (
+def _drawn(text: str) -> str:
+    """A text box as Word writes it: once for itself, once for older programs."""
+    box = f"<w:txbxContent>{para(text)}</w:txbxContent>"
+    return (
         '<mc:AlternateContent xmlns:mc="urn:mc"><mc:Choice>'
         f"<w:drawing>{box}</w:drawing></mc:Choice><mc:Fallback>{box}</mc:Fallback></mc:AlternateContent>"
     )
+
+
+def test_text_boxes_come_once_and_after_their_paragraph() -> None:
+    drawn = _drawn("in the box")
     assert texts(body(f"<w:p><w:r><w:t>beside</w:t>{drawn}</w:r></w:p>")) == ["beside", "in the box"]
+
+
+def test_text_boxes_in_table_cells_come_once() -> None:
+    cells = f"<w:tc>{para('A')}</w:tc><w:tc><w:p><w:r><w:t>beside</w:t>{_drawn('in the box')}</w:r></w:p></w:tc>"
+    assert texts(body(f"<w:tbl><w:tr>{cells}</w:tr></w:tbl>")) == ["| A | beside in the box |\n| --- | --- |"]
 
 
 def test_footnotes_follow_the_paragraph_that_they_explain() -> None:

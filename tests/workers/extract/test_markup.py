@@ -165,6 +165,28 @@ def test_hidden_slides_are_left_out_and_reported_and_groups_are_read() -> None:
     assert "in the group" in texts(document, "paragraph")
 
 
+def test_hidden_shapes_are_left_out_and_reported() -> None:
+    made = pptx.Presentation(io.BytesIO(make_pptx(content(1))))
+    shapes = made.slides[1].shapes
+    group = shapes.add_group_shape()
+    group._element.nvGrpSpPr.cNvPr.set("hidden", "1")
+    for container, words, hidden in (
+        (shapes, "our cost", "1"),
+        (group.shapes, "in group", "1"),
+        (shapes, "price", "0"),
+    ):
+        box = container.add_textbox(0, 0, Inches(1), Inches(1))
+        box.text_frame.text = words
+        box._element.nvSpPr.cNvPr.set("hidden", hidden)
+    buffer = io.BytesIO()
+    made.save(buffer)
+    document = read(buffer.getvalue())
+    found = all_text(document)
+    assert "price" in texts(document, "paragraph")
+    assert not any(words in found for words in ("our cost", "in group"))
+    assert document.warnings == ("4 words that the presentation hides from its readers were dropped.",)
+
+
 # --- EPUB -------------------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +205,23 @@ def test_epub_leaves_navigation_and_hidden_text_out() -> None:
         "1 words that the book hides from its readers were dropped.",
         "1 chapters are missing in the file.",
     )
+
+
+def _book(chapter: bytes) -> Document:
+    opf = (
+        '<package><metadata><title>Book</title></metadata><manifest><item id="c" href="c.xhtml"'
+        ' media-type="application/xhtml+xml"/></manifest><spine><itemref idref="c"/></spine></package>'
+    )
+    return read(repacked(make_epub(content(1)), {"OPS/book.opf": opf, "OPS/c.xhtml": chapter}))
+
+
+@pytest.mark.parametrize(
+    "head", ["<?xml version='1.0' encoding='iso-8859-2'?><html>", '<html><head><meta charset="iso-8859-2"/></head>']
+)
+def test_epub_chapters_are_in_the_encoding_that_they_declare(head: str) -> None:
+    written = "Cena wynosi 5 zł."
+    chapter = f"{head}<body><p>{written}</p></body></html>".encode("iso-8859-2")
+    assert texts(_book(chapter)) == [written]
 
 
 def test_protected_books_say_so() -> None:

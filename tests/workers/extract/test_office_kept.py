@@ -3,7 +3,8 @@
 import io
 
 import pytest
-from odf import opendocument, style, text
+from odf import office as odf_office
+from odf import opendocument, style, table, text
 
 from chat_api.core.errors import TooLarge
 from tests.bench import office
@@ -123,3 +124,112 @@ def test_odt_text_that_a_style_hides_is_dropped_and_reported() -> None:
     document = read(buffer.getvalue())
     assert texts(document) == ["shown still"]
     assert document.warnings == ("5 words that the document hides from its readers were dropped.",)
+
+
+def test_odt_text_that_a_named_style_hides_is_dropped_and_reported() -> None:
+    made = opendocument.OpenDocumentText()
+    hiding = style.Style(name="Internal", family="paragraph")
+    hiding.addElement(style.TextProperties(display="none"))
+    made.styles.addElement(hiding)
+    made.automaticstyles.addElement(style.Style(name="P1", family="paragraph", parentstylename="Internal"))
+    shown = style.Style(name="P2", family="paragraph", parentstylename="P1")
+    shown.addElement(style.TextProperties(display="true"))
+    made.automaticstyles.addElement(shown)
+    for name, words in (("Internal", "our cost"), ("P1", "our margin"), ("P2", "the price")):
+        made.text.addElement(text.P(stylename=name, text=words))
+    document = read(_saved(made))
+    assert texts(document) == ["the price"]
+    assert document.warnings == ("4 words that the document hides from its readers were dropped.",)
+
+
+def test_xlsx_hidden_rows_and_columns_are_left_out_and_reported() -> None:
+    def row(number: int, *cells: str, hidden: str = "") -> str:
+        written = "".join(f'<c t="str"><v>{cell}</v></c>' for cell in cells)
+        return f'<row r="{number}"{hidden}>{written}</row>'
+
+    columns = (
+        '<cols><col min="2" max="2" hidden="1"/><col min="3" max="3"/><col min="5" max="16384" hidden="true"/></cols>'
+    )
+    rows = [
+        row(1, "Name", "Cost (internal)", "Price"),
+        row(2, "A", "1", "2"),
+        row(3, "B", "3", "4", hidden=' hidden="1"'),
+        row(4, "C", "5", "6", hidden=' hidden="0"'),
+    ]
+    document = read(workbook(f"</sheetData>{columns}<sheetData>{''.join(rows)}"))
+    assert texts(document, "list") == ["- Name: A; Price: 2\n- Name: C; Price: 6"]
+    assert document.warnings == ("Hidden rows and columns were left out of: S.",)
+
+
+def test_xlsx_hidden_columns_without_text_are_not_reported() -> None:
+    columns = '<cols><col min="3" max="16384" hidden="1"/></cols>'
+    row = '<row><c t="str"><v>a</v></c><c><v>1</v></c></row>'
+    document = read(workbook(f"</sheetData>{columns}<sheetData>{row}"))
+    assert (texts(document, "list"), document.warnings) == (["- a | 1"], ())
+
+
+def test_ods_hidden_rows_and_columns_are_left_out_and_reported() -> None:
+    rows = [("Name", "Cost", "Margin", "Price"), ("A", "1", "1", "2"), ("B", "3", "1", "4"), ("C", "5", "1", "6")]
+    made = opendocument.OpenDocumentSpreadsheet()
+    sheet, group = table.Table(name="Goods"), table.TableColumns()
+    group.addElement(table.TableColumn())
+    group.addElement(table.TableColumn(numbercolumnsrepeated=2, visibility="collapse"))
+    group.addElement(table.TableColumn())
+    sheet.addElement(group)
+    lines = [one for one in odf_table("", rows).childNodes if one.qname[1] == "table-row"]
+    lines[2].setAttribute("visibility", "collapse")
+    for line in lines:
+        sheet.addElement(line)
+    made.spreadsheet.addElement(sheet)
+    document = read(_saved(made))
+    assert texts(document, "list") == ["- Name: A; Price: 2\n- Name: C; Price: 6"]
+    assert document.warnings == ("Hidden rows and columns were left out of: Goods.",)
+
+
+# --- comments and notes in cells --------------------------------------------------------------------------------------
+
+
+def _cells(*cells: object) -> object:
+    made, row = table.Table(name="T"), table.TableRow()
+    for inside in cells:
+        cell = table.TableCell(valuetype="string")
+        for element in inside if isinstance(inside, tuple) else (inside,):
+            cell.addElement(element)
+        row.addElement(cell)
+    made.addElement(row)
+    return made
+
+
+def _annotation() -> object:
+    made = odf_office.Annotation()
+    made.addElement(text.P(text="INTERNAL: cost is 2"))
+    return made
+
+
+def _noted(words: str) -> object:
+    noted, note, body = text.P(text=words), text.Note(noteclass="footnote"), text.NoteBody()
+    note.addElement(text.NoteCitation(text="1"))
+    body.addElement(text.P(text="Without tax."))
+    note.addElement(body)
+    noted.addElement(note)
+    return noted
+
+
+def test_comments_in_cells_are_left_out() -> None:
+    made = opendocument.OpenDocumentSpreadsheet()
+    made.spreadsheet.addElement(_cells(text.P(text="Price"), (_annotation(), text.P(text="5"))))
+    assert texts(read(_saved(made)), "list") == ["- Price | 5"]
+    assert "INTERNAL" not in all_text(odt(_cells(text.P(text="Price"), (_annotation(), text.P(text="5")))))
+
+
+def test_a_footnote_in_an_odt_table_stands_once() -> None:
+    assert texts(odt(_cells(text.P(text="Tea"), _noted("Price")))) == [
+        "| Tea | Price [1] |\n| --- | --- |",
+        "[1] Without tax.",
+    ]
+
+
+def _saved(made: opendocument.OpenDocument) -> bytes:
+    buffer = io.BytesIO()
+    made.save(buffer)
+    return buffer.getvalue()
