@@ -3,6 +3,7 @@
 const HEARTBEAT_MS = 25_000;
 const STABLE_MS = 10_000;
 const MAX_DELAY_MS = 30_000;
+const TOKEN_TIMEOUT_MS = 15_000;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** The token's claims, or {}: read for its lifetime and whose it is, trusted for nothing else. */
@@ -15,7 +16,7 @@ function claimsOf(token) {
 }
 
 async function fetchToken(url) {
-  const response = await fetch(url, { credentials: "same-origin", cache: "no-store" });
+  const response = await fetch(url, { credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(TOKEN_TIMEOUT_MS) });
   if (!response.ok) throw new Error(`the token address answered ${response.status}`);
   const body = (await response.text()).trim();
   return body.startsWith("{") ? JSON.parse(body).token : body;

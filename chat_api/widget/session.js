@@ -12,6 +12,8 @@ function newId() {
   return "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) => random(digit).toString(16));
 }
 
+/** Half a character (one surrogate of a pair) would be no frame to the server, which could not tell whose it was. */
+const wellFormed = (text) => new TextDecoder().decode(new TextEncoder().encode(text));
 const citable = ({ n, title, url, page, heading }) => ({ n, title, url, page, heading });
 const blankAnswer = () => ({ seq: 0, answer: "", sources: [], citations: null });
 const newTurn = (question) => ({ id: newId(), question, status: "pending", sends: 0, ...blankAnswer() });
@@ -121,7 +123,7 @@ export class Session {
   }
 
   #askFrame({ id, question }) {
-    const frame = { type: "ask", id, text: question, page_url: location.origin + location.pathname };
+    const frame = { type: "ask", id, text: wellFormed(question), page_url: location.origin + location.pathname };
     if (this.state.conversationId) frame.conversation_id = this.state.conversationId;
     return frame;
   }
@@ -130,7 +132,6 @@ export class Session {
     const turn = this.pending;
     if (frame.type === "ready") this.#welcome(frame);
     else if (turn && frame.id === turn.id) this.#advance(turn, frame);
-    else if (frame.type === "error" && !frame.id && turn && !turn.seq) this.#fail(turn, this.#sentence(frame), frame.retry_after);
     else if (frame.type === "error") this.view.notice(this.#sentence(frame));
   }
 

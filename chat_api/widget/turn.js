@@ -7,6 +7,7 @@ const NUMBERS = /\[(\d{1,3})\]/g;
 
 export class TurnView {
   #blocks = [];
+  #cited = [];
 
   /** `act`: `ask(question)`, `retry(turn)`, `rate(turn, value)`. */
   constructor(turn, text, act) {
@@ -20,15 +21,17 @@ export class TurnView {
   stream() {
     if (!this.answer) this.#replaceAnswer({ "aria-live": "off", "aria-busy": "true" });
     if (this.turn.answer) this.#drawBody();
-    else this.body.replaceChildren(h("p", { class: "thinking" }, this.text.thinking));
-    this.answer.replaceChildren(this.body, ...this.#sourceList());
+    else this.#drawThinking();
+    this.#drawSources();
   }
 
   /** Puts the finished answer in the streamed one's place: one new node in the log, so it is announced once, whole. */
   settle() {
     this.#replaceAnswer({});
+    this.answer.prepend(quiet(`${this.text.answer}: `));
     this.#drawBody();
-    this.answer.append(quiet(`${this.text.answer}: `), this.body, ...this.#sourceList(), ...this.#ending());
+    this.#drawSources();
+    this.answer.append(...this.#ending());
   }
 
   #replaceAnswer(attributes) {
@@ -36,7 +39,14 @@ export class TurnView {
     this.answer = h("div", { class: "answer", ...attributes });
     this.body = h("div", { class: "body" });
     this.#blocks = [];
+    this.#cited = [];
+    this.answer.append(this.body);
     this.node.append(this.answer);
+  }
+
+  #drawThinking() {
+    this.#blocks = [];
+    this.body.replaceChildren(h("p", { class: "thinking" }, this.text.thinking));
   }
 
   /** Only blocks that changed get new nodes: text that a visitor has selected stays selected while more streams in. */
@@ -69,13 +79,20 @@ export class TurnView {
     return `source-${this.turn.id}-${n}`;
   }
 
-  #sourceList() {
+  /** The body stays where it is, and so do the sources until others are cited: what moves loses focus and selection. */
+  #drawSources() {
     const { answer, citations, sources } = this.turn;
-    const cited = new Set(citations ?? Array.from(answer.matchAll(NUMBERS), (match) => Number(match[1])));
-    const shown = sources.filter(({ n }) => cited.has(n));
-    if (!shown.length) return [];
-    const list = h("ol", {}, ...shown.map((source) => this.#sourceItem(source)));
-    return [h("section", { class: "sources", "aria-label": this.text.sources }, h("h3", {}, this.text.sources), list)];
+    const numbers = new Set(citations ?? Array.from(answer.matchAll(NUMBERS), (match) => Number(match[1])));
+    const cited = sources.filter(({ n }) => numbers.has(n));
+    if (cited.length === this.#cited.length && cited.every((source, i) => source === this.#cited[i])) return;
+    this.#cited = cited;
+    this.answer.querySelector(".sources")?.remove();
+    if (cited.length) this.answer.append(this.#sourceSection(cited));
+  }
+
+  #sourceSection(cited) {
+    const list = h("ol", {}, ...cited.map((source) => this.#sourceItem(source)));
+    return h("section", { class: "sources", "aria-label": this.text.sources }, h("h3", {}, this.text.sources), list);
   }
 
   #sourceItem({ n, title, url, page, heading }) {

@@ -144,6 +144,18 @@ class ChatWidget extends HTMLElement {
     this.input.focus();
   }
 
+  /** The button goes with what it stands for: without a new place the focus would leave the panel. */
+  retry(turn) {
+    this.session.retry(turn);
+    this.#scroll(true);
+    this.input.focus();
+  }
+
+  reconnect() {
+    this.session.connection.open();
+    this.input.focus();
+  }
+
   restart() {
     this.session.restart();
     this.input.focus();
@@ -177,7 +189,7 @@ class ChatWidget extends HTMLElement {
       view.node.remove();
       this.#views.delete(turn);
     }
-    const act = { ask: (text) => this.ask(text), retry: (turn) => this.session.retry(turn), rate: (turn, value) => this.session.rate(turn, value) };
+    const act = { ask: (text) => this.ask(text), retry: (turn) => this.retry(turn), rate: (turn, value) => this.session.rate(turn, value) };
     for (const turn of turns.filter((other) => !this.#views.has(other))) {
       const view = new TurnView(turn, this.text, act);
       this.#views.set(turn, view);
@@ -226,7 +238,7 @@ class ChatWidget extends HTMLElement {
   showStatus(name) {
     this.status.replaceChildren(this.text.statuses[name] ?? "");
     if (name !== "forbidden" && name !== "rejected") return;
-    this.status.append(textButton(this.text.retry, "", () => this.session.connection.open()));
+    this.status.append(textButton(this.text.retry, "", () => this.reconnect()));
   }
 }
 

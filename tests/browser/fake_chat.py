@@ -106,6 +106,7 @@ class FakeChat:
         self.resumable = False
         self.connections = 0
         self.tokens = 0
+        self.silent_tokens = 0
         self.token_lifetime_s = 3600
         self.visitor = "visitor-1"
         self.attributes = ""
@@ -219,8 +220,12 @@ def create_app(chat: FakeChat) -> FastAPI:
         return Response(widget_script(), media_type="text/javascript")
 
     @app.get("/token")
-    def token() -> dict[str, str]:
-        return {"token": chat.token()}
+    async def token() -> dict[str, str]:
+        given = {"token": chat.token()}
+        if chat.silent_tokens:
+            chat.silent_tokens -= 1
+            await asyncio.to_thread(chat.go.wait, 20)
+        return given
 
     @app.get("/")
     def page(request: Request) -> Response:

@@ -230,6 +230,17 @@ def test_an_answer_that_begins_again_starts_over_on_the_screen(page: Page, host:
     expect(page.locator(".answer .body")).to_have_text("New words")
 
 
+def test_an_answer_that_begins_again_with_the_same_words_shows_them(page: Page, host: str, chat: FakeChat) -> None:
+    chat.resumable = True
+    open_chat(page, host)
+    chat.plays.append([Sources([HOURS]), Delta("From nine"), Close(1012)])
+    chat.plays.append([Sources([]), Hold(), Delta("From nine")])
+    ask(page)
+    expect(page.locator(".answer .thinking")).to_be_visible()
+    chat.go.set()
+    expect(page.locator(".answer .body")).to_have_text("From nine")
+
+
 def test_what_cannot_be_resumed_is_asked_again_under_its_id(page: Page, host: str, chat: FakeChat) -> None:
     open_chat(page, host)
     chat.plays.append([Delta("From ni"), Close(1012)])
@@ -265,6 +276,7 @@ def test_an_error_is_said_and_a_retry_is_a_new_question(page: Page, host: str, c
     ask(page)
     expect(page.get_by_text("The assistant can't answer right now.")).to_be_visible()
     page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("textbox")).to_be_focused()
     expect(page.get_by_text("From nine.")).to_be_visible()
     first, second = chat.frames("ask")
     assert first["text"] == second["text"]
@@ -274,10 +286,75 @@ def test_an_error_is_said_and_a_retry_is_a_new_question(page: Page, host: str, c
 
 def test_an_unknown_error_shows_the_servers_sentence(page: Page, host: str, chat: FakeChat) -> None:
     open_chat(page, host)
-    chat.plays.append([Error("something_new", {"id": None})])
+    chat.plays.append([Error("something_new")])
     ask(page)
     expect(page.get_by_text("From the server.")).to_be_visible()
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
+
+
+def test_an_error_of_something_else_leaves_the_question_open(page: Page, host: str, chat: FakeChat) -> None:
+    open_chat(page, host)
+    chat.plays.append([Delta("From nine."), Done()])
+    chat.plays.append([Hold(), Error("internal", {"id": None}), Delta("Until six."), Done()])
+    ask(page)
+    expect(page.get_by_text("From nine.")).to_be_visible()
+    ask(page, "Until when?")
+    page.get_by_role("button", name="Helpful", exact=True).click()
+    until(lambda: bool(chat.frames("feedback")))
+    chat.go.set()
+    expect(page.get_by_text("Until six.")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="Something went wrong on our side.")).to_be_visible()
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+
+
+def test_half_a_character_does_not_spoil_a_question(page: Page, host: str, chat: FakeChat) -> None:
+    open_chat(page, host)
+    page.get_by_role("textbox").evaluate("box => { box.value = 'When\\ud83d?'; box.dispatchEvent(new Event('input')) }")
+    chat.plays.append([Delta("From nine."), Done()])
+    page.get_by_role("textbox").press("Enter")
+    expect(page.get_by_text("From nine.")).to_be_visible()
+    assert chat.frames("ask")[0]["text"] == "When\ufffd?"
+
+
+def test_a_token_that_does_not_come_is_asked_for_again(page: Page, host: str, chat: FakeChat) -> None:
+    page.clock.install()
+    chat.silent_tokens = 1
+    page.goto(host)
+    page.get_by_role("button", name="Open chat").click()
+    until(lambda: chat.tokens == 1)
+    with page.expect_event("requestfailed"):
+        page.clock.run_for(16_000)
+    page.clock.run_for(2_000)
+    expect(page.get_by_text("Hello! Ask about repairs.")).to_be_visible()
+    assert chat.tokens == 2
+
+
+def test_a_renewal_that_does_not_come_is_tried_again(page: Page, host: str, chat: FakeChat) -> None:
+    page.clock.install()
+    chat.token_lifetime_s = 2
+    open_chat(page, host)
+    chat.silent_tokens = 1
+    page.clock.run_for(1_700)
+    until(lambda: not chat.silent_tokens)
+    with page.expect_event("requestfailed"):
+        page.clock.run_for(16_000)
+    page.clock.run_for(16_000)
+    until(lambda: len(chat.frames("auth")) >= 2)
+    assert chat.connections == 1
+
+
+def test_more_words_leave_focus_and_selection_alone(page: Page, host: str, chat: FakeChat) -> None:
+    open_chat(page, host)
+    chat.plays.append([Sources([HOURS]), Delta("From nine [1].\n\nUntil"), Hold(), Delta(" six.")])
+    ask(page)
+    link = page.locator(".sources a")
+    link.focus()
+    page.locator(".body p", has_text="From nine").evaluate("p => p.getRootNode().getSelection().selectAllChildren(p)")
+    chat.go.set()
+    expect(page.get_by_text("Until six.")).to_be_visible()
+    expect(link).to_be_focused()
+    selected = page.locator("chat-widget").evaluate("widget => widget.shadowRoot.getSelection().toString()")
+    assert selected.startswith("From nine")
 
 
 def test_a_site_that_is_not_allowed_is_told_so_and_left_alone(page: Page, host: str, chat: FakeChat) -> None:
@@ -288,6 +365,11 @@ def test_a_site_that_is_not_allowed_is_told_so_and_left_alone(page: Page, host: 
     expect(page.get_by_text("The chat is not enabled for this website.")).to_be_visible()
     page.clock.run_for(120_000)
     assert chat.connections == 1
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("textbox")).to_be_focused()
+    expect(page.get_by_text("Hello! Ask about repairs.")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
 
 
 def test_an_expired_token_is_replaced_once(page: Page, host: str, chat: FakeChat) -> None:

@@ -1,30 +1,125 @@
 """docker-compose.yml and the Dockerfile, as far as they can be checked without a Docker engine."""
 
+import io
+import os
 import re
-from typing import Any
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from dotenv import dotenv_values
+from pydantic import ValidationError
 
 from chat_api.core.settings import Settings
 from deploy.reference import REPOSITORY
+from tests.servers import Servers
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = ("migrations", "api", "workers")
+PRODUCTION = """
+APP_ENV=production
+DASHBOARD_DB_HOST=dashboard.example
+DASHBOARD_DB_USERNAME=dashboard
+DASHBOARD_DB_NAME=dashboard
+PYTHON_CHAT_DB_HOST=chat.example
+PYTHON_CHAT_DB_NAME=chat
+OPENAI_API_KEY=key
+R2_ACCOUNT_ID=account
+ACCESS_KEY_ID=id
+SECRET_ACCESS_KEY=secret
+"""
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
 
 
+def interpolated(text: str, known: Mapping[str, str | None]) -> str:
+    """`text` with `${NAME:-default}` as Compose resolves it."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda match: known.get(match[1]) or match[2], text)
+
+
+def environment_of(name: str, env: str = "", shell: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What Compose gives a service where `.env` is `env`: its env_file in order, then its environment."""
+    own = dotenv_values(stream=io.StringIO(env), interpolate=False)
+    known = own | dict(shell or {})
+    given: dict[str, str | None] = {}
+    for file in SERVICES[name]["env_file"]:
+        path = interpolated(file["path"], known)
+        if path == ".env":
+            given |= own
+        elif (REPOSITORY / path).exists():
+            raw = dotenv_values(REPOSITORY / path, interpolate=False)
+            given |= {key: interpolated(value or "", known) for key, value in raw.items()}
+        assert file["required"] is False
+    given |= {key: interpolated(value, known) for key, value in SERVICES[name]["environment"].items()}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def settings_of(name: str, env: str = "", shell: Mapping[str, str] | None = None) -> Settings:
+    """The service's settings; an empty value is none, as in `Settings`."""
+    given = environment_of(name, env, shell)
+    return Settings.model_validate({key.lower(): value for key, value in given.items() if value})
+
+
 def test_the_parts_are_those_of_the_embedded_stack() -> None:
-    assert set(SERVICES) == {"migrations", "api", "workers", "redis", "postgres", "s3"}
+    assert set(SERVICES) == {"migrations", "bucket", "api", "workers", "redis", "postgres", "s3"}
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_get_settings_that_exist_and_are_complete(name: str) -> None:
-    given = SERVICES[name]["environment"]
-    assert [key for key in given if key.lower() not in Settings.model_fields] == []
-    plain = {key.lower(): re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for key, value in given.items()}
-    Settings.model_validate({key: value for key, value in plain.items() if value})
+    assert [key for key in environment_of(name) if key.lower() not in Settings.model_fields] == []
+    settings = settings_of(name)
+    assert (settings.app_env, settings.llm_provider, settings.embedding_provider) == (
+        "development",
+        "extractive",
+        "local",
+    )
+    assert (settings.s3_endpoint, settings.dashboard_db_host) == ("http://s3:5000", "postgres")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_stand_ins_are_for_development_alone(name: str) -> None:
+    settings = settings_of(name, PRODUCTION)
+    assert (settings.app_env, settings.llm_provider, settings.embedding_provider) == ("production", "openai", "openai")
+    assert settings.s3_endpoint == "https://account.r2.cloudflarestorage.com"
+    for line in ("DASHBOARD_DB_HOST=dashboard.example", "OPENAI_API_KEY=key", "R2_ACCOUNT_ID=account"):
+        with pytest.raises(ValidationError):
+            settings_of(name, PRODUCTION.replace(line, ""))
+
+
+def test_what_is_said_in_development_wins_over_the_stand_ins() -> None:
+    env = "R2_ACCOUNT_ID=account\nR2_ENDPOINT_URL=\nOPENAI_API_KEY=key\nLLM_PROVIDER=openai\n"
+    settings = settings_of("api", env, {"EMBEDDING_PROVIDER": "openai"})
+    assert (settings.llm_provider, settings.embedding_provider) == ("openai", "openai")
+    assert settings.s3_endpoint == "https://account.r2.cloudflarestorage.com"
+
+
+def test_the_bucket_is_made_and_may_be_there_already(servers: Servers, s3: "S3Client") -> None:
+    service = SERVICES["bucket"]
+    assert service["env_file"] == []
+    assert {"api", "workers"} <= {name for name in SERVICES if "bucket" in SERVICES[name].get("depends_on", {})}
+    given = {key: interpolated(value, {"R2_BUCKET": "of-compose"}) for key, value in service["environment"].items()}
+    assert given["AWS_ENDPOINT_URL_S3"] == environment_of("api")["R2_ENDPOINT_URL"]
+    assert interpolated(service["environment"]["R2_BUCKET"], {}) == settings_of("api").r2_bucket
+    env = {**os.environ, **given, "AWS_ENDPOINT_URL_S3": servers.s3_endpoint}
+    for _ in range(2):
+        subprocess.run([sys.executable, *service["command"][1:]], env=env, check=True, timeout=120)
+    assert "of-compose" in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+
+
+def test_a_key_that_is_replaced_by_renaming_is_seen() -> None:
+    key = PurePosixPath(environment_of("api")["JWT_PUBLIC_KEY_PATH"])
+    mounts = {volume.split(":")[1]: REPOSITORY / volume.split(":")[0] for volume in SERVICES["api"]["volumes"]}
+    assert str(key) not in mounts
+    folder = mounts[str(key.parent)]
+    assert folder.is_dir()
+    assert (folder / key.name).exists()
 
 
 def test_each_service_has_its_own_login_to_the_chat_database() -> None:
