@@ -12,6 +12,7 @@ import structlog
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, OpenAIError
 
 from chat_api.chat.bot import Bot, model_for
+from chat_api.chat.citations import without_markers
 from chat_api.chat.prompt import Message, PastTurn, build_messages
 from chat_api.chat.quotes import choose_quotes
 from chat_api.chat.retrieve import Passage
@@ -265,4 +266,5 @@ class ExtractiveAnswerer:
         ending.model, ending.finish_reason = "extractive", "stop"
         yield "Quoted from the sources:"
         for quote in choose_quotes(question.text, question.passages):
-            yield f"\n\n“{quote.text}” [{quote.number}]"
+            if said := without_markers(quote.text).strip():
+                yield f"\n\n“{said}” [{quote.number}]"

@@ -12,6 +12,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chat_api.chat.origins import are_origins
 from chat_api.core.bot_config import BotConfig, OrgLimits, parse_config, parse_limits
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import EmbeddingSpace
@@ -118,9 +119,12 @@ class Bots:
             return None
         config, bad = parse_config(row.config)
         limits, bad_limits = parse_limits(row.org_limits)
+        origins = tuple(row.allowed_origins or ())
+        if not are_origins(origins):
+            bad.append("allowed_origins")
         if bad or bad_limits:
             log.warning("bot_config_has_bad_values", bot_id=str(bot_id), options=bad, limits=bad_limits)
-        return Bot(org_id, bot_id, row.name, config, tuple(row.allowed_origins or ()), space, limits)
+        return Bot(org_id, bot_id, row.name, config, origins, space, limits)
 
 
 async def _keep(connection: AsyncConnection, values: dict[str, UUID], row: Row[Any]) -> EmbeddingSpace | None:

@@ -16,6 +16,13 @@ _CITED = re.compile(r"\[(\d{1,9})\]")
 _WORDS = re.compile(r"[^\W_]|[\u2600-\u27bf\U0001f000-\U0001faff]")
 
 
+def without_markers(text: str) -> str:
+    """The text of a page or of an owner, whose own numbers in brackets are no citations."""
+    while (shown := MARKER.sub("", text)) != text:
+        text = shown
+    return text
+
+
 class AnswerFilter:
     """Reads an answer as it streams, and holds back what may become a marker, a link or a term until that is decided.
 

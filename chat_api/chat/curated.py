@@ -1,8 +1,8 @@
 """Finds the owner's own answer to a question: asked in the same words, or in nearly the same. Pure."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
-from difflib import SequenceMatcher
 
 from chat_api.core.bot_config import CuratedAnswer
 from chat_api.core.words import normalised, words_of
@@ -18,8 +18,12 @@ _FILLERS = """
 """
 FILLERS = frozenset(_FILLERS.split())
 """Words of which one may stand for another, or be left out, in the same question. None of them says no, where or whose."""
-LIKE, LONG = 0.85, 6
-"""From which likeness on two words of so many letters are one with a slip of the pen."""
+LONG = 6
+"""Letters from which on a word may have a slip of the pen: shorter ones are too near to others."""
+ENDINGS = frozenset({"s", "es", "e", "n", "en"})
+"""What may end one of two words and not the other: these rarely make another thing of it, as "or" and "er" do."""
+
+_DOUBLED = re.compile(r"(.)\1+")
 
 
 def find_curated(question: str, answers: Sequence[CuratedAnswer]) -> CuratedAnswer | None:
@@ -28,27 +32,56 @@ def find_curated(question: str, answers: Sequence[CuratedAnswer]) -> CuratedAnsw
     if not asked:
         return None
     exact = next((answer for answer in answers if normalised(answer.question) == asked), None)
-    return exact or next((answer for answer in answers if _near(words_of(asked), words_of(answer.question))), None)
+    return exact or next((answer for answer in answers if _near(words_of(asked), answer.question)), None)
 
 
-def _near(asked: Sequence[str], known: Sequence[str]) -> bool:
+def _near(asked: Sequence[str], question: str) -> bool:
     """Whether both have the same words in the same order, apart from fillers and slips of the pen; one of them at least."""
-    telling, other = _telling(asked), _telling(known)
+    telling, other = _telling(asked), _telling(words_of(question))
     if not telling or len(telling) != len(other):
         return False
     if Counter(telling) == Counter(other):
         # A change of order may turn a question round ("from a to b"); two or three words have room for none.
         return telling == other or len(telling) <= 3
-    return all(_alike(one, two) for one, two in zip(telling, other, strict=True))
+    names = _names(question)
+    return all(_alike(one, two, two in names) for one, two in zip(telling, other, strict=True))
 
 
 def _telling(words: Sequence[str]) -> list[str]:
     return [word for word in words if word not in FILLERS]
 
 
-def _alike(one: str, two: str) -> bool:
+def _names(question: str) -> frozenset[str]:
+    """The words with a capital behind the first, in lower case: an ending may make another name of a name."""
+    return frozenset(words_of(" ".join(word for word in question.split()[1:] if word != word.lower())))
+
+
+def _alike(one: str, two: str, is_name: bool) -> bool:
+    """Whether the words are the same but for doubled letters, for two letters changed about, or for the ending."""
     if one == two:
         return True
-    if min(len(one), len(two)) < LONG or one[0] != two[0] or any(char.isdigit() for char in one + two):
+    if min(len(one), len(two)) < LONG or one[0] != two[0] or not (one + two).isalpha():
         return False
-    return SequenceMatcher(None, one, two, autojunk=False).ratio() >= LIKE
+    return (
+        _DOUBLED.sub(r"\1", one) == _DOUBLED.sub(r"\1", two)
+        or _swapped(one, two)
+        or (not is_name and _ending(one, two) in ENDINGS)
+    )
+
+
+def _swapped(one: str, two: str) -> bool:
+    """Whether two neighbouring letters stand the other way round, and nothing else differs."""
+    places = [place for place, (left, right) in enumerate(zip(one, two, strict=False)) if left != right]
+    return (
+        len(one) == len(two)
+        and len(places) == 2
+        and places[1] == places[0] + 1
+        and one[places[0]] == two[places[1]]
+        and one[places[1]] == two[places[0]]
+    )
+
+
+def _ending(one: str, two: str) -> str:
+    """What the longer word has behind the shorter; nothing where they differ before."""
+    short, long = sorted((one, two), key=len)
+    return long[len(short) :] if long.startswith(short) else ""

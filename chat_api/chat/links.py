@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from chat_api.chat.origins import ascii_host
+
 GONE = "…"
 """What stands for an address that is not shown."""
 MAX_URL_CHARS = 2_000
@@ -29,7 +31,7 @@ _DEAD_TAG = re.compile(rf"{_CUT_TAG.pattern}(?=[^<>]*<|[^<>]{{500}})", re.IGNORE
 _UNSAFE = re.compile(r"[\x00-\x20\\<>\"`]")
 _URL_CHAR = r"[^\s<>\"`|)\]]"
 _BARE = re.compile(
-    rf"(?:(?:[a-z][a-z0-9+.-]{{0,20}})?:[/\\]{{2}}|(?<![\w:/\\.])[/\\]{{2}}(?=[\w\[])|(?<![\w.@/-])www\.){_URL_CHAR}*",
+    rf"(?:(?:[a-z][a-z0-9+.-]{{0,20}})?:[/\\]{{2}}|(?<![\w:/\\.])[/\\]{{2}}(?=[\w\[])|(?<![^\W_])(?<![.@/-])www\.){_URL_CHAR}*",
     re.IGNORECASE,
 )
 _ADDRESSED = re.compile(r"[/\\]{2}|www\.", re.IGNORECASE)
@@ -37,6 +39,8 @@ _INNER = re.compile(r"https?:[/\\]{2}", re.IGNORECASE)
 _AFTER = ".,;:!?'*_}…"
 
 _MARKERS = r"(?:[ \t]*\[[\d\s,;]{0,60}\]?)*[ \t]*"
+_OPENING = re.compile(r"!\[|\[(?!\d{1,9}\][ \t]*\[\d{1,9}\])")
+"""A bracket that may begin a link: of whole markers in a row, only the last may become one."""
 _GROWING_LINK = re.compile(
     rf"!?\[(?:{_LABEL}(?:\[[^\[\]]{{0,200}})?|{_LABEL}\](?:{_MARKERS}|:\s*{_URL_CHAR}{{0,40}}|\((?:[^()]|\([^()]*\)?){{0,2600}}))\Z"
 )
@@ -76,7 +80,7 @@ def without_foreign_links(text: str, hosts: frozenset[tuple[str, int]], *, whole
 def open_from(text: str) -> int:
     """Where what comes next may still make a link, a tag or an address of the text's end; its length when nothing can."""
     starts = [len(text)]
-    starts += [found.start() for found in re.finditer(r"!?\[", text) if _GROWING_LINK.match(text, found.start())][:1]
+    starts += [found.start() for found in _OPENING.finditer(text) if _GROWING_LINK.match(text, found.start())][:1]
     if tag := _GROWING_TAG.search(text):
         starts.append(tag.start())
     if text.endswith("!"):
@@ -100,12 +104,12 @@ def _host(url: str) -> tuple[str, int] | None:
         url = f"https://{url}"
     try:
         parts = urlsplit(url)
-        port = parts.port or PORTS.get(parts.scheme)
+        port, host = parts.port or PORTS.get(parts.scheme), ascii_host(parts.hostname or "")
     except ValueError:
         return None
-    if parts.scheme not in PORTS or not parts.hostname or port is None or "@" in parts.netloc:
+    if parts.scheme not in PORTS or not host or port is None or "@" in parts.netloc:
         return None
-    return parts.hostname.rstrip(".").removeprefix("www."), 80 if port in PORTS.values() else port
+    return host.rstrip(".").removeprefix("www."), 80 if port in PORTS.values() else port
 
 
 def _link(found: re.Match[str], hosts: frozenset[tuple[str, int]]) -> str:

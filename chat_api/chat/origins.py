@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+import idna
+
 from chat_api.core.errors import ForbiddenOrigin
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_HOST_CHARS = 253
 
 
 def check_origin(
@@ -32,12 +35,24 @@ def among(origin: str, allowed: Iterable[str]) -> bool:
     return wanted is not None and any(_parts(one) == wanted for one in allowed)
 
 
+def are_origins(allowed: Iterable[str]) -> bool:
+    """Whether each of `allowed` can be some page's origin."""
+    return all(_parts(one) for one in allowed)
+
+
+def ascii_host(name: str) -> str:
+    """A host's name as browsers say it: `xn--…` for other letters than ASCII. Raises ValueError for what is none."""
+    if len(name) > MAX_HOST_CHARS:
+        raise ValueError("longer than a host's name can be")
+    return name if name.isascii() else idna.encode(name, uts46=True).decode("ascii")
+
+
 def _parts(origin: str) -> tuple[str, str, int] | None:
     try:
         parts = urlsplit(origin.strip())
-        port = parts.port
+        host, port = ascii_host(parts.hostname or "").rstrip("."), parts.port
     except ValueError:
         return None
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.username is not None:
+    if parts.scheme not in DEFAULT_PORTS or not host or parts.username is not None:
         return None
-    return parts.scheme, parts.hostname.rstrip("."), port or DEFAULT_PORTS[parts.scheme]
+    return parts.scheme, host, port or DEFAULT_PORTS[parts.scheme]

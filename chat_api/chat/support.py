@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from chat_api.chat.retrieve import Passage
-from chat_api.core.words import differ_in_language, numbers_in, stems_of
+from chat_api.core.words import differ_in_language, language_of, numbers_in, stems_of
 
 ENOUGH = 0.5
 """Of a sentence's telling words: so many must be in the passages, when both are in the same language."""
@@ -18,9 +18,14 @@ _CITATIONS = re.compile(r"[ \t]*(?:\[\d{1,9}\])+")
 _END = re.compile(
     r"(?:[.!?…](?=[\s\"”’)*\]\[]|\Z)|[。！？])[\"”’)*_]*(?:[ \t]{0,3}\[\d{1,9}\]){0,8}|(?:[ \t]{0,3}\[\d{1,9}\]){1,8}(?=[ \t]{0,3}[A-Z])|\n+"
 )
-_ABBREVIATION = re.compile(r"\b(?:[A-Za-z]|Mr|Mrs|Dr|St|No|Nr|ca|approx|bzw|vgl|etc|vs|^\s*\d{1,3})\.\Z", re.MULTILINE)
+_ABBREVIATION = re.compile(
+    r"\b(?:[A-Za-z]|Mr|Mrs|Dr|St|No|Nr|ca|approx|bzw|vgl|etc|vs|^\s*\d{1,3}|(?i:am|bis|dem|den|der|im|vom|zum) \d\d?)\.\Z",
+    re.MULTILINE,
+)
 _LIST_MARK = re.compile(r"^\s*(?:[-*+>•]|\d{1,3}[.)]|#+)\s+")
 _CAPITALISED = re.compile(r"(?<![\w.!?:\-*“\"„«])(?<![.!?:…\n] )(?<!^)\b[^\W\d_a-z][\w’'-]*")
+_DATE = re.compile(r"(?<![\d.])(?:(\d{1,2})\.(\d{1,2})\.(\d{4})|(\d{4})-(\d\d)-(\d\d))(?!\d)")
+_PHONE = re.compile(r"(?<![\w.,])\(?[+0](?:[ ()/-]{0,3}\d){5,20}(?!\d|[.,]\d)")
 
 
 class Span(NamedTuple):
@@ -35,14 +40,14 @@ def unsupported(answer: str, passages: Sequence[Passage], known: str = "") -> li
 
     `known` is what a sentence may name without a passage: the bot's name. A sentence that cites nothing is not judged.
     """
-    texts = [_evidence(passage) for passage in passages]
+    texts, language = [_evidence(passage) for passage in passages], language_of(answer)
     found = []
     for span in sentences(answer):
         sentence = answer[span.start : span.end]
         cited = [int(number) for number in _CITED.findall(sentence)]
         evidence = "\n".join(texts[number - 1] for number in dict.fromkeys(cited) if 1 <= number <= len(texts))
         said = _LIST_MARK.sub("", _CITATIONS.sub("", sentence))
-        if cited and not supports(evidence, said, known):
+        if cited and not _supports(evidence, said, known, language_of(said) or language):
             found.append(_trimmed(answer, span))
     return found
 
@@ -55,20 +60,37 @@ def _evidence(passage: Passage) -> str:
     return "\n".join(lines)
 
 
-def supports(evidence: str, sentence: str, known: str = "") -> bool:
-    """Whether the evidence has the sentence's numbers and names, and, in the same language, enough of its words."""
+def _supports(evidence: str, sentence: str, known: str, language: str | None) -> bool:
+    """Whether the evidence has the sentence's numbers and, where it is in the same language, its names and words."""
     if not evidence:
         return False
-    there = frozenset(reading for _, readings in numbers_in(evidence) for reading in readings)
-    if any(not readings & there for _, readings in numbers_in(sentence)):
+    if not _has_numbers(evidence, sentence):
         return False
-    stems = stems_of(evidence)
-    if not stems_of(_names(sentence, evidence)) <= stems | stems_of(known):
-        return False
-    telling = stems_of(sentence)
-    if len(telling) < 2 or differ_in_language(sentence, evidence):
+    written_in = language_of(evidence)
+    if differ_in_language(sentence, evidence) or (language and written_in and language != written_in):
         return True
-    return len(telling & stems) >= ENOUGH * len(telling)
+    stems, telling = stems_of(evidence), stems_of(sentence)
+    # Another language has capitals elsewhere, and its own names for places.
+    names = "" if written_in and not language else _names(sentence, evidence)
+    if not stems_of(names) <= stems | stems_of(known):
+        return False
+    return len(telling) < 2 or len(telling & stems) >= ENOUGH * len(telling)
+
+
+def _has_numbers(evidence: str, sentence: str) -> bool:
+    there = {reading for _, readings in numbers_in(evidence) for reading in readings}
+    for day, month, year, *iso in _DATE.findall(evidence):
+        parts = [str(int(part)) for part in ((day, month, year) if day else reversed(iso))]
+        # A part of a day is said by the whole day, and the whole by no part.
+        there.update(parts, [".".join(parts)])
+        there.update(*(readings for _, readings in numbers_in(f"{parts[0]}.{parts[1]} {parts[0]}.{parts[1]:0>2}")))
+    phones = {_digits(phone) for phone in _PHONE.findall(evidence)}
+    said = _PHONE.sub(lambda found: " " if _digits(found[0]) in phones else found[0], sentence)
+    return all(readings & there for _, readings in numbers_in(said))
+
+
+def _digits(text: str) -> str:
+    return re.sub(r"\D", "", text)
 
 
 def sentences(answer: str) -> Iterator[Span]:

@@ -16,7 +16,7 @@ from chat_api.chat.blocked import mentions
 from chat_api.chat.bot import Bot, Bots
 from chat_api.chat.budget import Allowance, BudgetExhausted, Budgets, Step, Use
 from chat_api.chat.cache import AnswerCache, CachedAnswer, cache_key, reading_content
-from chat_api.chat.citations import AnswerFilter
+from chat_api.chat.citations import AnswerFilter, without_markers
 from chat_api.chat.curated import find_curated
 from chat_api.chat.find import Finder, Sources, Timings
 from chat_api.chat.journal import Hold, InFlightElsewhereError
@@ -144,7 +144,7 @@ class Turn:
         """Answers with what costs nothing: the owner's words, or an answer that was given before; False without any."""
         config, record = self._bot.config, self.record
         if curated := find_curated(record.question, config.curated_answers):
-            await self._give(stream, CachedAnswer(curated.answer, [], []), "curated")
+            await self._give(stream, CachedAnswer(without_markers(curated.answer), [], []), "curated")
         elif mentions(record.question, config.blocked_terms):
             await stream.send("sources", sources=[])
             await self._decline(stream, "no_answer")
@@ -219,9 +219,9 @@ class Turn:
 
     async def _decline(self, stream: AnswerStream, finish_reason: str) -> None:
         self.record.finish_reason = finish_reason
-        config = self._bot.config
+        said = filter(None, (self._bot.config.fallback_message, self._bot.config.disclaimer))
         if not self.record.answer:
-            await self._delta(stream, "\n\n".join(filter(None, (config.fallback_message, config.disclaimer))))
+            await self._delta(stream, without_markers("\n\n".join(said)))
 
     async def _delta(self, stream: AnswerStream, text: str) -> None:
         if not self.record.answer and (text := text.lstrip()):

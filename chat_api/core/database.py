@@ -40,7 +40,9 @@ TIME_LIMITS = (
 middle of one holds its locks no longer than this."""
 
 ANSWER_WITHIN_S = 75.0
-"""How long a worker waits for a database's answer: longer than the server may work on it."""
+"""How long a database's answer is waited for: longer than the server may work on it."""
+TRIP_WITHIN_S = 15.0
+"""The same for a trip, which a visitor waits for, and for the beginning of a transaction."""
 SET_ORG = "SELECT set_config('app.org_id', %s, true)"
 """Whose rows the transaction sees: the policies of the chat database ask for it. Unset, there are none."""
 
@@ -122,7 +124,7 @@ def _async_engine(url: URL, pool_size: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=10,
         hide_parameters=True,
-        connect_args=CONNECT_ARGS,
+        connect_args=CONNECT_ARGS | {"async_creator_fn": _AsyncBounded.connect},
     )
     event.listen(engine.sync_engine, "checkout", _look_at)
     return engine
@@ -170,6 +172,38 @@ class _Bounded(psycopg.Connection[Any]):
             raise
 
 
+class _AsyncBounded(psycopg.AsyncConnection[Any]):
+    """The same for the API."""
+
+    within_s: float | None = None
+    """A shorter limit for now."""
+
+    async def wait(
+        self,
+        gen: PQGen[Got],
+        interval: float = 0.1,
+        timeout: float | None = None,  # noqa: ASYNC109  # the driver's own
+    ) -> Got:
+        """What the exchange gives. Raises OperationalError when it took too long; the connection is closed then."""
+        try:
+            return await super().wait(gen, interval, timeout or self.within_s or ANSWER_WITHIN_S)
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                await self.close()
+            raise
+
+
+@asynccontextmanager
+async def _in_one_trip(driver: Any) -> AsyncIterator[None]:
+    """What is said meanwhile goes together, and is answered soon or not at all."""
+    driver.within_s = TRIP_WITHIN_S
+    try:
+        async with driver.pipeline():
+            yield
+    finally:
+        driver.within_s = None
+
+
 def begin_work(connection: Connection) -> None:
     """A listener: has a worker's transaction bound its waits and say whose rows it sees."""
     org_id = connection.get_execution_options().get("org_id")
@@ -192,7 +226,7 @@ def _begin_request(connection: Connection) -> None:
 
 async def _set_org(driver: Any, org_id: UUID) -> None:
     # The driver's BEGIN waits for this, so that both take one trip.
-    async with driver.pipeline():
+    async with _in_one_trip(driver):
         await driver.execute(SET_ORG, [str(org_id)])
 
 
@@ -215,7 +249,7 @@ def _trip(engine: Engine, org_id: UUID, said: tuple[Said, ...]) -> list[Rows]:
 async def _pipelined(driver: Any, org_id: UUID, queries: list[tuple[str, Mapping[str, Any]]]) -> list[Rows]:
     # Without a BEGIN, which the driver would wait for: what is sent before one Sync is one transaction to the server.
     await driver.set_autocommit(True)
-    async with driver.pipeline():
+    async with _in_one_trip(driver):
         await driver.execute(SET_ORG, [str(org_id)])
         cursors = []
         for query, values in queries:

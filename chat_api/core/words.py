@@ -9,6 +9,8 @@ STEM = 5
 """Letters of a word that tell it from others, whatever its ending."""
 _WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 _NUMBER = re.compile(r"\d+(?:[.,'’\u00a0\u202f ]\d{3})+(?!\d)(?:[.,]\d+)?|\d+(?:[.,:]\d+)*")
+_DATE = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
+_SCALES = {3: r"\s?(?:thousand|tausend|tsd\b)", 6: r"\s?(?:milli?[oó]n|miljoen|mio\b|mln\b)"}
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 """Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 EDGES = " \t\n?!.,;:…¿¡？！。،؟\"'“”„«»‘’"
@@ -70,13 +72,28 @@ def carries_meaning(word: str) -> bool:
 
 
 def numbers_in(text: str) -> list[tuple[str, frozenset[str]]]:
-    """Each number as it is written, and what it may mean: `1.250` is 1250 or 1.25, as the language has it."""
-    return [(found[0], _readings(found[0])) for found in _NUMBER.finditer(unicodedata.normalize("NFKC", text))]
+    """Each number as it is written, and what it may mean: `1.250` is 1250 or 1.25, `1.5 million` also 1500000."""
+    text = unicodedata.normalize("NFKC", text)
+    return [(found[0], _readings(found[0]) | _scaled(found)) for found in _NUMBER.finditer(text)]
+
+
+def _scaled(found: re.Match[str]) -> frozenset[str]:
+    """What a number means with the word behind it."""
+    for zeros, word in _SCALES.items():
+        if re.compile(word, re.IGNORECASE).match(found.string, found.end()):
+            whole, _, part = found[0].replace(",", ".").partition(".")
+            if len(part) <= zeros and not re.search(r"\D", whole + part):
+                return frozenset({f"{whole}{part.ljust(zeros, '0')}".lstrip("0") or "0"})
+    return frozenset()
 
 
 def _readings(number: str) -> frozenset[str]:
+    if date := _DATE.fullmatch(number):
+        return frozenset({".".join(str(int(part)) for part in date.groups())})
     whole = re.sub(r"[.,'’: ]", "", number)
     readings = {whole.lstrip("0") or "0"} if re.fullmatch(r"\d{1,3}(?:[.,'’ ]\d{3})+", number) else set()
+    if on_the_hour := re.fullmatch(r"(\d{1,2}):00", number):
+        readings.add(str(int(on_the_hour[1])))
     last = max(number.rfind("."), number.rfind(","))
     if last < 0 or ":" in number:
         return frozenset({number.lstrip("0") or "0", *readings})
@@ -86,13 +103,13 @@ def _readings(number: str) -> frozenset[str]:
 
 def differ_in_language(one: str, two: str) -> bool:
     """Whether two texts are surely in different languages: by their common words, or by their scripts."""
-    first, second = _language(one), _language(two)
+    first, second = language_of(one), language_of(two)
     if first and second:
         return first != second
     return bool(_UNSPACED.search(one)) != bool(_UNSPACED.search(two))
 
 
-def _language(text: str) -> str | None:
+def language_of(text: str) -> str | None:
     """The language whose common words the text has the most of; None where two have as many."""
     counts = Counter(name for word in words_of(text) for name in _LANGUAGES.get(word, ()))
     (first, most), (_, second) = [*counts.most_common(2), ("", 0), ("", 0)][:2]

@@ -35,9 +35,7 @@ CHANGED = text("""
 """)
 STANDING = jobs_where(f"{OF_BOT} AND status_version > :after AND (CAST(:all AS boolean) OR {ACTIVE})", "status_version")
 LATE = jobs_where(
-    f"""{OF_BOT} AND status_version > :after - {LATE_VERSIONS} AND status_version <= :after
-    AND ({ACTIVE} OR finished_at > now() - make_interval(secs => {LATE_S}))""",
-    "status_version",
+    f"{OF_BOT} AND status_version > :after - {LATE_VERSIONS} AND status_version <= :after", "status_version"
 )
 
 
@@ -179,6 +177,8 @@ class Feed:
             if told:
                 await self._tell(chat, [job_id for job_id, _ in fresh])
         self._seen = dict(rows)  # what is older is not found again
+        if not self._marks:
+            self._mark(floor)  # what was taken before this look may commit after it
         self._mark(newest)
 
     async def _tell(self, chat: AsyncSession, job_ids: Sequence[UUID]) -> None:

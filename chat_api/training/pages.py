@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chat_api.core.errors import UnknownResource
 from chat_api.paging import cursor_at, place_of
 
-UNPLACED = 2**31 - 1
+BIGGEST = 2**31 - 1
+UNPLACED = BIGGEST
 """Stands for the place of what was not read: after all that was."""
 PLACE = TypeAdapter(
     tuple[
-        Annotated[int, Field(ge=0)],
+        Annotated[int, Field(ge=0, le=BIGGEST)],
         Annotated[int, Field(ge=0, le=UNPLACED)],
         Annotated[str, Field(pattern=r"^[^\x00]*$")],
     ]

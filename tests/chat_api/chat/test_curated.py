@@ -51,6 +51,33 @@ def test_another_question_is_not_answered(question: str) -> None:
     assert asked(question) is None
 
 
+@pytest.mark.parametrize(
+    ("question", "known"),
+    [
+        ("shipping to Austria", "Shipping to Australia"), ("Shipping cost Ireland", "Shipping cost Iceland"),
+        ("cost of shipping", "Cost of shopping"), ("contract", "Contact"), ("convert", "Convent"),
+        ("Who are your contractors?", "Who is your contract?"), ("hours of Williams", "Hours of William"),
+        ("price of the model10", "Price of the model1"), ("price of 100000", "Price of 1000000"),
+        ("price of model110", "Price of model10"), ("pets", "Pet"), ("form", "from"), ("returned parcel", "Return parcel"),
+        ("shipping to Austrian", "Shipping to Austria"),
+    ],
+)  # fmt: skip
+def test_a_word_that_is_much_like_another_is_not_that_one(question: str, known: str) -> None:
+    assert find_curated(question, [CuratedAnswer(known, "no")]) is None
+    assert find_curated(known.lower(), [CuratedAnswer(known, "yes")])
+
+
+@pytest.mark.parametrize(
+    ("question", "known"),
+    [
+        ("delviery costs", "Delivery costs"), ("adress of the shop", "Address of the shop"), ("refundds", "Refunds"),
+        ("the Lieferungen", "lieferung"), ("shipping to Auustria", "Shipping to Austria"), ("wich retruns", "wich returns"),
+    ],
+)  # fmt: skip
+def test_a_slip_of_the_pen_changes_nothing(question: str, known: str) -> None:
+    assert find_curated(question, [CuratedAnswer(known, "yes")])
+
+
 @given(st.text(max_size=60))
 def test_whoever_asks_exactly_that_is_answered(question: str) -> None:
     answers = [CuratedAnswer(question, "yes")]

@@ -4,6 +4,7 @@ import time
 from datetime import datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from chat_api.core.settings import Settings
 from tests.chat_api.chat_world import Chat, TestBot, serving
@@ -142,6 +143,24 @@ def test_other_pages_may_not(chat: Chat, origin: str) -> None:
     bot = chat.add_bot(origins=[SHOP])
     with chat.dial(headers=bearer(bot.token()), origin=origin) as visit:
         assert visit.close_code() == 4403
+
+
+def test_a_domain_with_an_umlaut_is_what_browsers_say_for_it(chat: Chat) -> None:
+    bot = chat.add_bot(origins=["https://münchen.example"])
+    with (
+        capture_logs() as lines,
+        chat.dial(headers=bearer(bot.token()), origin="https://xn--mnchen-3ya.example") as visit,
+    ):
+        assert visit.receive()["type"] == "ready"
+    assert not [line for line in lines if line["event"] == "bot_config_has_bad_values"]
+
+
+def test_an_origin_that_is_none_is_told_in_the_log_and_lets_nobody_in(chat: Chat) -> None:
+    bot = chat.add_bot(origins=["https://ü..example"])
+    with capture_logs() as lines, chat.dial(headers=bearer(bot.token()), origin="https://xn--tda.example") as visit:
+        assert visit.close_code() == 4403
+    [told] = [line for line in lines if line["event"] == "bot_config_has_bad_values"]
+    assert (told["bot_id"], told["options"]) == (str(bot.bot_id), ["allowed_origins"])
 
 
 def test_a_bot_without_origins_is_open_in_development_alone(chat: Chat, chat_settings: Settings) -> None:

@@ -13,11 +13,11 @@ from tests.chat_api.chat.hostile_answers import FOREIGN, HOSTILE, OWN
 
 HOSTS = hosts_of([f"{OWN}/delivery", None, "not an address", "http://docs.example:8080/a"])
 ADDRESS = re.compile(
-    r"[a-z]?:[/\\]{2}(?=\w)(?!shop\.example(?![\w.@:\\]))|(?<![\w:/\\.])[/\\]{2}\w|(?<![\w.@/\\-])www\.(?!shop\.example)\w",
+    r"[a-z]?:[/\\]{2}(?=\w)(?!shop\.example(?![\w.@:\\]))|(?<![\w:/\\.])[/\\]{2}\w|(?<![^\W_])(?<![.@/\\-])www\.(?!shop\.example)\w",
     re.IGNORECASE,
 )
 FETCHING = re.compile(
-    r"!\[[^\]]*\]\([^)]*\)|<\s*(?:img|iframe|script|svg|a|image)\b|\[[^\]]*\]\(\s*<?(?!https?://shop\.example)[^)\s]+\)",
+    r"!\[[^\]]*\]\([^)]*\)|<\s*(?:img|iframe|script|svg|a|image)\b|\[[^\]]*\]\(\s*<?(?!https?://shop\.example)(?:[^()\s]|\([^()\s]*\))+\)",
     re.IGNORECASE,
 )
 TERMS = ("secret sauce", "Foo")
@@ -92,6 +92,7 @@ def test_pieces_make_no_difference_to_plain_text(text: str, cuts: set[int]) -> N
         "Use a[i] and b[], if a < b: List<String>; C:\\Users\\me // a comment, and/or 24/7!",
         "Note: it is 5 h. Wow! [sic] (see below)",
         f"[a]({OWN}/Foo_(bar))[2] ok",
+        "At _www.shop.example_ now",
     ],
 )
 def test_what_is_ours_stays_as_it_is(text: str) -> None:
@@ -121,6 +122,7 @@ def test_an_address_is_known_by_its_host_and_port() -> None:
     assert not may_show("http://docs.example/", HOSTS)
     assert not may_show(f"{OWN}/{'x' * 2_000}", HOSTS)
     assert not may_show("https://[::1/", HOSTS)
+    assert may_show("https://xn--mnchen-3ya.de/x", hosts_of(["https://www.münchen.de/a"]))
 
 
 def test_an_endless_link_is_not_waited_for() -> None:

@@ -1,5 +1,6 @@
 """The pure parts of a turn: citations, prompt, quotations, deep links, scores, configuration, origins."""
 
+import asyncio
 import re
 from datetime import date
 from itertools import pairwise
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_api.chat.answer import Ending, ExtractiveAnswerer, Question
 from chat_api.chat.bot import Bot
-from chat_api.chat.citations import AnswerFilter
+from chat_api.chat.citations import AnswerFilter, without_markers
 from chat_api.chat.messages import BadFrame, parse_frame
-from chat_api.chat.origins import among
+from chat_api.chat.origins import among, are_origins
 from chat_api.chat.prompt import PastTurn, build_messages, recent
 from chat_api.chat.quotes import choose_quotes
 from chat_api.chat.retrieve import Passage, deep_link, snippet
@@ -65,6 +67,25 @@ def shown(pieces: list[str], offered: int) -> tuple[str, list[int]]:
 )
 def test_only_offered_numbers_are_shown(text: str, expected: str, cited: list[int]) -> None:
     assert shown([text], 3) == (expected, cited)
+
+
+@pytest.mark.parametrize("text", ["See [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13].", "See{}.".format(" [2]" * 900)])
+@pytest.mark.parametrize("size", [1, 5, 5_000])
+def test_many_markers_in_a_row_are_all_kept(text: str, size: int) -> None:
+    answer, cited = shown([text[start : start + size] for start in range(0, len(text), size)], 20)
+    assert answer == text.replace(", ", "][")
+    assert cited == ([2] if "[2] " in text else list(range(1, 14)))
+
+
+def test_a_link_behind_markers_is_none() -> None:
+    text = "See [1][2](javascript:x) and [1] [2](/x) and [1][2][9](/x)."
+    assert shown(list(text), 3)[0] == "See [1][2] and [1] [2] and [1][2]."
+    assert shown(["[1]", "[2]", "(javascript:x) So"], 3)[0] == "[1][2] So"
+
+
+@given(st.text(alphabet="[]0123456789,; a.\n", max_size=60))
+def test_a_text_without_markers_cites_nothing(text: str) -> None:
+    assert shown([without_markers(text)], 9)[1] == []
 
 
 @given(
@@ -148,6 +169,17 @@ def test_a_row_is_quoted_with_its_columns_names() -> None:
     table = "| Where to | Parcel | Pallet |\n| --- | --- | --- |\n| England | £6 | £74 |\n| Highlands | £13 | £129 |"
     (quote, *_) = choose_quotes("What does a pallet to the Highlands cost?", [passage(table)])
     assert quote.text == "Highlands: Parcel £13, Pallet £129"
+
+
+def test_the_footnotes_of_what_is_quoted_are_no_citations() -> None:
+    async def answered() -> str:
+        found = [passage("The kiln reaches 1250 degrees.[3] It weighs 45 kg [2]."), passage("[1]"), passage("Other.")]
+        question = Question(bot(), [], found, "What does the kiln weigh?")
+        return "".join([piece async for piece in ExtractiveAnswerer().stream(question, Ending())])
+
+    text, cited = shown([asyncio.run(answered())], 3)
+    assert text == "Quoted from the sources:\n\n“The kiln reaches 1250 degrees. It weighs 45 kg.” [1]"
+    assert cited == [1]
 
 
 @given(st.text(max_size=300), st.lists(st.text(max_size=300), min_size=1, max_size=4))
@@ -248,10 +280,25 @@ def test_any_configuration_gives_a_usable_one(raw: dict[str, object]) -> None:
         ("https://a.example:x", "https://a.example:x", False),
         ("https://[::1", "https://[::1", False),
         ("https://a.example", "*", False),
+        ("https://xn--mnchen-3ya.example", "https://münchen.example", True),
+        ("https://xn--mnchen-3ya.example", " https://MÜNCHEN.example:443/", True),
+        ("https://xn--mnchen-3ya.example", "https://Xn--Mnchen-3ya.example", True),
+        ("https://xn--strae-oqa.example:8443", "https://straße.example:8443", True),
+        ("https://xn--mnchen-3ya.example", "https://munchen.example", False),
+        ("https://a.example", "https://\u200da.example", False),
+        ("https://ü..example", "https://ü..example", False),
+        (f"https://{'ü' * 254}", f"https://{'ü' * 254}", False),
     ],
 )
 def test_origins_are_scheme_host_and_port(origin: str, allowed: str, expected: bool) -> None:
     assert among(origin, [allowed]) is expected
+
+
+@given(st.text(max_size=300))
+def test_what_can_be_no_origin_is_among_none(host: str) -> None:
+    origin = f"https://{host}"
+    assert among(origin, ["https://a.example", origin]) is are_origins([origin])
+    assert not are_origins(["https://a.example", "a.example"])
 
 
 @given(st.text() | st.recursive(st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)).map(str))

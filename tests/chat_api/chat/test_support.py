@@ -89,16 +89,55 @@ def test_german_nouns_are_no_names() -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Ab einem Bestellwert von 50 Euro ist der Versand kostenlos [1].", 0),
+        ("Le transporteur livre dans les trois jours et en Allemagne avec Chronopost [1].", 0),
+        ("Das ist nicht schwer. Kostenloser Versand ab 50 Euro [1].", 0),
+        ("Allemagne: 50 [1].", 0),
+        ("Ab einem Bestellwert von 60 Euro ist der Versand kostenlos [1].", 1),
+        ("Delivery is free to Sweden from an order of 50 euros [1].", 1),
+    ],
+)
+def test_names_are_looked_for_in_the_same_language_alone(answer: str, expected: int) -> None:
+    text = "Delivery is free from an order value of 50 euros. We ship to Germany, and the parcels take 3 days."
+    assert len(marked(answer, passage(text))) == expected
+
+
+@pytest.mark.parametrize(
     ("one", "two", "same"),
     [
         ("1,250", "1250", True), ("1.250", "1250", True), ("1.250,50", "1250.5", True), ("1 250", "1250", True),
         ("2.50", "2.5", True), ("007", "7", True), ("11:30", "11:30", True), ("1,250", "1251", False),
-        ("2.5", "25", False), ("11:30", "1130", False), ("10", "100", False),
+        ("2.5", "25", False), ("11:30", "1130", False), ("10", "100", False), ("9:00", "9", True), ("09:00", "9:00", True),
+        ("9:30", "9", False), ("3.3.2025", "03.03.2025", True), ("3.3.2025", "4.3.2025", False),
+        ("1.5 million", "1,500,000", True), ("1,5 Mio.", "1.500.000", True), ("2 thousand", "2000", True),
+        ("1.5 million", "1500", False), ("2 miles", "2000000", False), ("1 250 million", "1000000", False),
     ],
 )  # fmt: skip
 def test_numbers_are_read_as_languages_write_them(one: str, two: str, same: bool) -> None:
     ((_, first),), ((_, second),) = numbers_in(one), numbers_in(two)
     assert bool(first & second) is same
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("31.12.", 0), ("31.12.2025", 0), ("01.05.", 0), ("1.5.2026", 0), ("2026-05-01", 0), ("030-123 45 67", 0),
+        ("(030) 1234567", 0), ("31.11.", 1), ("30.12.2025", 1), ("31.12.2026", 1), ("030 1234568", 1), ("030 123", 1),
+        ("0.5", 0), ("0,5", 0), ("0.7", 1),
+    ],
+)  # fmt: skip
+def test_days_and_telephones_are_read_in_any_spelling(said: str, expected: int) -> None:
+    shop = passage("The shop has the number 030 1234567. It is shut from 31.12.2025 until 2026-05-01: 0.5 a month.")
+    assert len(marked(f"The shop is shut and the number is {said} [1]", shop)) == expected
+
+
+def test_a_german_day_is_no_end_of_a_sentence() -> None:
+    answer = "Am 3. März 2025 gilt das [1]. Es sind 30. Danach ist der Laden im 2. Stock zu [1]."
+    assert [answer[span.start : span.end].strip() for span in sentences(answer)] == [
+        "Am 3. März 2025 gilt das [1].", "Es sind 30.", "Danach ist der Laden im 2. Stock zu [1].",
+    ]  # fmt: skip
 
 
 @given(st.text(alphabet="ab A1.[]\n!?-*", max_size=80))

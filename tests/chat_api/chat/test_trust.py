@@ -39,14 +39,14 @@ def used(chat: Chat) -> dict[str, int]:
 
 
 def test_the_owners_answer_costs_nothing(chat: Chat) -> None:
-    bot = chat.add_bot(PARCELS, curated_answers=[{"question": "When are you open?", "answer": "From 9 to 5."}])
+    bot = chat.add_bot(PARCELS, curated_answers=[{"question": "When are you open?", "answer": "From 9 to 5 [1]."}])
     done = last(chat, bot, "when are you OPEN")
     assert (done["text"], done["finish_reason"], done["citations"]) == ("From 9 to 5.", "curated", [])
     assert used(chat) == {}
 
 
 def test_a_blocked_question_is_declined_and_a_blocked_term_masked(chat: Chat) -> None:
-    bot = chat.add_bot(PARCELS, blocked_terms=["rival ltd"], fallback_message="Ask us by phone.")
+    bot = chat.add_bot(PARCELS, blocked_terms=["rival ltd"], fallback_message="Ask us [1] by phone.")
     done = last(chat, bot, "Are you better than RIVAL  Ltd?")
     assert (done["text"], done["finish_reason"]) == ("Ask us by phone.", "no_answer")
     assert used(chat) == {}

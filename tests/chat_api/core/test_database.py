@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import random
 import re
+import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -13,7 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from chat_api.core import database
 from chat_api.core.database import SET_ORG, AsyncEngines, async_engines, make_engines, of_org, say_org
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.stack
 
 MINE, OTHER = Tenant(), Tenant()
 SEEN = text("SELECT org_id FROM turns")
+SLEEP = text("SELECT pg_sleep(30)")
 
 
 @pytest.fixture(scope="module")
@@ -285,3 +288,50 @@ def test_a_worker_does_not_wait_for_ever_for_a_server_that_is_frozen(
         assert connection.execute(text("SELECT 1")).scalar() == 1
     engines.chat.dispose()
     engines.dashboard.dispose()
+
+
+async def sleeps(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await connection.execute(SLEEP)
+
+
+@pytest.mark.parametrize("how", ["chat", "dashboard", "tenant", "trip"])
+def test_the_api_does_not_wait_for_ever_for_a_server_that_is_frozen(
+    shared: Settings, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(database, "TRIP_WITHIN_S" if how == "trip" else "ANSWER_WITHIN_S", 0.5)
+
+    async def look(engines: AsyncEngines) -> None:
+        ask: dict[str, Callable[[], Awaitable[object]]] = {
+            "chat": lambda: sleeps(engines.chat),
+            "dashboard": lambda: sleeps(engines.dashboard),
+            "tenant": lambda: sleeps(of_org(engines.chat, MINE.org_id)),
+            "trip": lambda: engines.trip(MINE.org_id, (SLEEP, {})),
+        }
+        for _ in range(2):  # the pool has one connection, and another in its place
+            with pytest.raises(OperationalError):
+                await ask[how]()
+        async with engines.tenant(MINE.org_id) as connection, engines.dashboard.connect() as other:
+            assert await seen(connection) == [MINE.org_id]
+            assert (await other.execute(text("SELECT 1"))).scalar() == 1
+
+    with_engines(shared, look, db_pool_size=1)
+
+
+def test_a_transaction_does_not_wait_for_ever_to_begin(shared: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "TRIP_WITHIN_S", 0.5)
+
+    async def look(engines: AsyncEngines) -> None:
+        [[row]] = await engines.trip(MINE.org_id, (PID, {}))
+        os.kill(row.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(OperationalError) as raised:
+                async with asyncio.timeout(20), engines.tenant(MINE.org_id):
+                    pass
+        finally:
+            os.kill(row.pid, signal.SIGCONT)
+        assert raised.value.connection_invalidated
+        async with engines.tenant(MINE.org_id) as connection:
+            assert await seen(connection) == [MINE.org_id]
+
+    with_engines(shared, look, db_pool_size=1)

@@ -15,7 +15,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from chat_api.core.settings import Settings
-from chat_api.training.events import MAX_WATCHERS
+from chat_api.training.events import LATE_VERSIONS, MAX_WATCHERS
 from tests.chat_api.chat_world import serving
 from tests.chat_api.training.office import READ, Office, Row
 from tests.servers import free_port
@@ -144,6 +144,20 @@ def test_a_change_that_commits_after_a_later_one_is_told(office: Office) -> None
         assert stream_next_is(stream, row[0])
 
 
+def test_a_change_from_before_the_first_stream_is_told_when_it_commits(office: Office) -> None:
+    late, early = office.add_job(status="running"), office.add_job(status="running")
+    with psycopg.connect(office.chat_dsn) as slow:
+        ending = f"{BUMP}, status = 'succeeded', finished_at = now() WHERE job_id = %s RETURNING status_version"
+        row = slow.execute(ending.encode(), [late]).fetchone()
+        assert row
+        bump(office, early)
+        with following(office) as stream:
+            assert statuses(stream.take(2)) == {str(late): "running", str(early): "running"}
+            slow.commit()
+            bump(office, early)
+            assert stream_next_is(stream, row[0])
+
+
 def stream_next_is(stream: Stream, version: int) -> bool:
     return stream.next()[0] == version
 
@@ -174,10 +188,13 @@ def test_a_change_that_commits_after_the_last_event_id_is_told_on_resuming(offic
 
 def test_another_process_resumes_too(office: Office, api_settings: Settings) -> None:
     early, late, next_one = (office.add_job(status="running") for _ in range(3))
-    old = bump(office, office.add_job(), status="failed", finished_at="2026-01-01")
+    old = bump(office, office.add_job(), status="failed", finished_at="now")
+    office.chat("SELECT setval('status_versions', %s)", old + LATE_VERSIONS)
     with following(office) as stream, psycopg.connect(office.chat_dsn) as slow:
         stream.take(3)
-        row = slow.execute(f"{BUMP} WHERE job_id = %s RETURNING status_version".encode(), [late]).fetchone()
+        # It ended long before its follower comes back.
+        ending = f"{BUMP}, status = 'succeeded', finished_at = now() - interval '2 minutes' WHERE job_id = %s"
+        row = slow.execute(f"{ending} RETURNING status_version".encode(), [late]).fetchone()
         last = bump(office, early)
         assert stream.next()[0] == last
         slow.commit()

@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
+from chat_api.core import database
 from tests.chat_api.training.office import READ, WRITE, Office
 
 pytestmark = pytest.mark.stack
@@ -20,6 +22,16 @@ def places(office: Office, job_ids: list[UUID], org_id: UUID | None = None) -> l
 def reason(office: Office, job_id: UUID) -> str | None:
     found: str | None = office.get(f"/jobs/{job_id}")["waiting_reason"]
     return found
+
+
+def test_a_database_that_does_not_answer_is_told_as_one(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    office.get("/jobs")
+    monkeypatch.setattr(database, "ANSWER_WITHIN_S", 0.5)
+    with psycopg.connect(office.chat_dsn) as holder:
+        holder.execute("LOCK TABLE training_jobs IN ACCESS EXCLUSIVE MODE")
+        answer = office.call("GET", "/jobs")
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    office.get("/jobs")
 
 
 # --- the list --------------------------------------------------------------------------------------------------------
