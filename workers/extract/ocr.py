@@ -110,7 +110,7 @@ class OcrReader:
         log.info("ocr_done", url=fetched.url, pages=len(scan.words), empty=len(scan.known.empty))
         if scan.words:
             return _merged(scan, outcome, filename or fetched.url, self)
-        if isinstance(outcome, NoText):
+        if isinstance(outcome, NoText) and scan.known.empty:
             return NoText(f"{outcome.message} OCR has found none, either.")
         return outcome
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from chat_api.core.errors import NoText
 from workers.documents import Document
 from workers.extract.dates import dates_of
+from workers.extract.pdf_furniture import without_furniture
 from workers.extract.pdf_layout import blocks_of, largest_text
 from workers.extract.pdf_lines import Paged, read_pdf
 from workers.extract.scanned import WITHOUT_TEXT, ranges
@@ -22,7 +23,8 @@ def extract_pdf(body: bytes) -> Document:
     Raises EncryptedDocument, MalformedDocument, TooLarge, and NoText with the number of pages that were seen.
     """
     paged = read_pdf(body)
-    empty = pages_without_text(paged)
+    stripped = without_furniture(paged.pages)
+    empty = stripped.empty
     count = len(paged.pages) + len(paged.unreadable)
     if len(empty) == len(paged.pages):
         raise NoText(
@@ -31,18 +33,13 @@ def extract_pdf(body: bytes) -> Document:
         )
     return Document(
         title=declared_title(paged) or (largest_text(paged.pages[0]) if paged.pages else ""),
-        blocks=tuple(blocks_of(paged.pages, paged.outline)),
+        blocks=tuple(blocks_of(stripped, paged.outline)),
         media_type="application/pdf",
         language=paged.language,
         pages=count,
         warnings=tuple(_warnings(body, paged, empty)),
         **dates_of([paged.created], [paged.modified]),
     )
-
-
-def pages_without_text(paged: Paged) -> list[int]:
-    """Numbers of the readable pages on which there is no letter and no digit: pictures, scans, blanks."""
-    return [page.number for page in paged.pages if not any(map(_has_word, (line.text for line in page.lines)))]
 
 
 def _warnings(body: bytes, paged: Paged, empty: list[int]) -> Iterable[str]:
@@ -52,10 +49,6 @@ def _warnings(body: bytes, paged: Paged, empty: list[int]) -> Iterable[str]:
         yield f"Damaged pages that could not be read: {ranges(paged.unreadable)}."
     if paged.repaired or b"%%EOF" not in body[-2048:]:
         yield "The file is damaged or incomplete; what could be read was taken."
-
-
-def _has_word(text: str) -> bool:
-    return any(map(str.isalnum, text))
 
 
 def declared_title(paged: Paged) -> str:

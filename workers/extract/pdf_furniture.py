@@ -3,12 +3,24 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from chat_api.core.words import words_of
 from workers.extract.pdf_lines import Line, Page
 
 _LONE_NUMBER = re.compile(r"[0-9]{1,5}|[ivxlc]{1,7}")
 _DIGITS = re.compile(r"[0-9]{1,9}")
+_PAGE = re.compile(
+    r"\b(?:pages?|pag|pg|página|pagina|seite|sida|side|sivu|str|strona|strana|stran|stranica|oldal|sayfa|blad|blz|trang"
+    r"|halaman|страница|стр|сторінка|σελίδα|σελ|صفحة|עמוד|หน้า)\b\.?\W{0,2}#|\b[psс]\.\s?#"
+    r"|#\s?(?:/|of|von|de|di|du|sur|van|av|af|z|ze|из|з|από|od|dari)\s?#|#\.?\s?(?:页|頁|ページ|쪽|페이지|oldal)"
+)
+"""How a line, its numbers written as #, says that it counts pages."""
+_STAMP = 5
+"""From so many words on, a page of one picture has a text of its own."""
+_TOP = 0
+_COUNTED = 5
+"""So many pages of two texts or more count as one, where their chapters' names stand above them."""
 _EDGE_LINES = 3
 _BAND = 0.14
 _LARGER = 1.15
@@ -37,41 +49,102 @@ class Sizes:
         return self._levels.get(round(line.size), 0) if fits else 0
 
 
+_Seen = tuple[int, Line]  # a page's number, a line at its edge
+
+
 @dataclass(slots=True)
 class _Running:
     """Running lines by id, by how much the page numbers in them differ from the pages' own, and where they stand."""
 
     lines: set[int] = field(default_factory=set)
+    same: set[int] = field(default_factory=set)
+    """Those of the lines that do not count: the same on each page."""
     offsets: set[int] = field(default_factory=set)
     heights: set[int] = field(default_factory=set)
 
+    def add(self, found: list[_Seen], height: int, shifts: set[int]) -> None:
+        """Takes in lines with the same text but for their numbers, at one height."""
+        ids = {id(line) for _, line in found}
+        self.lines |= ids
+        self.same |= ids if not shifts else set()
+        self.offsets |= shifts
+        self.heights.add(height)
 
-_Seen = tuple[int, Line]  # a page's number, a line at its edge
+
+@dataclass(frozen=True, slots=True)
+class Stripped:
+    """Pages without their running lines."""
+
+    pages: list[Page]
+    once: dict[int, str]
+    """Running lines that say the same on each page, an address or a name: by the first page that has them."""
+    empty: list[int]
+    """Numbers of the pages on which there is no more than that: blanks, pictures, and scans with a few words of stamp."""
 
 
-def without_furniture(pages: Sequence[Page], sizes: Sizes) -> list[Page]:
+def without_furniture(pages: Sequence[Page]) -> Stripped:
     """The pages without the outermost lines that come back at the same height, the same or counting the pages."""
     edges = {page.number: (_edge(page, 1), _edge(page, -1)) for page in pages}
-    running = _running(edges, sizes)
-    cleaned = []
+    running = _running(edges, Sizes(pages))
+    gone = {
+        number: {id(line) for edge in sides for line in _outermost(edge, number, running)}
+        for number, sides in edges.items()
+    }
+    stripped = [
+        replace(page, lines=tuple(line for line in page.lines if id(line) not in gone[page.number])) for page in pages
+    ]
+    scans = {page.number for page in stripped if page.pictured and _words(page) < _STAMP}
+    once = _once([page for page in pages if page.number not in scans], gone, running.same)
+    left = {page.number for page in stripped if any(map(_has_word, page.lines))} | once.keys()
+    return Stripped(stripped, once, [page.number for page in pages if page.number in scans or page.number not in left])
+
+
+def _words(page: Page) -> int:
+    return sum(len(words_of(line.text)) for line in page.lines)
+
+
+def _has_word(line: Line) -> bool:
+    return any(map(str.isalnum, line.text))
+
+
+def _once(pages: Iterable[Page], gone: dict[int, set[int]], same: set[int]) -> dict[int, str]:
+    said: set[str] = set()
+    once = {}
     for page in pages:
-        gone = {id(line) for edge in edges[page.number] for line in _outermost(edge, page.number, running)}
-        cleaned.append(Page(page.number, page.height, tuple(line for line in page.lines if id(line) not in gone)))
-    return cleaned
+        here = gone[page.number] & same
+        first = {text: line.text for line in page.lines if id(line) in here and (text := _plain(line)) not in said}
+        if first:
+            once[page.number] = "\n".join(first.values())
+            said |= first.keys()
+    return once
 
 
 def _running(edges: dict[int, tuple[list[Line], list[Line]]], sizes: Sizes) -> _Running:
-    seen: dict[tuple[str, int], list[_Seen]] = defaultdict(list)
-    for number, (top, bottom) in edges.items():
-        for line in [*top, *bottom]:
-            seen[_key(line)].append((number, line))
     running = _Running()
-    for (_, height), found in seen.items():
-        if _dense(found) and (shifts := _shifts(found, sizes)) is not None:
-            running.lines.update(id(line) for _, line in found)
-            running.offsets |= shifts
-            running.heights.add(height)
+    doubtful: dict[tuple[int, int], list[list[_Seen]]] = defaultdict(list)
+    for (text, height, side), found in _seen(edges).items():
+        if not _dense(found) or (shifts := _shifts(found, sizes)) is None:
+            continue
+        if shifts and side == _TOP and _is_text(found, text, sizes):
+            for shift in shifts:
+                doubtful[height, shift].append(found)
+        else:
+            running.add(found, height, shifts)
+    for (height, shift), texts in doubtful.items():
+        if len(texts) > 1 and sum(map(len, texts)) >= _COUNTED:  # the pages are counted on, whatever the text
+            for found in texts:
+                running.add(found, height, {shift})
     return running
+
+
+def _seen(edges: dict[int, tuple[list[Line], list[Line]]]) -> dict[tuple[str, int, int], list[_Seen]]:
+    """The edges' lines by their text without its numbers, their height and their side."""
+    seen: dict[tuple[str, int, int], list[_Seen]] = defaultdict(list)
+    for number, sides in edges.items():
+        for side, edge in enumerate(sides):
+            for line in edge:
+                seen[_counted(line), _height(line), side].append((number, line))
+    return seen
 
 
 def _edge(page: Page, side: int) -> list[Line]:
@@ -101,8 +174,19 @@ def _height(line: Line) -> int:
     return round(line.bottom / 4)
 
 
-def _key(line: Line) -> tuple[str, int]:
-    return _DIGITS.sub("#", " ".join(line.text.casefold().split())), _height(line)
+def _plain(line: Line) -> str:
+    return " ".join(line.text.casefold().split())
+
+
+def _counted(line: Line) -> str:
+    return _DIGITS.sub("#", _plain(line))
+
+
+def _is_text(found: list[_Seen], text: str, sizes: Sizes) -> bool:
+    """Whether lines that count at the pages' tops are the text's own: "Room 101" on one page, "Room 102" on the next."""
+    if text.strip(" -–—|·") == "#" or _PAGE.search(text):
+        return False
+    return len(found) < 3 or any(round(line.size) >= sizes.body for _, line in found)
 
 
 def _dense(found: list[_Seen]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from workers.documents import Block, BlockKind
 from workers.extract.headings import may_head
-from workers.extract.pdf_furniture import Sizes, without_furniture
+from workers.extract.pdf_furniture import Sizes, Stripped
 from workers.extract.pdf_lines import HYPHEN, Entry, Line, Page
 
 _BULLET = re.compile(
@@ -26,16 +26,16 @@ _TITLE_LENGTH = 160
 _BOLD_GAP, _BOLD_SHARE = 1.15, 0.25
 
 
-def blocks_of(pages: Sequence[Page], outline: Sequence[Entry]) -> list[Block]:
-    """The pages' text as blocks, each with the page it begins on."""
-    pages = without_furniture(pages, Sizes(pages))
-    sizes = Sizes(pages)
-    levels = _levels(pages, outline, sizes)
-    flow = _Flow(levels)
+def blocks_of(stripped: Stripped, outline: Sequence[Entry]) -> list[Block]:
+    """The pages' text as blocks, each with the page it begins on; what runs over pages ends the first that has it."""
+    pages = stripped.pages
+    flow = _Flow(_levels(pages, outline, Sizes(pages)))
     for page in pages:
         flow.take(page)
     words = {word.casefold() for part in flow.parts for word in _WORDS.findall(part.text)}
-    return [Block(part.kind, _mended(part.text, words), part.level, part.page) for part in flow.parts]
+    blocks = [Block(part.kind, _mended(part.text, words), part.level, part.page) for part in flow.parts]
+    once = [Block("paragraph", _mended(text, words), page=page) for page, text in stripped.once.items()]
+    return sorted([*blocks, *once], key=lambda block: block.page or 0)
 
 
 def largest_text(page: Page) -> str:
@@ -135,13 +135,14 @@ class _Flow:
     def __init__(self, levels: dict[int, int]) -> None:
         self.parts: list[_Part] = []
         self._levels = levels
+        self._page = 0
         self._turned = True
         """Whether the next line is the first of a page."""
 
     def take(self, page: Page) -> None:
         """Takes in the page's lines; the first may still belong to a part of the page before."""
         full, leading = _FullWidth(page.lines), _leading(page)
-        self._turned = True
+        self._page, self._turned = page.number, True
         for line in page.lines:
             level = self._levels.get(id(line), 0)
             item = None if level else _item(line.text)
@@ -158,9 +159,9 @@ class _Flow:
         if level or part.level:
             return level == part.level and not self._turned and _goes_on(part, line)
         if item is not None:
-            return part.kind == "list"
+            return part.kind == "list" and part.page == self._page
         if self._turned:
-            return _crosses(part, line)
+            return part.page == self._page - 1 and _crosses(part, line)
         if part.text.endswith((HYPHEN, "\n- ")) or part.text == "- ":
             return True
         return _near(part.last, line, _GAP * leading) and not _starts_anew(part, line, wrapped)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import islice
 from typing import Any
 
 import pypdfium2
@@ -31,6 +32,9 @@ _MAX_RUNS = 40
 _BOLD = re.compile(rb"bold|black|heavy|demi", re.IGNORECASE)
 _FORCE_BOLD, _FONT_NAME = 1 << 18, 128
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{1,8})*")
+_FEW_LINES = 10
+"""A stamp's, and those that run over all pages."""
+_MOST_OF_PAGE, _MOST_OBJECTS, _DEPTH = 0.7, 2000, 4
 _SPACE = re.compile(r"\s+")
 _MARK = re.compile(r"\(?[\dA-Za-z]{0,3}(?:\.\d+)*[.)]?|\W{1,2}")
 _UNMAPPED = re.compile("[\ufffd\ue000-\uf8ff\x00-\x08\x0e-\x1f]")
@@ -61,6 +65,8 @@ class Page:
     number: int
     height: float
     lines: tuple[Line, ...]
+    pictured: bool = False
+    """Whether images cover most of it; looked at only where there are few lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,26 @@ def _page(document: Any, index: int) -> Page:
     with closing(document[index]) as page, closing(page.get_textpage()) as textpage:
         text = textpage.get_text_range()
         lines = () if _unmapped(text) else tuple(_lines(textpage, text))
-        return Page(index + 1, page.get_height(), lines)
+        return Page(index + 1, page.get_height(), lines, 0 < len(lines) <= _FEW_LINES and _is_pictured(page))
+
+
+def _is_pictured(page: Any) -> bool:
+    try:
+        found = list(islice(page.get_objects(max_depth=_DEPTH), _MOST_OBJECTS))
+        covered = sum(_area(one) for one in found if one.type == pdfium.FPDF_PAGEOBJ_IMAGE)
+    except pypdfium2.PdfiumError:
+        return False
+    return bool(covered >= _MOST_OF_PAGE * page.get_width() * page.get_height())
+
+
+def _area(image: Any) -> float:
+    """How much of its page an image covers, in square points."""
+    left, bottom, right, top = image.get_bounds()
+    area, form = (right - left) * (top - bottom), image.container
+    while form is not None:
+        a, b, c, d, *_ = form.get_matrix().get()
+        area, form = area * abs(a * d - b * c), form.container
+    return float(area)
 
 
 def _unmapped(text: str) -> bool:

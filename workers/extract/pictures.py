@@ -14,7 +14,8 @@ from typing import Any
 import pypdfium2
 
 from workers.extract.confine import Limits, confine
-from workers.extract.pdf import declared_title, pages_without_text
+from workers.extract.pdf import declared_title
+from workers.extract.pdf_furniture import without_furniture
 from workers.extract.pdf_lines import read_pdf
 from workers.extract.pictures_wire import DPI, MOST_PIXELS, PICTURE
 from workers.extract.wire import write_frame
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> None:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     confine(Limits(memory_mb << 20, seconds), os.getppid())
     paged = read_pdf(body)
-    empty = pages_without_text(paged)
+    empty = without_furniture(paged.pages).empty
     known = {
         "pages": len(paged.pages) + len(paged.unreadable),
         "title": declared_title(paged),

@@ -69,6 +69,18 @@ def scan(pages: int = 3) -> bytes:
     return bytes(pdf.output())
 
 
+def stamped(*stamps: str) -> bytes:
+    """Scanned pages, on each of which a program has left a line of text."""
+    pdf = FPDF()
+    pdf.set_auto_page_break(False)
+    for stamp in stamps:
+        pdf.add_page()
+        pdf.image(Image.new("RGB", (60, 80), "grey"), x=5, y=5, w=200, h=285)
+        pdf.set_font("Helvetica", size=8)
+        pdf.text(80, 288, stamp)
+    return bytes(pdf.output())
+
+
 def encrypted(body: bytes, password: str) -> bytes:
     """The PDF behind a password."""
     writer = PdfWriter(clone_from=PdfReader(BytesIO(body)))

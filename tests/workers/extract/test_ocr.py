@@ -29,8 +29,8 @@ HERON = "The Heron kiln holds forty-five litres and needs a concrete floor."
 SUPPLY = "It takes a three phase supply of sixteen amperes."
 
 
-def printed(*texts: str) -> bytes:
-    """A PDF whose pages are pictures of these texts."""
+def printed(*texts: str, stamp: str = "") -> bytes:
+    """A PDF whose pages are pictures of these texts, with the stamp as text at their feet."""
     pdf = FPDF()
     pdf.set_font("Helvetica", size=14)
     for text in texts:
@@ -42,6 +42,8 @@ def printed(*texts: str) -> bytes:
         picture = BytesIO()
         page.render(scale=2.5).to_pil().save(picture, "PNG")
         scanned.image(picture, x=0, y=0, w=210)
+        scanned.set_font("Helvetica", size=8)
+        scanned.text(80, 288, stamp)
     return bytes(scanned.output())
 
 
@@ -85,6 +87,27 @@ def test_pictures_without_words_are_still_no_text(sandbox: Sandbox) -> None:
     error = read(sandbox, scan(1))
     assert isinstance(error, NoText)
     assert "Pages without text: 1. OCR has found none, either." in error.message
+
+
+@installed
+def test_stamped_scans_are_read(sandbox: Sandbox) -> None:
+    document = read(sandbox, joined(manual(1), printed(HERON, SUPPLY, stamp="Scanned with CamScanner")))
+    assert isinstance(document, Document)
+    assert [block.text for block in document.blocks if block.text in {HERON, SUPPLY}] == [HERON, SUPPLY]
+    assert document.warnings == ("2 page(s) were read by OCR (eng), which makes mistakes: 2–3.",)
+
+
+@installed
+def test_nobody_says_that_ocr_found_none_where_it_saw_no_page(sandbox: Sandbox) -> None:
+    error = read(sandbox, _NO_PAGE_THERE)
+    assert isinstance(error, NoText)
+    assert "OCR" not in error.message
+
+
+_NO_PAGE_THERE = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[9 0 R]/Count 1>>endobj\n"
+    b"trailer<</Root 1 0 R/Size 4>>\n%%EOF"
+)
 
 
 @installed
