@@ -302,6 +302,7 @@ def test_what_came_before_the_end_is_written_and_on_the_account(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     monkeypatch.setattr(OpenAIEmbedder, "max_inputs", 100)
+    monkeypatch.setattr("workers.bootstrap.REQUESTS_IN_FLIGHT", 1)
     bot = shelf.add_bot()
     shelf.add_source(bot, passages(500))
     shelf.begin()
