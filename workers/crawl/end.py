@@ -86,13 +86,22 @@ def compare(connection: Connection, build: Build, *, cut_short: bool = False) ->
     for row in lost:
         if row.url in renamed:
             continue
-        if row.now in KEPT or (cut_short and row.now == TOO_MANY):
-            found.kept.setdefault(row.now, []).append(row.url)
-        elif row.now is None and (cut_short or (live.same_source and row.was != MISSING)):
-            found.kept.setdefault(MISSING, []).append(row.url)
+        may_go = not live.same_source or row.was == MISSING
+        if outcome := _kept_as(row.now, may_go=may_go, cut_short=cut_short):
+            found.kept.setdefault(outcome, []).append(row.url)
         else:
             found.removed.append(row.url)
     return found
+
+
+def _kept_as(now: str | None, *, may_go: bool, cut_short: bool) -> str | None:
+    """Under which outcome the text of a page stays that ends as `now`, None being not met; None when it is removed.
+
+    `may_go`: whether a page goes that is not met.
+    """
+    if now is None:
+        return MISSING if cut_short or not may_go else None
+    return now if now in KEPT or (cut_short and now == TOO_MANY) else None
 
 
 def _renamed(connection: Connection, build: Build, pages: Sequence[tuple[str, str | None]]) -> set[str]:

@@ -93,10 +93,18 @@ def without_furniture(pages: Sequence[Page]) -> Stripped:
     stripped = [
         replace(page, lines=tuple(line for line in page.lines if id(line) not in gone[page.number])) for page in pages
     ]
-    scans = {page.number for page in stripped if page.pictured and _words(page) < _STAMP}
+    scans = {page.number for page in stripped if _is_scan(page)}
     once = _once([page for page in pages if page.number not in scans], gone, running.same)
-    left = {page.number for page in stripped if any(map(_has_word, page.lines))} | once.keys()
-    return Stripped(stripped, once, [page.number for page in pages if page.number in scans or page.number not in left])
+    empty = [page.number for page in stripped if page.number in scans or not (page.number in once or _has_text(page))]
+    return Stripped(stripped, once, empty)
+
+
+def _is_scan(page: Page) -> bool:
+    return page.pictured and _words(page) < _STAMP
+
+
+def _has_text(page: Page) -> bool:
+    return any(map(_has_word, page.lines))
 
 
 def _words(page: Page) -> int:

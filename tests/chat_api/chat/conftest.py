@@ -9,8 +9,9 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from chat_api.core.settings import Settings
+from tests.chat_api.chat.answers_world import slow_bot
 from tests.chat_api.chat.rest_world import Rest, rest_of
-from tests.chat_api.chat_world import DIMENSIONS, MODEL, Chat, serving
+from tests.chat_api.chat_world import DIMENSIONS, MODEL, Chat, TestBot, serving
 from tests.provider import Provider
 from tests.servers import Servers
 
@@ -86,3 +87,9 @@ def _database(prefix: str, dsn: str) -> dict[str, Any]:
     url = make_url(dsn)
     parts = {"host": url.host, "port": url.port, "username": url.username, "password": url.password}
     return {f"{prefix}_{name}": value for name, value in {**parts, "name": url.database}.items()}
+
+
+@pytest.fixture
+def bot(chat: Chat) -> TestBot:
+    """A bot whose next answer takes its time."""
+    return slow_bot(chat)

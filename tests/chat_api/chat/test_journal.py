@@ -22,7 +22,6 @@ from tests.chat_api.chat.answers_world import (
     begun,
     paid,
     resume,
-    slow_bot,
     text_of,
 )
 from tests.chat_api.chat_world import Chat, TestBot, serving, wait_until
@@ -31,12 +30,6 @@ from tests.servers import as_api
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(90)]
 
 NO_REDIS = SecretStr("redis://127.0.0.1:1/0")
-
-
-@pytest.fixture
-def bot(chat: Chat) -> TestBot:
-    """A bot whose next answer takes its time."""
-    return slow_bot(chat)
 
 
 # --- after a reconnect ------------------------------------------------------------------------------------------------

@@ -29,19 +29,12 @@ from tests.chat_api.chat.answers_world import (
     begun,
     paid,
     resume,
-    slow_bot,
     text_of,
 )
 from tests.chat_api.chat_world import Chat, Frame, TestBot, Visit, wait_until
 from tests.servers import as_api
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(90)]
-
-
-@pytest.fixture
-def bot(chat: Chat) -> TestBot:
-    """A bot whose next answer takes its time."""
-    return slow_bot(chat)
 
 
 @contextlib.contextmanager
