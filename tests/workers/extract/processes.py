@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from workers.documents import Document, Fetched
 
 KILLERS = "tests.workers.extract.killers:extract"
@@ -21,12 +23,14 @@ def lines(document: Document) -> list[str]:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that this one started, dead ones that nobody has asked after among them."""
+    """The processes that this one started, dead ones that nobody has asked after among them.
+
+    Found by each one's parent: the kernel keeps its list of children by thread, and those of a thread that is ending
+    are in none that can be read.
+    """
     try:
-        return sorted(
-            int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
-        )
-    except OSError:
+        return sorted(child.pid for child in psutil.Process(pid).children())
+    except psutil.NoSuchProcess:
         return []
 
 
