@@ -6,7 +6,7 @@ from typing import Literal
 
 from chat_api.core.errors import ServiceError
 
-READER_VERSION = 5
+READER_VERSION = 6
 """Raised whenever extraction or chunking gives other chunks for the same bytes: what was read before is read again."""
 
 BlockKind = Literal["heading", "paragraph", "list", "table", "code"]
@@ -62,6 +62,8 @@ class Document:
     canonical_url: str | None = None
     directives: tuple[str, ...] = ()
     """What the page asks of robots (`noindex`, `nofollow`, `none` …), lower case."""
+    contact: tuple[Block, ...] = ()
+    """What a web page's footer says of how to reach its owner: no part of the page's own text, see `with_contact`."""
     warnings: tuple[str, ...] = ()
     """What was repaired or dropped, one sentence each, for the receipt."""
 

@@ -16,9 +16,11 @@ from chat_api.core.errors import (
     TrainingError,
     UnsupportedType,
 )
+from chat_api.core.models.dashboard import limit_in
 from workers.chunk import chunk, numbered
 from workers.dashboard import SourceToTrain
 from workers.documents import Block, Chunk, Document, Fetched, Reading
+from workers.extract.furniture import with_contact
 from workers.fetch.client import SafeClient
 from workers.fetch.render import Renderer
 from workers.fetch.robots import Robots
@@ -57,6 +59,8 @@ class Fresh:
     """What it is compared with."""
     render: bool = False
     """Whether its JavaScript may be run."""
+    alone: bool = False
+    """Whether it is a source of its own, which keeps what its footer says of how to reach its owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Reader:
     public_base_url: str | None = None
     renderer: Renderer | None = None
     """None where no browser is installed."""
+    bucket: str = ""
+    """Where `read_object` finds its objects."""
 
     def fetch(self, found: SourceToTrain, live: LivePage | None = None) -> Fresh:
         """The source's one page or file, `unchanged` where it is as `live` has it. Safe to call from several threads.
@@ -132,6 +138,16 @@ class Reader:
             return error
         return self.extractor.extract_many([(rendered, None)], check=check)[0]
 
+    def address(self, found: SourceToTrain) -> str:
+        """The ledger's key of what is read first of a source, before it is: empty where the source has none."""
+        match found.source.type:
+            case "url" | "site" | "sitemap":
+                return found.source.url or ""
+            case "file":
+                return f"s3://{self.bucket}/{found.file.object_key}" if found.file else ""
+            case _:
+                return f"source:{found.source.id}"
+
     def chunk(self, reading: Reading) -> Reading:
         """The reading with its document's chunks, or with the error NoText where it gives none."""
         if reading.document is None or reading.chunks:
@@ -147,7 +163,9 @@ class Reader:
         fetched = self._fetched(url, None if render else live)
         robots.check(fetched.url)
         reading = Reading(url, cited_url=fetched.url, fetched=fetched)
-        return Fresh(replace(reading, unchanged=not render and same_bytes(reading, live)), live=live, render=render)
+        return Fresh(
+            replace(reading, unchanged=not render and same_bytes(reading, live)), live=live, render=render, alone=True
+        )
 
     def _fetched(self, url: str, live: LivePage | None) -> Fetched:
         if live is None:
@@ -163,8 +181,8 @@ class Reader:
             raise NotFound("The file of this source does not exist. Upload it again.")
         most = limit_of(found.org.limits, "max_file_mb", self.max_file_mb)
         if (file.size_bytes or 0) > most * 2**20:
-            raise TooLarge(f"The file has {file.size_bytes or 0:,} bytes; {most} MB are allowed.")
-        fetched = self.read_object(file.object_key, most * 2**20)
+            raise TooLarge(f"The file has {file.size_bytes or 0:,} bytes; {most:g} MB are allowed.")
+        fetched = self.read_object(file.object_key, int(most * 2**20))
         cited = _public_url(found, self.public_base_url)
         return _owned(found, Reading(fetched.url, cited_url=cited, fetched=fetched), live, file.filename)
 
@@ -212,16 +230,17 @@ def _owned(found: SourceToTrain, reading: Reading, live: LivePage | None, filena
     """What its owner uploaded or wrote: unchanged only under the same title, which is embedded with every chunk."""
     title = found.source.title
     named = bool(live and title and live.title == storable(title))
-    return Fresh(replace(reading, unchanged=named and same_bytes(reading, live)), filename, title, live)
+    return Fresh(replace(reading, unchanged=named and same_bytes(reading, live)), filename, title, live, alone=True)
 
 
 def _extracted(fresh: Fresh, outcome: Document | TrainingError) -> Reading:
     if isinstance(outcome, TrainingError):
         return replace(fresh.reading, error=outcome)
     title = storable(fresh.title or outcome.title or fresh.filename or "")
-    reading = replace(fresh.reading, document=replace(outcome, title=title))
+    document = replace(with_contact(outcome) if fresh.alone else outcome, title=title)
+    reading = replace(fresh.reading, document=document)
     live = fresh.live
-    if live and (live.title, live.cited_url, live.text_sha256) == (title, reading.cited_url, text_sha256(outcome)):
+    if live and (live.title, live.cited_url, live.text_sha256) == (title, reading.cited_url, text_sha256(document)):
         return replace(reading, document=None, unchanged=True)
     return reading
 
@@ -243,10 +262,10 @@ def given(column: object) -> dict[str, Any]:
     return column if isinstance(column, dict) else {}
 
 
-def limit_of(limits: dict[str, Any] | None, name: str, default: int) -> int:
-    """The org's limit of this name, or `default` where it names no positive number."""
-    value = given(limits).get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else default
+def limit_of(limits: dict[str, Any] | None, name: str, default: float) -> float:
+    """The org's limit of this name, 0 for nothing at all, or `default` where it names no number from 0 up."""
+    value = limit_in(limits, name)
+    return default if value is None else value
 
 
 def _public_url(found: SourceToTrain, base: str | None) -> str | None:

@@ -138,7 +138,8 @@ def test_limits_that_are_none_are_the_settings(limits: Any) -> None:
 
 @pytest.mark.parametrize(("limit", "size", "error"), [
     (1, 2 * MIB, TooLarge), (3, 2 * MIB, None), (True, 2 * MIB, None), (-1, 2 * MIB, None), ("1", 2 * MIB, None),
-    (10**30, 2 * MIB, None), (1, -5, None),
+    (10**30, 2 * MIB, None), (1.7e308, 2 * MIB, None), (1, -5, None), (0.5, MIB, TooLarge), (0.5, MIB // 4, None),
+    (0, 1, TooLarge),
 ])  # fmt: skip
 def test_the_orgs_limit_of_a_file(limit: Any, size: int, error: type[ServiceError] | None) -> None:
     source = found("file", file=File(object_key="k", filename="a.txt", size_bytes=size), limits={"max_file_mb": limit})
@@ -192,6 +193,35 @@ def test_a_page_is_read_once_its_robots_answer_again() -> None:
         site.pages["/robots.txt"] = reply(b"")
         assert read(found("url", url=site.url("/a")), site).outcome == "indexed"
     assert (failed.value.retryable, failed.value.retry_after) == (True, 60)
+
+
+class Footed(Words):
+    """Every page has a footer."""
+
+    def extract_many(
+        self, items: Sequence[tuple[Fetched, str | None]], *, check: Callable[[], None] | None = None
+    ) -> list[Document | TrainingError]:
+        contact = (Block("heading", "Contact", level=1), Block("paragraph", "Call 030 123456"))
+        return [
+            replace(one, contact=contact) if isinstance(one, Document) else one
+            for one in super().extract_many(items, check=check)
+        ]
+
+
+def test_a_page_or_file_of_its_own_keeps_its_footers_contact() -> None:
+    file = File(object_key="k", filename="page.html")
+    with serving({"/robots.txt": reply(b"", "404 Not Found"), "/": reply(PAGE)}) as site:
+        page = read(found("url", url=site.url("/")), site, extractor=Footed())
+    stored = read(found("file", file=file), extractor=Footed())
+    for reading in (page, stored):
+        assert "Call 030 123456" in "\n".join(chunk.text for chunk in reading.chunks)
+    assert page.document
+    live = replace(live_of("", url=page.url, cited_url=page.url), text_sha256=text_sha256(page.document))
+    with serving({"/robots.txt": reply(b"", "404 Not Found"), "/": reply(PAGE)}) as site:
+        url = site.url("/")
+        assert read(
+            found("url", url=url), site, live=replace(live, url=url, cited_url=url), extractor=Footed()
+        ).unchanged
 
 
 # --- unchanged -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from chat_api.core.errors import BlockedByRobots, NoText, NotFound, ServiceError, training_errors
+from chat_api.core.errors import BlockedByRobots, NoText, NotFound, ServiceError, TooManyPages, training_errors
 from workers.crawl.ledger import OF_BUILD, key_of, met_of
 from workers.crawl.state import Crawl
 from workers.fetch.crawl import UNREAD
@@ -18,14 +18,14 @@ from workers.store.generation import copy_unchanged
 from workers.store.rows import Build
 from workers.tasks.life import assert_held
 
-MISSING, TOO_MANY = "missing", "too_many_pages"
+MISSING = "missing"
 NAMED_REMOVALS = 100
 BRAKE_SHARE = 0.2
 BRAKE_PAGES = 10
 UNWANTED = "The pages ask not to be learned (noindex). Remove that from them, or give other pages."
 ERRORS = {error.code: error for error in training_errors()}
-# What robots.txt forbids was not asked for: that is the crawl's own rule, no failure of the page.
-FAILED = sorted(set(ERRORS) - {BlockedByRobots.code})
+# What robots.txt forbids, or is beyond max_pages, was not asked for: that is the crawl's own rule, no page's failure.
+FAILED = sorted(set(ERRORS) - {BlockedByRobots.code, TooManyPages.code})
 KEPT = set(FAILED) - {NotFound.code}
 
 
@@ -101,7 +101,7 @@ def _kept_as(now: str | None, *, may_go: bool, cut_short: bool) -> str | None:
     """
     if now is None:
         return MISSING if cut_short or not may_go else None
-    return now if now in KEPT or (cut_short and now == TOO_MANY) else None
+    return now if now in KEPT or (cut_short and now == TooManyPages.code) else None
 
 
 def _renamed(connection: Connection, build: Build, pages: Sequence[tuple[str, str | None]]) -> set[str]:

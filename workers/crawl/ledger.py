@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from chat_api.core.errors import TrainingError, training_errors
 from workers.crawl.plan import add_tasks, hand_out
-from workers.crawl.state import Before, Crawl, TaskResult, Visited
+from workers.crawl.state import Before, Crawl, TaskResult, Visited, same_page
 from workers.documents import READER_VERSION
 from workers.fetch.crawl import Frontier, Skip, Visit
 from workers.fetch.names import identity, link_of, spellings
@@ -65,7 +65,7 @@ def _among(connection: Connection, build: Build, urls: set[str], least: int) -> 
 BEFORE = text("""
     SELECT live.generation, live.source_version, page.url, page.etag, page.last_modified, page.content_sha256,
            page.chunks, document.title, document.url AS cited_url, document.text_sha256, page.links,
-           live.reader_version = :reader_version AND live.space_id = :space_id AS same
+           live.crawl ->> 'example' AS example, live.reader_version = :reader_version AND live.space_id = :space_id AS same
     FROM sources AS source
     JOIN generations AS live USING (org_id, bot_id, source_id)
     JOIN pages AS page USING (org_id, bot_id, source_id, generation)
@@ -79,10 +79,14 @@ def pages_before(connection: Connection, build: Build, crawl: Crawl, urls: Seque
     """Those of the addresses that have text in the live generation, as they are there."""
     values = {"space_id": build.space_id, "reader_version": READER_VERSION, "urls": list(urls)}
     found = {}
-    for *columns, links, same in connection.execute(BEFORE, key_of(build) | values):
+    for *columns, links, example, same in connection.execute(BEFORE, key_of(build) | values):
         live = LivePage(*columns)
-        # Without its links, where they are followed, a page can't be taken as it is.
-        comparable = same and not build.task.force and (links is not None or not crawl.follow)
+        # Where another page than before keeps what all share, neither can be taken as it is.
+        keeps = any(
+            same_page(one, live.url, live.cited_url) for one in {example, crawl.example} if example != crawl.example
+        )
+        # Without its links, where they are followed, a page can't either.
+        comparable = same and not keeps and not build.task.force and (links is not None or not crawl.follow)
         found[live.url] = Before(live, tuple(links or ()), comparable)
     return found
 

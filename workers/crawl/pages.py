@@ -4,13 +4,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from hashlib import sha256
 from threading import Event
 
 from chat_api.core.errors import CrashedRepeatedly, FetchFailed, NotFound, TrainingError
 from workers.crawl.nonsense import SOFT, TITLED, says_not_found, sketch_of_document
-from workers.crawl.state import Before, Crawl
+from workers.crawl.state import Before, Crawl, same_page
 from workers.documents import Document, Fetched, Reading
-from workers.extract.furniture import without_furniture
+from workers.extract.furniture import with_contact, without_furniture
 from workers.fetch.crawl import MAX_INVALID, Frontier, Visit
 from workers.fetch.names import identity, link_of
 from workers.fetch.robots import Robots, Rules, asked_of_robots, heard
@@ -134,9 +135,7 @@ class PagesReader:
         return before.live if before and before.comparable else None
 
     def _readings(self, group: Sequence[Met], progress: Progress, check: Callable[[], None]) -> list[Reading]:
-        redirects = [found.url for visit, found in group if isinstance(found, Fetched) and led(visit.url, found)]
-        if redirects:
-            self._frontier.meet(heard(self._robots.known, self._met_of(redirects)))
+        self._meet_redirects(group)
         readings = [self._judged(visit, found) for visit, found in group]
         new = {place: fetched for place, reading in enumerate(readings) if (fetched := _to_read(reading))}
         with progress.at("extract"):
@@ -148,6 +147,12 @@ class PagesReader:
                 readings[place] = self._extracted(readings[place], outcome)
         with progress.at("fetch"):
             return [self._linked(reading) for reading in readings]
+
+    def _meet_redirects(self, group: Sequence[Met]) -> None:
+        """Tells the frontier which of the places that addresses have led to are in the ledger."""
+        redirects = [found.url for visit, found in group if isinstance(found, Fetched) and led(visit.url, found)]
+        if redirects:
+            self._frontier.meet(heard(self._robots.known, self._met_of(redirects)))
 
     def _judged(self, visit: Visit, found: Fetched | TrainingError) -> Reading:
         if isinstance(found, TrainingError):
@@ -162,8 +167,8 @@ class PagesReader:
     def _extracted(self, reading: Reading, outcome: Document | TrainingError) -> Reading:
         if isinstance(outcome, TrainingError):
             return replace(reading, error=outcome)
-        document = replace(outcome, title=storable(outcome.title))
-        if reading.url != self._crawl.example:
+        document, example = replace(outcome, title=storable(outcome.title)), self._is_example(reading, outcome)
+        if not example:
             document = without_furniture(document, self._crawl.furniture)
         asked = asked_of_robots(reading.fetched.robots if reading.fetched else None) | set(document.directives)
         if self._crawl.follow:
@@ -174,6 +179,15 @@ class PagesReader:
             return replace(reading, skipped="duplicate", links=(canonical,))
         if denied := self._denied(reading, document):
             return replace(reading, error=denied)
+        return self._compared(reading, with_contact(document) if example else document)
+
+    def _is_example(self, reading: Reading, document: Document) -> bool:
+        """Whether the page keeps what all have; so does its double, as the two would else not be the same."""
+        crawl = self._crawl
+        return same_page(crawl.example, reading.url, reading.cited_url) or likeness(document) == crawl.example_text
+
+    def _compared(self, reading: Reading, document: Document) -> Reading:
+        """The reading with its chunks, unless title, address and text are as they are live."""
         live = self._live(reading.url)
         same = (document.title, reading.cited_url, text_sha256(document))
         if live and same == (live.title, live.cited_url, live.text_sha256):
@@ -222,6 +236,11 @@ class PagesReader:
             if url and url.site == site:
                 self._robots.allows(str(url))
         return self._names[link]
+
+
+def likeness(document: Document) -> str:
+    """What a page and its double under another address have in common: a checksum of title and text."""
+    return sha256(storable(document.title).encode() + text_sha256(document)).hexdigest()
 
 
 def led(url: str, fetched: Fetched) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from workers.fetch.crawl import Frontier, Visit
+from workers.fetch.names import identity
 from workers.fetch.robots import Rules, allowed_by, heard
 from workers.fetch.scope import Scope
 from workers.fetch.traps import Shapes
@@ -42,7 +43,9 @@ class Crawl:
     furniture: list[str] = field(default_factory=list)
     """The marks of the blocks that the site's pages have in common."""
     example: str = ""
-    """The page that keeps them, so that an address or opening hours are not lost."""
+    """The page that keeps them, and what its footer says of how to reach its owner."""
+    example_text: str = ""
+    """The likeness of that page, by which its doubles are known; empty where it was not looked at before."""
     retry_after: float = 0.0
     """The longest wait in seconds that a server has asked for."""
     shapes: Shapes = field(default_factory=Shapes)
@@ -129,6 +132,11 @@ class TaskResult:
         """The result as it is stored."""
         own = {"robots": _stored(self.robots)}
         return json.dumps({name: getattr(self, name) for name in self.__slots__} | own)
+
+
+def same_page(example: str | None, *names: str | None) -> bool:
+    """Whether this address is one of a page's: that of the ledger, and where it led."""
+    return bool(example) and identity(parse_url(example or "")) in {identity(parse_url(name)) for name in names if name}
 
 
 def _rules_of(stored: Mapping[str, Any]) -> dict[str, Rules]:

@@ -1,16 +1,15 @@
 """A site or sitemap, trained by many tasks: begun by the first, read in `pages` tasks, and switched to by the last."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-
-from sqlalchemy import text
 
 from chat_api.core.errors import (
     NoText,
-    QuotaExceeded,
     RemovalsHeld,
     ServiceError,
+    TrainingError,
 )
 from chat_api.core.models.dashboard import source_version
 from workers.crawl.anew import build_of
@@ -32,28 +31,27 @@ from workers.crawl.state import Crawl
 from workers.crawl.twins import merge, twins_of
 from workers.crawl.writing import PagesWriter
 from workers.dashboard import SourceToTrain
+from workers.documents import Reading
 from workers.fetch.crawl import Frontier, Visit
 from workers.fetch.discovery import site_frontier, sitemap_frontier
 from workers.fetch.robots import Robots
 from workers.fetch.scope import Scope
 from workers.gate.verdict import lost_error, lost_questions
 from workers.learn import Stages
+from workers.quota import pages_left
 from workers.reading import Reader, address_of, given, renders
 from workers.receipt import Receipt
-from workers.store.generation import open_generation, remember_bot
+from workers.store.failed import NOTHING
+from workers.store.generation import open_generation, remember_bot, write_readings
 from workers.store.rows import Build
 from workers.store.switch import park, switch, why_not
 from workers.tasks.lease import Progress
 from workers.tasks.life import LeaseLostError, Task, conclude, settle
+from workers.tasks.retries import retry_in
 
 KEPT_AT_ONCE = 200
 
 # --- begin ------------------------------------------------------------------------------------------------------------
-
-FETCHED_THIS_MONTH = text("""
-    SELECT coalesce(sum(calls), 0) FROM usage_days
-    WHERE org_id = :org_id AND purpose = 'fetch' AND day >= date_trunc('month', now() AT TIME ZONE 'UTC')
-""")
 
 
 def begin(task: Task, found: SourceToTrain, stages: Stages, progress: Progress, check: Callable[[], None]) -> int:
@@ -87,16 +85,13 @@ def begin(task: Task, found: SourceToTrain, stages: Stages, progress: Progress, 
 def _within_quota(task: Task, found: SourceToTrain, stages: Stages) -> tuple[Scope, list[str]]:
     """The source's scope, as far as the org's pages of this month reach, and what to say where that cuts it short."""
     scope = Scope.of(given(found.source.options))
-    most = given(found.org.limits).get("monthly_pages")
-    if not isinstance(most, int) or isinstance(most, bool) or most < 0:
+    pages = pages_left(stages.chat, task.org_id, found.org.limits)
+    if pages is None or pages.left >= scope.max_pages:
         return scope, []
-    with stages.chat.begin() as connection:
-        left = most - int(connection.execute(FETCHED_THIS_MONTH, {"org_id": task.org_id}).scalar_one())
-    if left <= 0:
-        raise QuotaExceeded(f"The organisation's {most:,} pages of this month are used up. Raise the limit or wait.")
-    if left >= scope.max_pages:
-        return scope, []
-    return replace(scope, max_pages=left), [f"Only {left:,} pages are left of the organisation's {most:,} this month."]
+    if pages.left <= 0:
+        raise pages.used_up
+    words = f"Only {pages.left:,} pages are left of the organisation's {pages.most:,} this month."
+    return replace(scope, max_pages=pages.left), [words]
 
 
 def _first(
@@ -108,7 +103,8 @@ def _first(
     frontier, warnings = find(url, scope, robots, client, check)
     nonsense = nonsense_of(frontier.start, reader, robots, check)
     crawl = Crawl(frontier.start, scope, robots.known, follow, renders(found), list(warnings), nonsense=nonsense)
-    crawl.furniture, crawl.example = sample_furniture(frontier, known, reader, crawl.pace_s, check)
+    shared = sample_furniture(frontier, known, reader, crawl.pace_s, check)
+    crawl.furniture, crawl.example, crawl.example_text = shared
     return crawl, frontier
 
 
@@ -138,11 +134,24 @@ def read_pages(task: Task, _found: SourceToTrain, stages: Stages, progress: Prog
     for some in [[visit] for visit in visits] if task.suspect else [visits]:
         if task.suspect:
             work.announce(some[0].url)
-        for readings in pages.read(some, progress, check):
-            work.add(readings)
+        with _noting_start(build, crawl.start, stages):
+            for readings in pages.read(some, progress, check):
+                work.add(readings)
         if task.suspect:
             work.write()
     return work.end()
+
+
+@contextmanager
+def _noting_start(build: Build, start: str, stages: Stages) -> Iterator[None]:
+    """Has the ledger say why the start could not be read, where that is the end of the run."""
+    try:
+        yield
+    except TrainingError as error:
+        if error.retryable and retry_in(build.task, error) is None:
+            with stages.chat.begin() as connection:
+                write_readings(connection, [(build, [Reading(start, error=error)], NOTHING)])
+        raise
 
 
 # --- finish -----------------------------------------------------------------------------------------------------------

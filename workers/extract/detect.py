@@ -9,6 +9,7 @@ from chat_api.core.errors import EncryptedDocument, MalformedDocument, NoText, U
 from workers.extract.archive import Archive
 from workers.extract.delimited import delimiter_of
 from workers.extract.encoding import decode, wide_text
+from workers.extract.unread_office import told_of_apple, told_of_compound
 
 
 class Kind(StrEnum):
@@ -112,16 +113,13 @@ _MARKDOWN_SIGNS = (
 )
 
 
-_SAVE_ANEW = "This is an old Office document, which can't be read. Save it as .docx, .xlsx, .pptx or PDF."
-
-
 def detect(body: bytes, *, media_type: str | None = None, filename: str | None = None) -> Kind:
     """What the body is. Raises UnsupportedType, naming what it seems to be, NoText, EncryptedDocument, MalformedDocument and TooLarge."""
     hint = _hint(media_type, filename)
     if _BLANK.fullmatch(body):
         raise NoText("The file is empty: there is no text to learn from.")
     binary = _binary(body)
-    if signed := _signed(body, in_pdf=binary or hint is Kind.PDF):
+    if signed := _signed(body, filename, in_pdf=binary or hint is Kind.PDF):
         return signed
     if name := _foreign(body, binary):
         raise UnsupportedType(f"This is {name}. {UnsupportedType.__doc__}")
@@ -132,16 +130,16 @@ def detect(body: bytes, *, media_type: str | None = None, filename: str | None =
     return _text_kind(body, hint)
 
 
-def _signed(body: bytes, *, in_pdf: bool) -> Kind | None:
+def _signed(body: bytes, filename: str | None, *, in_pdf: bool) -> Kind | None:
     """What the first bytes say. `in_pdf`: whether a PDF may begin with something else."""
     if body.startswith(b"%PDF-") or (in_pdf and b"%PDF-" in body[:1024]):
         return Kind.PDF
     if body.startswith(b"PK\x03\x04"):
-        return _archived(body)
+        return _archived(body, filename)
     if body.startswith(b"{\\rtf"):
         return Kind.RTF
     if body.startswith(_OLD_OFFICE):
-        raise EncryptedDocument if _ENCRYPTED in body else UnsupportedType(_SAVE_ANEW)
+        raise EncryptedDocument if _ENCRYPTED in body else UnsupportedType(told_of_compound(body))
     return None
 
 
@@ -150,7 +148,7 @@ def _hint(media_type: str | None, filename: str | None) -> Kind | None:
     return suffix or _TYPES.get((media_type or "").lower())
 
 
-def _archived(body: bytes) -> Kind:
+def _archived(body: bytes, filename: str | None) -> Kind:
     """What a zip file is. Raises UnsupportedType, and for Office files and books what `Archive` raises."""
     try:
         archive = Archive(body)
@@ -160,7 +158,8 @@ def _archived(body: bytes) -> Kind:
         raise UnsupportedType(f"This is a damaged zip archive. {UnsupportedType.__doc__}") from None
     if kind := _office(archive):
         return kind
-    raise UnsupportedType(f"This is a zip archive. {UnsupportedType.__doc__}")
+    told = told_of_apple(archive.names, filename)
+    raise UnsupportedType(told or f"This is a zip archive. {UnsupportedType.__doc__}")
 
 
 def _office(archive: Archive) -> Kind | None:

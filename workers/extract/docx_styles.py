@@ -1,7 +1,7 @@
 """Owns what a Word paragraph is by its style: a heading, a list's item, code, or a line of the table of contents."""
 
 import re
-from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,15 +31,22 @@ def is_on(properties: Any | None, name: str) -> bool:
     return switch is not None and attribute(switch, "val", "1") not in _OFF
 
 
-class Styles:
-    """The styles part, which may be missing."""
+def value_of(element: Any, child: str) -> str:
+    """What a child such as `pStyle` says; nothing where there is none."""
+    found = element.find(child)
+    return attribute(found, "val") if found is not None else ""
 
-    def __init__(self, root: Any | None) -> None:
-        found = root.iter("style") if root is not None else ()
+
+class Styles:
+    """The styles part, which may be missing. `level_of` tells which level of a list (its id) a style stands for."""
+
+    def __init__(self, root: Any | None, level_of: Callable[[str, str], int | None]) -> None:
+        found = list(root.iter("style")) if root is not None else []
         self._styles = {attribute(style, "styleId"): style for style in found}
         self._shapes: dict[str, Shape] = {}
-        self.hidden = {name for name, style in self._styles.items() if is_on(style.find("rPr"), "vanish")}
-        """Ids of the styles whose text is not shown."""
+        self._level_of = level_of
+        self.default = next((attribute(style, "styleId") for style in found if _is_default(style)), "")
+        """The style of paragraphs that name none."""
         self.bold = {name for name, style in self._styles.items() if is_on(style.find("rPr"), "b")}
         declared = root.find("docDefaults//lang") if root is not None else None
         self.language = language_tag(attribute(declared, "val")) if declared is not None else None
@@ -49,20 +56,33 @@ class Styles:
         properties = paragraph.find("pPr")
         if properties is None:
             return Shape()
-        name = _value(properties, "pStyle")
+        name = value_of(properties, "pStyle")
         if name not in self._shapes:
             self._shapes[name] = self._of_style(name)
         return _refined(self._shapes[name], properties)
 
-    def _of_style(self, name: str) -> Shape:
+    def chain(self, name: str) -> list[Any]:
+        """The style with this id, and those that it is based on, each after the one that is based on it."""
         chain: list[Any] = []
         while (style := self._styles.get(name)) is not None and len(chain) < _MAX_CHAIN:
             chain.append(style)
-            name = _value(style, "basedOn")
+            name = value_of(style, "basedOn")
+        return chain
+
+    def _of_style(self, name: str) -> Shape:
         shape = Shape()
-        for style in reversed(chain):
-            shape = _refined(_named(shape, _value(style, "name").casefold()), style.find("pPr"))
+        for style in reversed(self.chain(name)):
+            properties = style.find("pPr")
+            shape = _refined(_named(shape, value_of(style, "name").casefold()), properties)
+            if shape.numbering and properties is not None and properties.find("numPr") is not None:
+                number, depth = shape.numbering
+                level = self._level_of(number, attribute(style, "styleId"))
+                shape = replace(shape, numbering=(number, depth if level is None else level))
         return shape
+
+
+def _is_default(style: Any) -> bool:
+    return attribute(style, "type") == "paragraph" and attribute(style, "default") in {"1", "true", "on"}
 
 
 def _named(shape: Shape, name: str) -> Shape:
@@ -78,51 +98,13 @@ def _named(shape: Shape, name: str) -> Shape:
 def _refined(shape: Shape, properties: Any | None) -> Shape:
     if properties is None:
         return shape
-    if outline := _value(properties, "outlineLvl"):
+    if outline := value_of(properties, "outlineLvl"):
         level = whole(outline, 9)
         shape = replace(shape, level=min(level + 1, 6) if 0 <= level < 9 else 0)
     numbering = properties.find("numPr")
     if numbering is not None:
         inherited = shape.numbering or ("0", 0)
-        number = _value(numbering, "numId") or inherited[0]
-        depth = whole(_value(numbering, "ilvl"), inherited[1])
+        number = value_of(numbering, "numId") or inherited[0]
+        depth = whole(value_of(numbering, "ilvl"), inherited[1])
         shape = replace(shape, numbering=(number, max(0, min(depth, 8))) if number != "0" else None)
     return shape
-
-
-def _value(element: Any, child: str) -> str:
-    found = element.find(child)
-    return attribute(found, "val") if found is not None else ""
-
-
-class Numbering:
-    """The numbering part, which may be missing; counts the items of each list."""
-
-    def __init__(self, root: Any | None) -> None:
-        self._levels: dict[str, dict[int, tuple[str, int]]] = {}
-        self._abstract: dict[str, str] = {}
-        self._counts: defaultdict[str, dict[int, int]] = defaultdict(dict)
-        if root is None:
-            return
-        for element in root.iter("abstractNum"):
-            self._levels[attribute(element, "abstractNumId")] = {
-                whole(attribute(level, "ilvl")): (_value(level, "numFmt"), whole(_value(level, "start"), 1))
-                for level in element.iter("lvl")
-            }
-        for element in root.iter("num"):
-            self._abstract[attribute(element, "numId")] = _value(element, "abstractNumId")
-
-    def mark(self, numbering: tuple[str, int] | None) -> str:
-        """What stands before the list's next item, which is counted; nothing for what is no item."""
-        if numbering is None:
-            return ""
-        name, depth = numbering
-        form, start = self._levels.get(self._abstract.get(name, ""), {}).get(depth, ("bullet", 1))
-        indent = "  " * depth
-        if form in {"bullet", "none", ""}:
-            return f"{indent}- "
-        counts = self._counts[name]
-        for deeper in [level for level in counts if level > depth]:
-            del counts[deeper]
-        counts[depth] = counts.get(depth, start - 1) + 1
-        return f"{indent}{counts[depth]}. "

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.extract.docx_styles import Styles, is_on
+from workers.extract.docx_look import Looks
+from workers.extract.docx_styles import Styles, is_on, value_of
 from workers.extract.xml_tree import attribute
 
 _UNSEEN = frozenset({"del", "moveFrom", "pPr", "rPr", "instrText", "delText", "txbxContent", "Fallback", "rt"})
@@ -40,38 +41,27 @@ class Seen:
             self.notes.append((_REFERENCES[tag], number))
 
 
-def seen(paragraph: Any, styles: Styles) -> Seen:
+def seen(paragraph: Any, styles: Styles, looks: Looks) -> Seen:
     """What a reader sees of the paragraph."""
     found = Seen()
     stack = [paragraph]
     bold = False
-    unseen = _style(paragraph.find("pPr"), "pStyle") in styles.hidden
+    by_style = looks.of_paragraph(paragraph)
     while stack:
         element = stack.pop()
         if element.tag == "txbxContent":
             found.boxes.append(element)
         elif element.tag not in _UNSEEN:
             if element.tag == "r":
-                hidden, bold = _look(element, styles, unseen=unseen)
-                if hidden:
+                if not looks.is_seen(element, by_style):
                     found.hidden += sum(len((text.text or "").split()) for text in element.iter("t"))
                     continue
+                bold = _is_bold(element, styles)
             found.take(element, bold=bold)
             stack.extend(reversed(element))
     return found
 
 
-def _look(run: Any, styles: Styles, *, unseen: bool) -> tuple[bool, bool]:
-    """Whether the run is hidden, and whether it is bold; `unseen` says that its paragraph's style hides it."""
+def _is_bold(run: Any, styles: Styles) -> bool:
     properties = run.find("rPr")
-    if properties is None:
-        return unseen, False
-    style = _style(properties, "rStyle")
-    by_style = unseen or style in styles.hidden
-    hidden = by_style if properties.find("vanish") is None else is_on(properties, "vanish")
-    return hidden, is_on(properties, "b") or style in styles.bold
-
-
-def _style(properties: Any | None, name: str) -> str:
-    found = properties.find(name) if properties is not None else None
-    return attribute(found, "val") if found is not None else ""
+    return properties is not None and (is_on(properties, "b") or value_of(properties, "rStyle") in styles.bold)

@@ -32,6 +32,29 @@ def without_furniture(document: Document, marks: Collection[str]) -> Document:
     return replace(document, blocks=tuple(kept)) if any(block.kind != "heading" for block in kept) else document
 
 
+def with_contact(document: Document) -> Document:
+    """The document with what its footer says of how to reach its owner, as far as its text does not."""
+    text = _letters(" ".join(block.text for block in document.blocks))
+    missing = [
+        block for block in document.contact if not all(map(text.__contains__, map(_letters, block.text.split("\n"))))
+    ]
+    kept = [block for block in document.contact if block in missing or block.kind == "heading"]
+    if all(block.kind == "heading" for block in kept):
+        return document
+    return replace(document, blocks=(*document.blocks, *_headed(kept)))
+
+
+def _letters(text: str) -> str:
+    return "".join(char for char in text.casefold() if char.isalnum())
+
+
+def _headed(blocks: Sequence[Block]) -> Iterator[Block]:
+    """The blocks without inner headings that have nothing under them."""
+    for block, below in zip(blocks, [*blocks[1:], None], strict=True):
+        if block.kind != "heading" or block.level == 1 or (below and below.kind != "heading"):
+            yield block
+
+
 def _marks(blocks: Sequence[Block]) -> Iterator[tuple[int, str]]:
     """The places near the start and the end, each with its block's mark there."""
     for place, block in enumerate(blocks):

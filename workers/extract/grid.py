@@ -10,10 +10,9 @@ MAX_ROWS = 100_000
 MAX_TEXT = 20_000_000
 """Characters of all of a document's records together."""
 MAX_COLUMNS = 1_000
-MAX_CELL = 32_767
-"""Characters of a cell; the same as Excel's."""
 MAX_CARRIED = 500
 """Characters of a cell's text that the rows below it say, too, which it covers."""
+_TOO_LARGE = "A table is larger than what is read. Split it."
 _LINES = 200
 _HEAD_LENGTH = 80
 _NUMBER = re.compile(r"[^\w]*[\d.,'’/:%-][\d.,'’/:%\s-]*[^\w]*")
@@ -27,13 +26,13 @@ def markdown(rows: Iterable[Row]) -> str:
     flat: list[list[str]] = []
     width = size = 0
     for row in rows:
-        cells = [" ".join(cell[:MAX_CELL].split()).replace("|", "\\|") for cell in row[:MAX_COLUMNS]]
+        cells = [cell.replace("|", "\\|") for cell in _clean(row)]
         if any(cells):
             flat.append(cells)
             width = max(width, len(cells))
             size += sum(map(len, cells))
         if size > MAX_TEXT or len(flat) * width > MAX_TEXT:
-            raise TooLarge("A table is larger than what is read. Split it.")
+            raise TooLarge(_TOO_LARGE)
     if not flat:
         return ""
     lines = [f"| {' | '.join([*row, *[''] * (width - len(row))])} |" for row in flat]
@@ -118,7 +117,11 @@ def _headless(row: Row) -> Iterator[str]:
 
 
 def _clean(cells: Row) -> Row:
-    return tuple(" ".join(cell[:MAX_CELL].split()) for cell in cells[:MAX_COLUMNS])
+    """The cells on one line each. Raises TooLarge before it looks at what is larger than all that is read."""
+    cells = cells[:MAX_COLUMNS]
+    if sum(map(len, cells)) > MAX_TEXT:
+        raise TooLarge(_TOO_LARGE)
+    return tuple(" ".join(cell.split()) for cell in cells)
 
 
 def _begins(row: Row, head: Row, last: Row) -> bool:

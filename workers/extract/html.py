@@ -1,12 +1,14 @@
 """Owns how a web page is read: what it says of itself, what it hides, its main text, and data that adds to that."""
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from chat_api.core.errors import NeedsRendering, NoText
-from workers.documents import Document
+from workers.documents import Block, Document
 from workers.extract.encoding import decode, meta_charset
 from workers.extract.html_choice import FEW_WORDS, main_pieces
+from workers.extract.html_contact import contact_of
 from workers.extract.html_dates import page_dates
 from workers.extract.html_page import describe, parse
 from workers.extract.html_prune import drop_hidden, words
@@ -29,18 +31,12 @@ def extract_html(body: bytes, *, url: str, charset: str | None = None) -> Docume
     page = describe(tree, url)
     data = page_data(tree)
     dates = page_dates(tree, data.dates)
-    warnings = [*decoding_warnings(decoded)]
-    if hidden := drop_hidden(tree):
-        warnings.append(f"{hidden} words that the page hides from its readers were dropped.")
-    shell = _is_shell(tree)
+    hidden = drop_hidden(tree)
+    shell, contact = _is_shell(tree), contact_of(tree)
     blocks = [piece.block for piece in main_pieces(tree, article=data.article)]
     blocks += missing_from(blocks, data)
     held.clear()
-    count = sum(words(block.text) for block in blocks)
-    if shell and count < FEW_WORDS and not any(block.level == 1 for block in blocks):
-        raise NeedsRendering
-    if not any(_WORD.search(block.text) for block in blocks):
-        raise NoText
+    _check(blocks, shell)
     return Document(
         title=page.title,
         blocks=tuple(blocks),
@@ -49,9 +45,22 @@ def extract_html(body: bytes, *, url: str, charset: str | None = None) -> Docume
         links=page.links,
         canonical_url=page.canonical_url,
         directives=page.directives,
-        warnings=tuple(warnings),
+        contact=contact,
+        warnings=(*decoding_warnings(decoded), *_warnings(hidden)),
         **dates,
     )
+
+
+def _check(blocks: Sequence[Block], shell: bool) -> None:
+    if shell and sum(words(block.text) for block in blocks) < FEW_WORDS and all(block.level != 1 for block in blocks):
+        raise NeedsRendering
+    if not any(_WORD.search(block.text) for block in blocks):
+        raise NoText
+
+
+def _warnings(hidden: int) -> Iterator[str]:
+    if hidden:
+        yield f"{hidden} words that the page hides from its readers were dropped."
 
 
 def _is_shell(tree: Any) -> bool:

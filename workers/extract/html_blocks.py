@@ -1,6 +1,7 @@
 """Owns how an HTML tree becomes blocks: headings, paragraphs, lists, tables and code in reading order."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +14,17 @@ from workers.extract.html_forms import (
     code,
     contact,
     definitions,
-    first_number,
     flat,
     heading_links,
     image_text,
     is_jump,
-    items,
     link_lengths,
+    list_parts,
+    numbers_of,
     rich_items,
 )
 from workers.extract.html_prune import foreign, suspect
-from workers.extract.html_table import is_layout, markdown_table
+from workers.extract.html_table import is_layout, markdown_table, strays
 
 _SPACES = re.compile(r"[\t\r\n\f][ \t\r\n\f]*| [ \t\r\n\f]+")
 _WIDE = re.compile(r"[ \xa0]{2,}")
@@ -66,7 +67,7 @@ class _Walk:
         self._text: list[str] = []
         self._linked = self._jumps = 0
         self._links: list[bool] = []  # the links we are in: whether each leads to a place in the same page
-        self._numbers: dict[Any, int] = {}  # of ordered lists: the last item's
+        self._numbers: dict[Any, int] = {}  # of ordered lists' items
         self._suspect = self._foreign = 0
         self._level = 0
 
@@ -76,22 +77,8 @@ class _Walk:
         others = doubtful and foreign(element)
         self._suspect += doubtful
         self._foreign += others
-        tag = element.tag
-        if tag in HEADINGS:
-            self._heading(element, HEADINGS[tag])
-        elif tag == "summary":
-            self._heading(element, min(self._level + 1, 6))
-        elif tag == "pre":
-            self._code(element)
-        elif tag == "table" and not is_layout(element):
-            self._table(element)
-        elif tag in LISTS and not rich_items(element):
-            self._emit(element, "list", "\n".join(items(element, 0)), *link_lengths(element))
-        elif tag == "img":
-            self._image(element)
-        elif tag == "dl" and (lines := list(definitions(element))):
-            self._emit(element, "list", "\n".join(lines), *link_lengths(element))
-        else:
+        form = _FORMS.get(element.tag)
+        if form is None or not form(self, element):
             self._content(element)
         self._suspect -= doubtful
         self._foreign -= others
@@ -135,8 +122,9 @@ class _Walk:
         parent = element.getparent()
         if element.tag != "li" or parent is None or parent.tag != "ol":
             return ""
-        number = self._numbers[parent] = self._numbers.get(parent, first_number(parent) - 1) + 1
-        return f"{number}. "
+        if element not in self._numbers:
+            self._numbers.update(numbers_of(parent))
+        return f"{self._numbers[element]}. "
 
     def _inline(self, text: str | None) -> None:
         shown = _SPACES.sub(" ", text or "")
@@ -145,26 +133,60 @@ class _Walk:
             self._linked += len(shown)
             self._jumps += len(shown) * self._links[-1]
 
-    def _heading(self, element: Any, level: int) -> None:
-        if element.tag != "summary":
-            self._level = level
-        self._emit(element, "heading", flat(element, heading=True), heading_links(element), level=level)
+    # Each writes an element in the form of its own, and says whether it has it.
 
-    def _image(self, element: Any) -> None:
+    def _heading(self, element: Any) -> bool:
+        self._level = HEADINGS[element.tag]
+        return self._headed(element, self._level)
+
+    def _summary(self, element: Any) -> bool:
+        return self._headed(element, min(self._level + 1, 6))
+
+    def _headed(self, element: Any, level: int) -> bool:
+        self._emit(element, "heading", flat(element, heading=True), heading_links(element), level=level)
+        return True
+
+    def _image(self, element: Any) -> bool:
         """What stands for a picture, unless it stands among words: those say it."""
         if (text := image_text(element)) and not "".join(self._text).strip():
             self._emit(element, "paragraph", IMAGE + text)
+        return True
 
-    def _code(self, element: Any) -> None:
+    def _code(self, element: Any) -> bool:
         language = language_of_code(element)
         self.flush(element)
         if (text := code(element)).strip():
             self._append(element, Block("code", text, language=language))
+        return True
 
-    def _table(self, element: Any) -> None:
+    def _table(self, element: Any) -> bool:
+        if is_layout(element):
+            return False
+        self.flush(element)
         for caption in element.iterchildren("caption"):
             self._emit(caption, "paragraph", flat(caption))
+        for stray in strays(element):
+            if isinstance(stray, str):
+                self._inline(stray)
+            else:
+                self.visit(stray)
         self._emit(element, "table", markdown_table(element, flat), *link_lengths(element))
+        return True
+
+    def _list(self, element: Any) -> bool:
+        if rich_items(element):
+            return False
+        parts, lengths = list(list_parts(element)), link_lengths(element)
+        whole = sum(len(text) for _, text in parts)
+        for kind, text in parts:
+            self._emit(element, kind, text, *(length * len(text) // whole for length in lengths))
+        return True
+
+    def _definitions(self, element: Any) -> bool:
+        lines = list(definitions(element))
+        if lines:
+            self._emit(element, "list", "\n".join(lines), *link_lengths(element))
+        return bool(lines)
 
     def _emit(self, element: Any, kind: BlockKind, text: str, linked: int = 0, jumps: int = 0, level: int = 0) -> None:
         self.flush(element)
@@ -175,3 +197,14 @@ class _Walk:
         length = len(block.text)
         suspect, foreign = self._suspect > 0, self._foreign > 0
         self.found.append(Piece(block, element, linked / length, suspect, foreign, jumps > _CONTENTS * length))
+
+
+_FORMS: dict[str, Callable[[_Walk, Any], bool]] = {
+    **dict.fromkeys(HEADINGS, _Walk._heading),
+    **dict.fromkeys(LISTS, _Walk._list),
+    "summary": _Walk._summary,
+    "pre": _Walk._code,
+    "table": _Walk._table,
+    "img": _Walk._image,
+    "dl": _Walk._definitions,
+}

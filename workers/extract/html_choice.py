@@ -54,11 +54,14 @@ def main_pieces(tree: Any, *, article: bool) -> list[Piece]:
         return _Choice(tree, found, Vote(), article).kept()
     vote = None if whole is None else vote_on(whole)
     if vote is None:
-        inside = _within(found, main_container(tree))
-        return [piece for piece in inside if not piece.suspect] or inside
+        return _unvoted(_within(found, main_container(tree)))
     if vote.total >= FEW_WORDS and not vote.is_from([piece.block.text for piece in found]):
         return pieces(vote.as_html())
     return _Choice(tree, found, vote, article).kept()
+
+
+def _unvoted(inside: list[Piece]) -> list[Piece]:
+    return [piece for piece in inside if not piece.suspect] or inside
 
 
 def _speaks_for_itself(tree: Any, found: list[Piece]) -> bool:
@@ -155,14 +158,20 @@ class _Choice:
         text, tag = piece.block.text, piece.element.tag
         if piece.block.kind != "paragraph" or tag not in _ASIDES:
             return False
-        if tag == "img" and (self._repeated[text] > 1 or text.removeprefix(IMAGE).casefold() in self._headings):
-            return True
+        if tag == "img":
+            return self._says_nothing(piece)
         often = self._repeated[text] >= _REPEATS
         if self._vote.holds(text):
             return often and self._article
-        if tag == "img":
-            return self._article and next(piece.element.iterancestors("figure", "p"), None) is None
         return often or (self._article and words(text) <= _CRUMB_WORDS)
+
+    def _says_nothing(self, picture: Piece) -> bool:
+        """Whether a picture's words are said elsewhere, or no part of an article that has it beside its text."""
+        text = picture.block.text
+        if self._repeated[text] > 1 or text.removeprefix(IMAGE).casefold() in self._headings:
+            return True
+        beside = next(picture.element.iterancestors("figure", "p"), None) is None
+        return self._article and beside and not self._vote.holds(text)
 
     def _leads_on(self, piece: Piece) -> bool:
         return not piece.foreign and not piece.contents and piece.linked > _LINKED

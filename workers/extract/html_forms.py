@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
+
+from workers.documents import BlockKind
 
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 BLOCKS = frozenset(
@@ -53,6 +56,9 @@ _GUTTER = re.compile(r"(?:^|[\s_-])(?:linenos?|line-?numbers?|gutter)(?:$|[\s_-]
 _FILE = re.compile(r"\.(?:jpe?g|png|gif|webp|svg)$", re.IGNORECASE)
 _ALT_WORDS = 3
 _CONTACT = ("mailto:", "tel:")
+_GROUPS = ("div",)
+_DEFINED = frozenset({"dt", "dd", *_GROUPS})
+_WHOLE = re.compile(r"\s*[+-]?\d{1,6}(?!\d)", re.ASCII)
 
 
 def flat(element: Any, *, heading: bool = False, without: frozenset[str] = frozenset()) -> str:
@@ -138,17 +144,44 @@ def rich_items(element: Any) -> bool:
     return any(True for _ in element.iter(*(RICH - LISTS))) or not any(True for _ in element.iter("li"))
 
 
-def items(element: Any, depth: int) -> Iterator[str]:
-    number = first_number(element)
-    for item in element.iterchildren():
-        if item.tag in LISTS:  # nested without an item around it
-            yield from items(item, depth + 1)
-            continue
-        if text := flat(item, without=LISTS):
-            yield f"{'  ' * depth}{f'{number}.' if element.tag == 'ol' else '-'} {text}"
-        number += 1
-        for nested in _outermost_lists(item):
-            yield from items(nested, depth + 1)
+def list_parts(element: Any) -> Iterator[tuple[BlockKind, str]]:
+    """The list's items, a line each, and as paragraphs in their places what stands between them, in no item."""
+    for loose, run in groupby(_lines(element, 0), key=lambda line: line[0]):
+        yield ("paragraph" if loose else "list"), "\n".join(text for _, text in run)
+
+
+def _lines(element: Any, depth: int) -> Iterator[tuple[bool, str]]:
+    """The lines of a list, each with whether it is the outermost one's and stands in no item of it."""
+    numbers, indent = numbers_of(element), "  " * depth
+    for part in _parted(element):
+        if isinstance(part, str):
+            if text := " ".join(part.split()):
+                yield depth == 0, indent + text
+        elif part.tag in LISTS:  # nested without an item around it
+            yield from _lines(part, depth + 1)
+        else:
+            mark = f"{numbers[part]}." if part in numbers else "-"
+            yield from _item(part, depth, f"{indent}{mark} ")
+
+
+def _parted(element: Any) -> Iterator[Any]:
+    """A list's items, and the texts between them, in order."""
+    loose = element.text or ""
+    for child in element.iterchildren():
+        if child.tag in BLOCKS or next(child.iter("li"), None) is not None:
+            yield loose
+            yield child
+            loose = child.tail or ""
+        else:
+            loose += flat(child) + contact(child) + (child.tail or "")
+    yield loose
+
+
+def _item(item: Any, depth: int, mark: str) -> Iterator[tuple[bool, str]]:
+    if text := flat(item, without=LISTS):
+        yield False, mark + text
+    for nested in _outermost_lists(item):
+        yield from _lines(nested, depth + 1)
 
 
 def _outermost_lists(element: Any) -> Iterator[Any]:
@@ -159,14 +192,29 @@ def _outermost_lists(element: Any) -> Iterator[Any]:
             yield from _outermost_lists(child)
 
 
-def first_number(ordered: Any) -> int:
-    start = ordered.get("start") or "1"
-    return int(start) if start.isdecimal() and len(start) < 7 else 1
+def numbers_of(ordered: Any) -> dict[Any, int]:
+    """The numbers that a browser shows before an ordered list's items; none for other lists."""
+    items = list(ordered.iterchildren("li")) if ordered.tag == "ol" else []
+    step = 1 if ordered.get("reversed") is None else -1
+    number = _whole(ordered.get("start"), 1 if step > 0 else len(items))
+    numbers = {}
+    for item in items:
+        numbers[item] = _whole(item.get("value"), number)
+        number = numbers[item] + step
+    return numbers
+
+
+def _whole(text: str | None, default: int) -> int:
+    found = _WHOLE.match(text or "")
+    return int(found.group()) if found else default
 
 
 def definitions(element: Any) -> Iterator[str]:
-    """A plain definition list as lines `- term: definition`; nothing when its definitions have inner structure."""
-    if any(True for _ in element.iter(*RICH - {"dl"})) or len(list(element.iter("dl"))) > 1 or _long(element):
+    """A plain definition list as lines `- term: definition`; nothing when its definitions have inner structure, or when
+    it has words that stand in none of its parts."""
+    if any(True for _ in element.iter(*RICH - {"dl"})) or len(list(element.iter("dl"))) > 1:
+        return
+    if _long(element) or _loose(element):
         return
     terms: list[str] = []
     for part in element.iter("dt", "dd"):
@@ -177,6 +225,16 @@ def definitions(element: Any) -> Iterator[str]:
         terms = []
     if terms:
         yield f"- {', '.join(terms)}"
+
+
+def _loose(element: Any) -> bool:
+    """Whether a definition list, or an element in it that groups its parts, has words outside of them."""
+    texts = [element.text, *(child.tail for child in element)]
+    if any(text and text.strip() for text in texts):
+        return True
+    return any(map(_loose, element.iterchildren(*_GROUPS))) or any(
+        child.text_content().strip() for child in element if child.tag not in _DEFINED
+    )
 
 
 def _long(element: Any) -> bool:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _MAX_SPAN, _MAX_COLUMNS = 50, 100
+_ROWS = ("thead", "tbody", "tfoot", "tr")
+_CELLS = ("td", "th", "caption", "colgroup", "col")
 _STRUCTURE = ("h1", "h2", "h3", "h4", "ul", "ol", "dl", "form")
 
 
@@ -33,6 +35,17 @@ def markdown_table(table: Any, text_of: Callable[[Any], str]) -> str:
     header = _merged([cells for _, cells in grid[:heads]], width)
     lines = [_line(header, width), "|" + " --- |" * width]
     return "\n".join([*lines, *(_line(cells, width) for _, cells in grid[heads:])])
+
+
+def strays(table: Any) -> Iterator[Any]:
+    """What stands in the table and in no cell: texts and elements, in order. Browsers show it before the table."""
+    yield table.text or ""
+    for child in table:
+        if child.tag in _ROWS or (child.tag not in _CELLS and next(child.iter(*_ROWS, *_CELLS), None) is not None):
+            yield from (" ", *strays(child), " ")
+        elif child.tag not in _CELLS:
+            yield child
+        yield child.tail or ""
 
 
 def _merged(rows: list[list[str]], width: int) -> list[str]:

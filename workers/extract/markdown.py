@@ -57,31 +57,33 @@ def extract_markdown(body: bytes, *, charset: str | None = None) -> Document:
     """
     decoded = decode(body, (charset,))
     text = decoded.text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    front = _front_matter(text)
-    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text[front.end() :] if front else text)
+    matter, written = _parted(text)
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(written)
     hidden = _drop_unseen(tokens)
     told = f"{hidden} words that the document hides from its readers were dropped."
     blocks = tuple(block for block in _blocks(tokens) if block.text.strip())
     if not any(char.isalnum() for block in blocks for char in block.text):
         raise NoText
     return Document(
-        title=_front_title(front.group(1) if front else None) or _first_heading(blocks),
+        title=_front_title(matter) or _first_heading(blocks),
         blocks=blocks,
         media_type="text/markdown",
         warnings=(*decoding_warnings(decoded), *((told,) if hidden else ())),
-        **_front_dates((front.group(1) if front else None) or ""),
+        **_front_dates(matter),
     )
 
 
-def _front_matter(text: str) -> re.Match[str] | None:
-    """The front matter, if what stands between two rules at the beginning is YAML and no prose."""
+def _parted(text: str) -> tuple[str, str]:
+    """The front matter, if what stands between two rules at the beginning is YAML and no prose; and what follows."""
     found = _FRONT_MATTER.match(text)
-    lines = [line for line in (found.group(1) or "").split("\n") if line.strip()] if found else []
-    return found if lines and _KEY.match(lines[0]) and all(map(_YAML.match, lines)) else None
+    matter = (found.group(1) or "") if found else ""
+    lines = [line for line in matter.split("\n") if line.strip()]
+    is_yaml = lines and _KEY.match(lines[0]) and all(map(_YAML.match, lines))
+    return (matter, text[found.end() :]) if found and is_yaml else ("", text)
 
 
-def _front_title(matter: str | None) -> str:
-    found = _FRONT_TITLE.search(matter or "")
+def _front_title(matter: str) -> str:
+    found = _FRONT_TITLE.search(matter)
     return found.group(1).strip("\"'").strip() if found else ""
 
 
@@ -219,17 +221,7 @@ def _drop_unseen(tokens: Sequence[Token]) -> int:
 
     The HTML blocks become tags and texts. An element that nothing closes ends with its block.
     """
-    leaves: list[Token] = []
-    ends: list[int] = []
-    for token in tokens:
-        if token.type == "html_block":
-            parts = enumerate(_TAG.split(token.content))
-            token.children = [
-                Token("html_inline" if place % 2 else "text", "", 0, content=part) for place, part in parts
-            ]
-        inside = token.children or [token]
-        leaves += inside
-        ends += [len(leaves) - 1] * len(inside)
+    leaves, ends = _leaves(tokens)
     closing = _closings(leaves)
     at = hidden = 0
     while at < len(leaves):
@@ -243,6 +235,22 @@ def _drop_unseen(tokens: Sequence[Token]) -> int:
             leaf.type, leaf.content, leaf.children = "text", "", None
         at = end + 1
     return hidden
+
+
+def _leaves(tokens: Sequence[Token]) -> tuple[list[Token], list[int]]:
+    """The tokens that have none in them, and for each the place where its block ends."""
+    leaves: list[Token] = []
+    ends: list[int] = []
+    for token in tokens:
+        if token.type == "html_block":
+            parts = enumerate(_TAG.split(token.content))
+            token.children = [
+                Token("html_inline" if place % 2 else "text", "", 0, content=part) for place, part in parts
+            ]
+        inside = token.children or [token]
+        leaves += inside
+        ends += [len(leaves) - 1] * len(inside)
+    return leaves, ends
 
 
 def _closings(leaves: Sequence[Token]) -> dict[int, int]:

@@ -9,6 +9,7 @@ from workers.extract.archive import Archive
 from workers.extract.dates import dates_of
 from workers.extract.grid import MAX_COLUMNS, Records, carried, markdown
 from workers.extract.lists import joined_lists
+from workers.extract.odf_lists import Numbering
 from workers.extract.odf_text import drop_unseen, frames, notes, paragraphs, text_of
 from workers.extract.xml_tree import attribute, language_tag, mending, parse_xml, whole
 
@@ -22,7 +23,6 @@ _UNREAD = frozenset(
 _ROW_GROUPS = frozenset({"table-header-rows", "table-rows", "table-row-group"})
 _COLUMN_GROUPS = frozenset({"table-header-columns", "table-columns", "table-column-group"})
 _MAX_REPEAT = 200
-_MAX_DEPTH = 8
 
 
 def extract_odf(body: bytes, media_type: str) -> Document:
@@ -66,11 +66,7 @@ class _Reader:
         self._content = content
         self._dropped = drop_unseen(content, named)
         self._records = Records()
-        self._ordered = {
-            attribute(style, "name")
-            for style in content.iter("list-style")
-            if next((child.tag for child in style), "") == "list-level-style-number"
-        }
+        self._numbering = Numbering(content, named)
         self._unseen = {
             attribute(style, "name")
             for style in content.iter("style")
@@ -165,21 +161,11 @@ class _Reader:
             for item in element:
                 yield from self._walk(item, page)
             return
-        for line in self._items(element, 0, attribute(element, "style-name") in self._ordered):
+        for line in self._numbering.lines(element):
             yield Block("list", line, page=page)
         yield from _notes(element, page)
-
-    def _items(self, element: Any, depth: int, ordered: bool) -> Iterator[str]:
-        number = 0
-        for item in element.iterchildren("list-item", "list-header"):
-            texts = [text for one in item.iterchildren("p") if (text := " ".join(text_of(one).split()))]
-            number += bool(texts)
-            if texts:
-                mark = f"{number}." if ordered else "-"
-                yield f"{'  ' * min(depth, _MAX_DEPTH)}{mark} {' '.join(texts)}"
-            for inner in item.iterchildren("list"):
-                style = attribute(inner, "style-name")
-                yield from self._items(inner, depth + 1, style in self._ordered if style else ordered)
+        for frame in frames(element):
+            yield from self._walk(frame, page)
 
     def _table(self, table: Any, page: int | None) -> Iterator[Block]:
         rows = [cells for _, cells in _written(table)]

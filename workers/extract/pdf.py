@@ -45,6 +45,8 @@ def extract_pdf(body: bytes) -> Document:
 def _warnings(body: bytes, paged: Paged, empty: list[int]) -> Iterable[str]:
     if empty:
         yield f"{WITHOUT_TEXT}{ranges(empty)}."
+    if paged.hidden:
+        yield f"{paged.hidden} words that the document hides from its readers were dropped."
     if paged.unreadable:
         yield f"Damaged pages that could not be read: {ranges(paged.unreadable)}."
     if paged.repaired or b"%%EOF" not in body[-2048:]:

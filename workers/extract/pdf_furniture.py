@@ -70,6 +70,12 @@ class _Running:
         self.offsets |= shifts
         self.heights.add(height)
 
+    def add_counting(self, texts: list[list[_Seen]], height: int, shift: int) -> None:
+        """Takes in lines of several texts, if the pages are counted on from one to the next, as over chapters."""
+        if len(texts) > 1 and sum(map(len, texts)) >= _COUNTED:
+            for found in texts:
+                self.add(found, height, {shift})
+
 
 @dataclass(frozen=True, slots=True)
 class Stripped:
@@ -86,17 +92,21 @@ def without_furniture(pages: Sequence[Page]) -> Stripped:
     """The pages without the outermost lines that come back at the same height, the same or counting the pages."""
     edges = {page.number: (_edge(page, 1), _edge(page, -1)) for page in pages}
     running = _running(edges, Sizes(pages))
-    gone = {
-        number: {id(line) for edge in sides for line in _outermost(edge, number, running)}
-        for number, sides in edges.items()
-    }
-    stripped = [
-        replace(page, lines=tuple(line for line in page.lines if id(line) not in gone[page.number])) for page in pages
-    ]
+    gone = {number: _furniture(sides, number, running) for number, sides in edges.items()}
+    stripped = [_without(page, gone[page.number]) for page in pages]
     scans = {page.number for page in stripped if _is_scan(page)}
     once = _once([page for page in pages if page.number not in scans], gone, running.same)
     empty = [page.number for page in stripped if page.number in scans or not (page.number in once or _has_text(page))]
     return Stripped(stripped, once, empty)
+
+
+def _furniture(sides: Iterable[list[Line]], number: int, running: _Running) -> set[int]:
+    """Ids of the lines at a page's edges that are no text of its own."""
+    return {id(line) for edge in sides for line in _outermost(edge, number, running)}
+
+
+def _without(page: Page, gone: set[int]) -> Page:
+    return replace(page, lines=tuple(line for line in page.lines if id(line) not in gone))
 
 
 def _is_scan(page: Page) -> bool:
@@ -139,9 +149,7 @@ def _running(edges: dict[int, tuple[list[Line], list[Line]]], sizes: Sizes) -> _
         else:
             running.add(found, height, shifts)
     for (height, shift), texts in doubtful.items():
-        if len(texts) > 1 and sum(map(len, texts)) >= _COUNTED:  # the pages are counted on, whatever the text
-            for found in texts:
-                running.add(found, height, {shift})
+        running.add_counting(texts, height, shift)
     return running
 
 

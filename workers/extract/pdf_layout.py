@@ -162,9 +162,7 @@ class _Flow:
             return part.kind == "list" and part.page == self._page
         if self._turned:
             return part.page == self._page - 1 and _crosses(part, line)
-        if part.text.endswith((HYPHEN, "\n- ")) or part.text == "- ":
-            return True
-        return _near(part.last, line, _GAP * leading) and not _starts_anew(part, line, wrapped)
+        return _flows_on(part, line, leading, wrapped)
 
 
 def _goes_on(heading: _Part, line: Line) -> bool:
@@ -174,6 +172,13 @@ def _goes_on(heading: _Part, line: Line) -> bool:
 def _crosses(part: _Part, line: Line) -> bool:
     """Whether a sentence goes on over the page's end."""
     return not _ENDS.search(part.text) and line.text[:1].islower()
+
+
+def _flows_on(part: _Part, line: Line, leading: float, wrapped: bool) -> bool:
+    """Whether the line below a paragraph or item belongs to it: surely behind half a word, or a mark without a text."""
+    if part.text.endswith((HYPHEN, "\n- ")) or part.text == "- ":
+        return True
+    return _near(part.last, line, _GAP * leading) and not _starts_anew(part, line, wrapped)
 
 
 def _near(last: Line, line: Line, distance: float) -> bool:

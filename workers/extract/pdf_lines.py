@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from io import BytesIO
-from itertools import islice
 from typing import Any
 
 import pypdfium2
@@ -17,6 +16,8 @@ from pypdf import PdfReader
 from pypdf.errors import DependencyError, PyPdfError
 
 from chat_api.core.errors import EncryptedDocument, MalformedDocument, TooLarge
+from workers.extract.pdf_chars import box_of, cells, is_bold, is_white
+from workers.extract.pdf_objects import Area, backgrounds, is_pictured
 
 MAX_PAGES = 5000
 HYPHEN = "\ufffe"
@@ -28,15 +29,11 @@ _DAMAGE = (
     *(AssertionError, struct.error, zlib.error, *_UNKNOWN),
 )
 _CELL_GAP = 1.2
-_MAX_RUNS = 40
-_BOLD = re.compile(rb"bold|black|heavy|demi", re.IGNORECASE)
-_FORCE_BOLD, _FONT_NAME = 1 << 18, 128
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{1,8})*")
 _FEW_LINES = 10
 """A stamp's, and those that run over all pages."""
-_MOST_OF_PAGE, _MOST_OBJECTS, _DEPTH = 0.7, 2000, 4
-_SPACE = re.compile(r"\s+")
-_MARK = re.compile(r"\(?[\dA-Za-z]{0,3}(?:\.\d+)*[.)]?|\W{1,2}")
+_TINY = 1.5
+"""Points: characters' boxes of this height hold text of about one point, which is too small to read."""
 _UNMAPPED = re.compile("[\ufffd\ue000-\uf8ff\x00-\x08\x0e-\x1f]")
 
 
@@ -56,6 +53,8 @@ class Line:
     """Whether it has gaps as wide as those between a table's cells, written as ` | `."""
     bold: bool = False
     """Whether it begins and ends in a bold font."""
+    white: bool = False
+    """Whether it begins and ends in white."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,8 @@ class Paged:
     created: str = ""
     """As declared, like `modified`."""
     modified: str = ""
+    hidden: int = 0
+    """How many words were dropped that no reader sees."""
 
 
 def read_pdf(body: bytes) -> Paged:
@@ -127,7 +128,9 @@ def _read(document: Any, *, repaired: bool) -> Paged:
         paged.created, paged.modified = map(document.get_metadata_value, ("CreationDate", "ModDate"))
         for index in range(_allowed(len(document))):
             try:
-                paged.pages.append(_page(document, index))
+                page, hidden = _page(document, index)
+                paged.pages.append(page)
+                paged.hidden += hidden
             except pypdfium2.PdfiumError:
                 paged.unreadable.append(index + 1)
     return paged
@@ -157,30 +160,37 @@ def _outline(document: Any) -> Iterator[Entry]:
         return
 
 
-def _page(document: Any, index: int) -> Page:
+def _page(document: Any, index: int) -> tuple[Page, int]:
+    """The page, and how many words it hides."""
     with closing(document[index]) as page, closing(page.get_textpage()) as textpage:
         text = textpage.get_text_range()
-        lines = () if _unmapped(text) else tuple(_lines(textpage, text))
-        return Page(index + 1, page.get_height(), lines, 0 < len(lines) <= _FEW_LINES and _is_pictured(page))
+        written = () if _unmapped(text) else tuple(_lines(textpage, text))
+        lines = _seen(page, written)
+        hidden = sum(len(line.text.split()) for line in written) - sum(len(line.text.split()) for line in lines)
+        return Page(index + 1, page.get_height(), lines, 0 < len(lines) <= _FEW_LINES and is_pictured(page)), hidden
 
 
-def _is_pictured(page: Any) -> bool:
-    try:
-        found = list(islice(page.get_objects(max_depth=_DEPTH), _MOST_OBJECTS))
-        covered = sum(_area(one) for one in found if one.type == pdfium.FPDF_PAGEOBJ_IMAGE)
-    except pypdfium2.PdfiumError:
+def _seen(page: Any, lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    """The lines without those that no reader sees: white ones on nothing, and tiny ones beside others."""
+    if all(line.size <= _TINY for line in lines):  # the page's own measure is another
+        return lines
+    areas = backgrounds(page) if any(line.white for line in lines) else None
+    return tuple(line for line in lines if not (_is_tiny(line) or _is_bare(line, areas)))
+
+
+def _is_tiny(line: Line) -> bool:
+    """Whether the line is too small to read; what stands upright has boxes that are as low as its letters are narrow."""
+    level = abs(line.bottom - line.first_bottom) <= line.size
+    return 0 < line.size <= _TINY and level
+
+
+def _is_bare(line: Line, areas: list[Area] | None) -> bool:
+    """Whether the line is white, with none of the areas behind it."""
+    if not line.white or line.size == 0 or areas is None:
         return False
-    return bool(covered >= _MOST_OF_PAGE * page.get_width() * page.get_height())
-
-
-def _area(image: Any) -> float:
-    """How much of its page an image covers, in square points."""
-    left, bottom, right, top = image.get_bounds()
-    area, form = (right - left) * (top - bottom), image.container
-    while form is not None:
-        a, b, c, d, *_ = form.get_matrix().get()
-        area, form = area * abs(a * d - b * c), form.container
-    return float(area)
+    low, high = sorted((line.first_bottom, line.bottom))
+    place = Area(line.left, low, line.right, high + line.size)
+    return not any(map(place.meets, areas))
 
 
 def _unmapped(text: str) -> bool:
@@ -194,61 +204,14 @@ def _lines(textpage: Any, text: str) -> Iterator[Line]:
         stripped = line.strip()
         if stripped:
             first = start + line.index(stripped[0])
-            left, _, first_bottom, first_size = _box(textpage, first, box)
-            _, right, bottom, size = _box(textpage, first + len(stripped) - 1, box)
+            last = first + len(stripped) - 1
+            left, _, first_bottom, first_size = box_of(textpage, first, box)
+            _, right, bottom, size = box_of(textpage, last, box)
             size = max(first_size, size)
-            cells = _cells(textpage, stripped, first, _CELL_GAP * size)
-            bold = _is_bold(textpage, first) and _is_bold(textpage, first + len(stripped) - 1)
-            yield Line(" | ".join(cells), left, right, first_bottom, bottom, size, len(cells) > 1, bold)
+            parts = cells(textpage, stripped, first, _CELL_GAP * size)
+            bold, white = (here(textpage, first) and here(textpage, last) for here in (is_bold, is_white))
+            yield Line(" | ".join(parts), left, right, first_bottom, bottom, size, len(parts) > 1, bold, white)
         start += len(line) + 2
-
-
-def _is_bold(textpage: Any, text_index: int) -> bool:
-    index = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, text_index)
-    if index < 0:
-        return False
-    name, flags = ctypes.create_string_buffer(_FONT_NAME), ctypes.c_int()
-    pdfium.FPDFText_GetFontInfo(textpage, index, name, _FONT_NAME, ctypes.byref(flags))
-    return bool(flags.value & _FORCE_BOLD or _BOLD.search(name.value))
-
-
-def _cells(textpage: Any, line: str, first: int, gap: float) -> list[str]:
-    """The line cut at gaps wider than `gap` points, but for the one behind a number or bullet that it begins with."""
-    if not _has_gap(textpage, first, len(line), gap):
-        return [line]
-    cells, start, box = [], 0, pdfium.FS_RECTF()
-    for space in _SPACE.finditer(line):
-        _, before, *_ = _box(textpage, first + space.start() - 1, box)
-        after, *_ = _box(textpage, first + space.end(), box)
-        if after - before > gap and not (start == 0 and _MARK.fullmatch(line[: space.start()])):
-            cells.append(line[start : space.start()])
-            start = space.end()
-    return [*cells, line[start:]]
-
-
-def _has_gap(textpage: Any, first: int, length: int, gap: float) -> bool:
-    """Whether two of the line's runs of text stand far apart: cheap, since most lines are one run."""
-    index = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, first)
-    runs = pdfium.FPDFText_CountRects(textpage, index, length) if index >= 0 else 0
-    if runs < 2:
-        return False
-    edges = [ctypes.c_double() for _ in range(4)]
-    left, top, right, bottom = edges
-    end = None
-    for run in range(min(runs, _MAX_RUNS)):
-        pdfium.FPDFText_GetRect(textpage, run, *map(ctypes.byref, (left, top, right, bottom)))
-        if end is not None and left.value - end > gap:
-            return True
-        end = right.value
-    return False
-
-
-def _box(textpage: Any, text_index: int, box: Any) -> tuple[float, float, float, float]:
-    """Left, right, bottom and height of one character."""
-    index = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, text_index)
-    if index < 0 or not pdfium.FPDFText_GetLooseCharBox(textpage, index, ctypes.byref(box)):
-        return 0.0, 0.0, 0.0, 0.0
-    return box.left, box.right, box.bottom, box.top - box.bottom
 
 
 def read_with_pypdf(body: bytes) -> Paged:
@@ -258,14 +221,11 @@ def read_with_pypdf(body: bytes) -> Paged:
         if reader.is_encrypted and not reader.decrypt(""):
             raise EncryptedDocument
         count = _allowed(len(reader.pages))
-        title = str((reader.metadata and reader.metadata.title) or "")
-        said: Any = reader.metadata or {}
-        created, modified = (str(said.get(name) or "") for name in ("/CreationDate", "/ModDate"))
+        paged = _declared(reader)
     except _UNKNOWN:
         raise EncryptedDocument from None  # by another scheme than passwords
     except _DAMAGE:
         raise MalformedDocument from None
-    paged = Paged([], title, repaired=True, created=created, modified=modified)
     for index in range(count):
         try:
             paged.pages.append(_flat_page(index + 1, reader.pages[index].extract_text()))
@@ -274,6 +234,14 @@ def read_with_pypdf(body: bytes) -> Paged:
     if not paged.pages:
         raise MalformedDocument
     return paged
+
+
+def _declared(reader: PdfReader) -> Paged:
+    """What the file says of itself, without its pages."""
+    title = str((reader.metadata and reader.metadata.title) or "")
+    said: Any = reader.metadata or {}
+    created, modified = (str(said.get(name) or "") for name in ("/CreationDate", "/ModDate"))
+    return Paged([], title, repaired=True, created=created, modified=modified)
 
 
 def _flat_page(number: int, text: str) -> Page:

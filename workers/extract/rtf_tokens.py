@@ -30,16 +30,21 @@ def tokens(body: bytes) -> Iterator[Token]:
     place = 0
     while found := _TOKEN.match(body, place):
         place = found.end()
-        word, number, code, symbol, escaped, brace, plain, _ = found.groups()
-        if word:
-            value = int(number) if number else None
-            if word == b"bin":
-                place += max(0, value or 0)
-            yield Token(word.decode("ascii"), value)
-        elif sign := symbol or brace:
-            yield Token(sign.decode("latin-1"))
-        elif text := bytes([int(code, 16)]) if code else escaped or plain:
-            yield Token("", text=text)
+        if token := _token(found):
+            if token.word == "bin":
+                place += max(0, token.number or 0)
+            yield token
+
+
+def _token(found: re.Match[bytes]) -> Token | None:
+    """None for line ends and lone backslashes."""
+    word, number, code, symbol, escaped, brace, plain, _ = found.groups()
+    if word:
+        return Token(word.decode("ascii"), int(number) if number else None)
+    if sign := symbol or brace:
+        return Token(sign.decode("latin-1"))
+    text = bytes([int(code, 16)]) if code else escaped or plain
+    return Token("", text=text) if text else None
 
 
 def charset(number: int | None) -> str:

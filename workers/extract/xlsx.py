@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from chat_api.core.errors import TooLarge
+from chat_api.core.errors import TooLarge, UnsupportedType
 from workers.documents import Block, Document
 from workers.extract.grid import MAX_COLUMNS, MAX_TEXT, Records
 from workers.extract.ooxml import Package
@@ -13,17 +13,20 @@ from workers.extract.xlsx_values import Formats
 from workers.extract.xml_tree import attribute, mending, stream_xml, whole
 
 _COLUMN = re.compile(r"([A-Z]{1,3})\d{1,7}")
+_BINARY = "This is a binary Excel workbook (.xlsb), which can't be read. Save it as .xlsx."
 _TRUE = frozenset({"1", "true"})
 
 
 def extract_xlsx(body: bytes) -> Document:
     """The workbook's rows; the title may be empty. Hidden sheets, rows and columns, comments and charts are left out.
 
-    Raises MalformedDocument, EncryptedDocument, TooLarge.
+    Raises MalformedDocument, EncryptedDocument, TooLarge, and UnsupportedType for a binary workbook.
     """
     with mending():
         package = Package(body)
         main = package.main("xl/workbook.xml")
+        if main.casefold().endswith(".bin"):
+            raise UnsupportedType(_BINARY)
         workbook, relations = package.xml(main), package.relations(main)
         values = _Values(package, {one.kind: one.target for one in relations.values()}, workbook)
         sheets = []

@@ -1,6 +1,7 @@
 """Owns how a workbook's numbers look: as dates, times, percentages, or with the decimals that their format asks for."""
 
 import math
+import operator
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -31,14 +32,36 @@ _LITERAL = re.compile(r'"([^"]*)"|\\(.)|_.|\*.|\[(?:\$([^\]\-]*))?[^\]]*\]')
 _ELAPSED = re.compile(r"\[(?:h+|m+|s+)\]", re.IGNORECASE)
 _DIGITS = re.compile(r"[#0?][#0?,]*(?:\.[#0?,]*)?|\.[#0?][#0?,]*")
 _MORE_DIGITS = re.compile(r"[#0?]|/ *\d")
-_MAX_DECIMALS = 15
+_PARTED = re.compile(r"[^.,%/eE]*")
+"""Digits that only literals stand between, as in `000-00-0000`."""
+_INSTEAD = {"#": "", "?": " ", "0": "0"}
+_CONDITION = re.compile(r"\[(<=|>=|<>|<|>|=)(-?\d{1,15}(?:\.\d{1,15})?)\]")
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    **{"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq, "<>": operator.ne},
+}
+_MAX_DECIMALS, _MAX_SECTIONS = 15, 3
 
 Formatter = Callable[[float], str]
 
 
 def formatter(code: str, epoch: datetime) -> Formatter:
     """What shows numbers in this format: for dates ISO 8601, since a reader can't know which of 3/4 is the month."""
-    section = code.split(";", maxsplit=1)[0][:200]
+    sections = [section[:200] for section in code.split(";")[:_MAX_SECTIONS]]
+    conditions = [_CONDITION.search(section) for section in sections]
+    if not conditions[0]:
+        return _section_formatter(sections[0], epoch)
+    shows = [_section_formatter(section, epoch) for section in sections]
+
+    def show(value: float) -> str:
+        for condition, chosen in zip(conditions, shows, strict=True):
+            if condition is None or _COMPARE[condition.group(1)](value, float(condition.group(2))):
+                return chosen(value)
+        return plain(value)
+
+    return show
+
+
+def _section_formatter(section: str, epoch: datetime) -> Formatter:
     elapsed = bool(_ELAPSED.search(section))
     bare = _LITERAL.sub("", section).casefold()
     if elapsed:
@@ -54,8 +77,15 @@ def _number_formatter(section: str) -> Formatter:
     shown = _LITERAL.sub(_literal, section)
     code = _LITERAL.sub(lambda found: "\0" * len(_literal(found)), section)
     found = _DIGITS.search(code)
-    if not found or _MORE_DIGITS.search(code[: found.start()] + code[found.end() :]):
+    if not found:
         return plain
+    if _MORE_DIGITS.search(code[: found.start()] + code[found.end() :]):
+        return _parted_formatter(shown, code) if _PARTED.fullmatch(code) else plain
+    return _whole_formatter(shown, code, found)
+
+
+def _whole_formatter(shown: str, code: str, found: re.Match[str]) -> Formatter:
+    """For digits that stand together, where they were found."""
     before, after = shown[: found.start()], shown[found.end() :]
     digits, _, decimals = found.group().partition(".")
     thousands = len(digits) - len(digits.rstrip(",")) + decimals.count(",")
@@ -71,6 +101,22 @@ def _number_formatter(section: str) -> Formatter:
             number = number[: len(number) - (most - least)] + number[len(number) - (most - least) :].rstrip("0")
         sign = "-" if value < 0 else ""
         return f"{sign}{before}{number.removesuffix('.')}{after}".strip()
+
+    return show
+
+
+def _parted_formatter(shown: str, code: str) -> Formatter:
+    """For digits parted by literals: they are filled from the last, what is left over stands before the first."""
+    places = [place for place, sign in enumerate(code) if sign in _INSTEAD]
+
+    def show(value: float) -> str:
+        digits = f"{abs(value):.0f}".removeprefix("0")
+        signs = list(shown)
+        for place in reversed(places):
+            signs[place] = digits[-1:] or _INSTEAD[code[place]]
+            digits = digits[:-1]
+        signs[places[0]] = digits + signs[places[0]]
+        return f"{'-' if value < 0 else ''}{''.join(signs)}".strip()
 
     return show
 

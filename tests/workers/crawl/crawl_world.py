@@ -27,12 +27,13 @@ from workers.tasks.life import Task, claim, put_back, settle
 SPACE = EmbeddingSpace("test-model", 4)
 REFUSED = "refused-text"
 CRASHING = b"crashing-bytes"
+SAID = ("title: ", "canonical: ", "robots: ", "contact: ")
 
 
 class Words:
     """An extractor that takes each line for a paragraph; words beginning with http are links.
 
-    A line that begins with `title:`, `canonical:` or `robots:` says that of the page.
+    A line that begins with `title:`, `canonical:`, `robots:` or `contact:` says that of the page.
     """
 
     def extract_many(
@@ -46,7 +47,7 @@ class Words:
 
 def _document(body: str) -> Document:
     lines = body.splitlines()
-    said = dict(line.split(": ", 1) for line in lines if line.startswith(("title: ", "canonical: ", "robots: ")))
+    said = dict(line.split(": ", 1) for line in lines if line.startswith(SAID))
     shown = [line for line in lines if line.partition(":")[0] not in {"http", "https", *said}]
     return Document(
         said.get("title", "Title"),
@@ -55,6 +56,9 @@ def _document(body: str) -> Document:
         links=tuple(word for word in body.split() if word.startswith("http") and word != said.get("canonical")),
         canonical_url=said.get("canonical"),
         directives=tuple(said.get("robots", "").split()),
+        contact=(Block("heading", "Contact", level=1), Block("paragraph", said["contact"]))
+        if "contact" in said
+        else (),
     )
 
 

@@ -1,7 +1,7 @@
 """What a site's pages have in common is told from their text, and costs no page that has not changed."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from threading import Event
 
 import pytest
@@ -90,6 +90,80 @@ def test_a_new_menu_is_furniture_too(crawls: Crawls, site: Site) -> None:
     crawls.train()
     assert with_words(crawls, "Shop and service") == ["/"]
     assert with_words(crawls, MENU) == []
+
+
+def footed(site: Site, contact: str, paths: Iterable[str] = PATHS, *, tag: str = "") -> None:
+    """Gives these pages this in their footers, below their own words."""
+    for path in paths:
+        links = [site.url(other) for other in PATHS] if path == "/" else []
+        body = page(f"Words of {path} alone.", f"contact: {contact}", *links)
+        site.pages[path] = conditional(site, path, body, f'"{path} {contact} {tag}"')
+
+
+def test_contact_in_all_footers_is_learned_once(crawls: Crawls, site: Site) -> None:
+    footed(site, "Call 030 123456")
+    crawls.train()
+    texts, asked = crawls.texts(), len(crawls.vectors.asked)
+    assert with_words(crawls, "Call 030") == ["/"]
+    footed(site, "Call 030 123456", tag="new bytes")
+    crawls.train()
+    assert crawls.texts() == texts
+    assert len(crawls.vectors.asked) == asked
+
+
+def test_a_new_footer_costs_one_chunk(crawls: Crawls, site: Site) -> None:
+    footed(site, "Call 030 123456")
+    crawls.train()
+    asked = len(crawls.vectors.asked)
+    footed(site, "Call 030 987654")
+    receipt = crawls.train()["receipt"]
+    assert with_words(crawls, "Call 030") == with_words(crawls, "Call 030 987654") == ["/"]
+    assert receipt["pages"]["unchanged"] == len(PATHS) - 1
+    assert len(crawls.vectors.asked) - asked == 1
+
+
+def test_the_first_page_with_a_footer_keeps_it(crawls: Crawls, site: Site) -> None:
+    footed(site, "Call 030 123456", PATHS[2:])
+    crawls.train()
+    assert with_words(crawls, "Call 030") == ["/p1"]
+
+
+def test_a_double_of_the_page_that_keeps_the_footer_is_still_its_double(crawls: Crawls, site: Site) -> None:
+    footed(site, "Call 030 123456")
+    site.pages["/p7"] = conditional(site, "/p7", page("Words of / alone.", "contact: Call 030 123456"), '"twin"')
+    crawls.train()
+    assert crawls.ledger()["/p7"] == "duplicate"
+    assert with_words(crawls, "Call 030") == ["/"]
+
+
+def test_a_small_site_keeps_its_contact_at_the_start(crawls: Crawls, site: Site) -> None:
+    site.pages.clear()
+    site.pages["/"] = reply(page("Words of all.", site.url("/b"), "contact: Call 030 123456"))
+    site.pages["/b"] = reply(page("Words of b.", "contact: Call 030 123456"))
+    crawls.train()
+    assert with_words(crawls, "Call 030") == ["/"]
+
+
+def test_a_site_with_a_pace_keeps_its_contact_at_the_start(crawls: Crawls, site: Site) -> None:
+    site.pages["/robots.txt"] = reply(b"User-agent: *\nCrawl-delay: 1.1")
+    site.pages |= {path: reply(b"", "404 Not Found") for path in PATHS[2:]}
+    site.pages["/"] = reply(page("Words of all.", site.url("/p0"), "contact: Call 030 123456"))
+    site.pages["/p0"] = reply(page("Words of p0.", "contact: Call 030 123456"))
+    crawls.train()
+    assert with_words(crawls, "Call 030") == ["/"]
+
+
+def test_contact_moves_to_a_page_that_has_not_changed(crawls: Crawls, site: Site) -> None:
+    footed(site, "Call 030 123456")
+    crawls.train()
+    site.pages["/"] = conditional(site, "/", page("Words of / alone.", *map(site.url, PATHS)), '"no footer"')
+    crawls.train()
+    assert with_words(crawls, "Call 030") == ["/p0"]
+    footed(site, "Call 030 123456", ["/"], tag="again")
+    crawls.train()
+    assert with_words(crawls, "Call 030") == ["/p0"]  # it is as it was
+    crawls.train(force=True)
+    assert with_words(crawls, "Call 030") == ["/"]
 
 
 def test_force_looks_at_the_site_anew(rows: ChatRows, crawls: Crawls, site: Site) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from chat_api.core.errors import EncryptedDocument, Unauthenticated
+from chat_api.core.errors import EncryptedDocument
+from chat_api.core.refusals import Unauthenticated
 from workers.documents import Block, Document, Fetched
 
 _PR_GET_NO_NEW_PRIVS = 39

@@ -60,6 +60,35 @@ def archive(*names: str) -> bytes:
         (b"Name\tPrice\nA\t1\nB\t2\nC\t3\n", None, None, Kind.CSV),
         (b"Dear Sir, hello.\nWe met, once.\nIt was, well, nice.\nBye, Ann\n", None, None, Kind.TEXT),
         (b"a,b\nc,d\n", None, "poem.txt", Kind.TEXT),
+        (
+            b"Oak, ash, elm.\nBy day, by night, we go.\nOne, two, three.\nSo, well, yes.\n",
+            "text/plain",
+            None,
+            Kind.TEXT,
+        ),
+        (
+            b"Roses, red, and blue\nTulips, white, and pink\nIvy, green, and old\nMoss, soft, and low\n",
+            "text/plain",
+            None,
+            Kind.TEXT,
+        ),
+        (
+            b"He came; she left.\nIt rained; we stayed.\nI read; you slept.\nNight fell; all rest.\n",
+            "text/plain",
+            None,
+            Kind.TEXT,
+        ),
+        (b"Von 3,5 bis 4,5 Grad.\n" * 5, "text/plain", None, Kind.TEXT),
+        (b"int a;\nint b;\na = 1;\nb = 2;\n", "text/plain", None, Kind.TEXT),
+        (
+            b"\tOnce there was a mill.\n\tIt stood by a river.\n\tNobody knew.\n\tIt fell.\n",
+            "text/plain",
+            None,
+            Kind.TEXT,
+        ),
+        (b"Name, Age, City\nAnn, 30, Ely\nBob, 41, York\nCat, 22, Hull\n", "text/plain", None, Kind.CSV),
+        (b"Name;City\nAnn;Ely\nBob;York\nCat;Hull\n", "text/plain", None, Kind.CSV),
+        (b"Kiln\tIt burns clay.\nBat\tA shelf.\nCone\tIt bends.\nGlaze\tIt melts.\n", "text/plain", None, Kind.CSV),
     ],
 )
 def test_what_can_be_read(body: bytes, media_type: str | None, filename: str | None, kind: Kind) -> None:
@@ -96,6 +125,26 @@ def test_binary_that_should_be_a_pdf_is_a_damaged_one() -> None:
 def test_empty(body: bytes) -> None:
     with pytest.raises(NoText, match="empty"):
         detect(body)
+
+
+_words = st.text(st.characters(categories=["L"]), min_size=1, max_size=9)
+_named = st.sampled_from([(None, None), ("text/plain", None), ("text/plain", "letter.txt"), (None, "letter.bin")])
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(_words, min_size=3, max_size=3), min_size=1, max_size=9), st.sampled_from(",;"), _named)
+def test_prose_with_as_many_commas_in_each_line_is_prose(
+    lines: list[list[str]], mark: str, named: tuple[str | None, str | None]
+) -> None:
+    for end in (".", "", mark):
+        body = "".join(f"{f'{mark} '.join(words)}{end}\n" for words in lines).encode()
+        assert detect(body, media_type=named[0], filename=named[1]) is Kind.TEXT
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(_words, min_size=3, max_size=3), min_size=4, max_size=9), st.sampled_from("\t,;|"))
+def test_rows_of_values_are_a_table(rows: list[list[str]], mark: str) -> None:
+    assert detect("".join(f"{mark.join(row)}\n" for row in rows).encode(), media_type="text/plain") is Kind.CSV
 
 
 @settings(deadline=None)

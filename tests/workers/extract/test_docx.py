@@ -68,7 +68,8 @@ def test_bold_lines_are_headings_only_where_there_are_no_others() -> None:
 def test_numbered_lists_count_by_level() -> None:
     numbering = (
         f'<w:numbering {W}><w:abstractNum w:abstractNumId="7"><w:lvl w:ilvl="0"><w:start w:val="3"/>'
-        '<w:numFmt w:val="decimal"/></w:lvl><w:lvl w:ilvl="1"><w:numFmt w:val="lowerLetter"/></w:lvl></w:abstractNum>'
+        '<w:numFmt w:val="decimal"/><w:lvlText w:val="%1."/></w:lvl><w:lvl w:ilvl="1"><w:numFmt w:val="lowerLetter"/>'
+        '<w:lvlText w:val="%2."/></w:lvl></w:abstractNum>'
         '<w:num w:numId="1"><w:abstractNumId w:val="7"/></w:num></w:numbering>'
     )
     levels = (0, 1, 1, 0, 1)
@@ -76,7 +77,7 @@ def test_numbered_lists_count_by_level() -> None:
         para(f"i{n}", f'<w:numPr><w:ilvl w:val="{level}"/><w:numId w:val="1"/></w:numPr>')
         for n, level in enumerate(levels)
     )
-    assert texts(body(items, numbering=numbering)) == ["3. i0\n  1. i1\n  2. i2\n4. i3\n  1. i4"]
+    assert texts(body(items, numbering=numbering)) == ["3. i0\n  - a. i1\n  - b. i2\n4. i3\n  - a. i4"]
 
 
 def test_merged_cells_say_their_value_in_each_row() -> None:

@@ -92,6 +92,56 @@ def test_numbered_steps_with_code_keep_their_numbers() -> None:
     assert texts(document)[:4] == ["1. Stop it:", "stop", "2. Start it:", "start"]
 
 
+@pytest.mark.parametrize(
+    ("markup", "expected"),
+    [
+        ("<ol start=-1><li>a<li>b<li>c</ol>", ["-1. a\n0. b\n1. c"]),
+        ("<ol reversed><li>a<li>b<li>c</ol>", ["3. a\n2. b\n1. c"]),
+        ("<ol reversed start=10><li>a<li>b</ol>", ["10. a\n9. b"]),
+        ("<ol><li>a<li value=7>b<li>c<li value=x>d</ol>", ["1. a\n7. b\n8. c\n9. d"]),
+        ("<ol reversed><li>a<li value=9>b<li>c</ol>", ["3. a\n9. b\n8. c"]),
+        ("<ol start='4th'><li>a<ol start=2><li>x</ol><li>b</ol>", ["4. a\n  2. x\n5. b"]),
+        ("<ul><li value=7>a</ul>", ["- a"]),
+        ("<ol reversed><li>a<pre>x</pre><li value=5>b<li>c</ol>", ["3. a", "x", "5. b", "4. c"]),
+    ],
+)
+def test_items_have_the_numbers_that_a_browser_shows(markup: str, expected: list[str]) -> None:
+    document = article(f"<h1>Steps</h1>{markup}<p>End of it.</p>")
+    assert texts(document)[1 : texts(document).index("End of it.")] == expected
+
+
+@pytest.mark.parametrize(
+    ("markup", "expected"),
+    [
+        ("<ul>We <b>need</b>:<li>a<li>b</ul>", ["We need:", "- a\n- b"]),
+        (
+            "<ol><li>a</li>then <a href='mailto:x@y.example'>ask</a><li>b</li>and rest.</ol>",
+            ["1. a", "then ask (x@y.example)", "2. b", "and rest."],
+        ),
+        ("<ul><li>a<ul>inner<li>x</ul></ul>", ["- a\n  inner\n  - x"]),
+        ("<dl>These:<dt>Batt<dd>A shelf.</dl>", ["These:", "Batt:", "A shelf."]),
+        ("<dl><div>These: <dt>Batt<dd>A shelf.</div></dl>", ["These:", "Batt:", "A shelf."]),
+        ("<dl><p>These:</p><dt>Batt<dd>A shelf.</dl>", ["These:", "Batt:", "A shelf."]),
+        (
+            "<table>Prices<tr><th>a<th>b</tr>in euros<tr>x<td>1<td>2</table>",
+            ["Prices in euros x", "| a | b |\n| --- | --- |\n| 1 | 2 |"],
+        ),
+        (
+            "<table><caption>Top</caption><p>Prices</p><tr><th>a<th>b</tr><tr><td>1<td>2</tr><div>Rest</div></table>",
+            ["Top", "Prices", "Rest", "| a | b |\n| --- | --- |\n| 1 | 2 |"],
+        ),
+        (
+            "<table><center>Ask<tr><th>a<th>b</tr><tr><td>1<td>2</tr></center></table>",
+            ["Ask", "| a | b |\n| --- | --- |\n| 1 | 2 |"],
+        ),
+    ],
+)
+def test_text_in_no_item_or_cell_is_kept_in_its_place(markup: str, expected: list[str]) -> None:
+    document = article(f"<h1>Steps</h1><p>Before.</p>{markup}<p>End of it.</p>")
+    found = texts(document)
+    assert [" ".join(text.split(" ")) for text in found[2 : found.index("End of it.")]] == expected
+
+
 def test_accordion_buttons_in_headings_are_text() -> None:
     document = article(
         "<h3><button aria-controls='a'>May I pay later?</button></h3><div id='a' hidden><p>You may.</p></div>"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from html import escape
 
 import pytest
 from hypothesis import given, settings
@@ -62,7 +63,22 @@ def test_records_are_bounded() -> None:
     with pytest.raises(TooLarge, match="100,000 rows"):
         list(Records().blocks([["a", "b"]] * (grid.MAX_ROWS + 2)))
     with pytest.raises(TooLarge, match="characters"):
-        list(Records().blocks([["x" * grid.MAX_CELL] * 100] * 10))
+        list(Records().blocks([["x" * 32_767] * 100] * 10))
+
+
+def test_a_row_that_is_larger_than_all_that_is_read_is_refused_at_once() -> None:
+    long = "word " * (grid.MAX_TEXT // 50)
+    with pytest.raises(TooLarge, match="table is larger"):
+        list(Records().blocks([[long] * 11]))
+    with pytest.raises(TooLarge, match="table is larger"):
+        grid.markdown([[long] * 11])
+
+
+def test_long_cells_are_kept_whole() -> None:
+    long = "word " * 20_000 + "end"
+    assert sheet([["Name", "Text"], ["A", long]]) == [f"- Name: A; Text: {long}"]
+    assert long in grid.markdown([["Name", "Text"], ["A", long]])
+    assert all_text(delimited_text(f'Name,Text\nA,"{long}"\n')) == f"- Name: A; Text: {long}"
 
 
 def test_markdown_escapes_and_pads() -> None:
@@ -88,7 +104,13 @@ def test_markdown_escapes_and_pads() -> None:
         *(("[h]:mm:ss", "1.5", "36:00:00"), ("yyyy", "-5", "-5"), ("yyyy", "1e15", "1e+15"), ("General", "NaN", "NaN")),
         *(("@", "5", "5"), ("[Red]0.0;[Blue]-0.0", "5", "5.0"), ('"day" 0', "3", "day 3")),
         *(("00000", "2108", "02108"), ("0,000", "5", "0,005"), ('"No. 2024-"000', "1234.6", "No. 2024-1235")),
-        *(("(###) ###-####", "5551234567", "5551234567"), ("000-00-0000", "123456789", "123456789")),
+        *(("(###) ###-####", "5551234567", "(555) 123-4567"), ("000-00-0000", "123456789", "123-45-6789")),
+        *(("000\\-00\\-0000", "12345678", "012-34-5678"), ("000-00-0000", "1123456789", "1123-45-6789")),
+        *(('00"-"00', "1234", "12-34"), ('"No. "000" / "00', "12345", "No. 123 / 45"), ("00-00", "-123", "-01-23")),
+        *(("(000) 000-0000", "5551234567", "(555) 123-4567"), ("###-####", "5", "-5"), ("???-00", "100", "1-00")),
+        *(("[<=9999999]###-####;(###) ###-####", "5551234", "555-1234"), ("0-0.0", "12.5", "12.5")),
+        *(("[<=9999999]###-####;(###) ###-####", "5551234567", "(555) 123-4567"), ("00-00", "1234.6", "12-35")),
+        *(("[>=100]0.0;[<0]0.00;0", "5", "5"), ("[=1]0.0;[<>2]0.00", "2", "2"), ("[>1]0.0;0.00", "1", "1.00")),
         *(('#,##0,"K"', "1234567", "1,235K"), ('0.0,,"M"', "1234567", "1.2M"), ("0.0,%", "1234", "123.4%")),
         *(("# ?/?", "1.5", "1.5"), ("?/8", "1.5", "1.5"), ("0.00E+00", "1234.5", "1234.5"), (".00", "0.5", "0.50")),
         *(('#,##0.00 "EUR"', "1234.5", "1,234.50 EUR"), ("[$EUR] #,##0.00", "1234.5", "EUR 1,234.50")),
@@ -96,7 +118,7 @@ def test_markdown_escapes_and_pads() -> None:
     ],
 )
 def test_numbers_are_as_shown(code: str, value: str, shown: str) -> None:
-    cells = f'<numFmts><numFmt numFmtId="200" formatCode="{code.replace(chr(34), "&quot;")}"/></numFmts>'
+    cells = f'<numFmts><numFmt numFmtId="200" formatCode="{escape(code)}"/></numFmts>'
     styles = f'{cells}<cellXfs><xf numFmtId="0"/><xf numFmtId="200"/></cellXfs>'
     body = workbook(f'<row><c t="inlineStr"><is><t>v</t></is></c><c s="1"><v>{value}</v></c></row>', styles=styles)
     assert texts(read(body), "list") == [f"- v | {shown}"]
@@ -139,6 +161,17 @@ def test_delimiter_and_encoding_are_found(delimiter: str, encoding: str) -> None
     csv.writer(buffer, delimiter=delimiter).writerows(rows)
     lines = all_text(delimited_text(buffer.getvalue(), encoding)).splitlines()
     assert lines == [f"- Größe: {first.replace(chr(10), ' ')}; Preis: {second}" for first, second in rows[1:]]
+
+
+def test_long_fields_keep_their_commas_and_lines() -> None:
+    long = "word, 'word'\n" * 8_000 + "end"
+    assert all_text(delimited_text(f'Name,Text\nA,"{long}"\n')) == f"- Name: A; Text: {' '.join(long.split())}"
+
+
+def test_two_lone_quotes_far_apart_are_characters() -> None:
+    body = 'Name,Size\n"Screw 3 long,7\n' + "A,8\n" * 20_000 + '"Screw 4 long,9\n'
+    lines = all_text(delimited_text(body)).splitlines()
+    assert (len(lines), lines[-1]) == (20_002, '- Name: "Screw 4 long; Size: 9')
 
 
 @pytest.mark.parametrize("many", [1, 20_000])

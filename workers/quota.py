@@ -1,0 +1,38 @@
+"""How many web pages an org may still read this month: of single pages and of websites alike."""
+
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from chat_api.core.errors import QuotaExceeded
+from chat_api.core.models.dashboard import limit_in
+
+FETCHED_THIS_MONTH = text("""
+    SELECT coalesce(sum(calls), 0) FROM usage_days
+    WHERE org_id = :org_id AND purpose = 'fetch' AND day >= date_trunc('month', now() AT TIME ZONE 'UTC')
+""")
+
+
+class PagesLeft(NamedTuple):
+    """What is left of an org's pages of this month: none, or fewer, once they are used up."""
+
+    left: int
+    most: int
+
+    @property
+    def used_up(self) -> QuotaExceeded:
+        """What to say where none is left."""
+        return QuotaExceeded(
+            f"The organisation's {self.most:,} pages of this month are used up. Raise the limit or wait."
+        )
+
+
+def pages_left(chat: Engine, org_id: UUID, limits: object) -> PagesLeft | None:
+    """What is left now, by what has been written; None where the org's limits name no `monthly_pages`."""
+    limit = limit_in(limits, "monthly_pages")
+    if limit is None:
+        return None
+    with chat.begin() as connection:
+        used = int(connection.execute(FETCHED_THIS_MONTH, {"org_id": org_id}).scalar_one())
+    return PagesLeft(int(limit) - used, int(limit))
