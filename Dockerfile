@@ -26,4 +26,5 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
 CMD ["uvicorn", "chat_api.main:app", "--host", "0.0.0.0", "--port", "8000", \
      "--http", "chat_api.server:BoundedHttp", "--ws", "chat_api.server:BoundedSocket", \
-     "--ws-per-message-deflate", "false", "--ws-max-size", "65536", "--no-access-log", "--timeout-graceful-shutdown", "10"]
+     "--ws-per-message-deflate", "false", "--ws-max-size", "65536", "--no-access-log", "--timeout-keep-alive", "75", \
+     "--timeout-graceful-shutdown", "10"]

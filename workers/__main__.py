@@ -16,6 +16,7 @@ from chat_api.core.telemetry import configure_logging
 from workers.fetch.addresses import AddressGuard
 from workers.metrics import Queue
 from workers.pool import STOP_WITHIN_S, Pool
+from workers.schema import wait_for_migrations
 from workers.sweeper import Sweeper
 from workers.tasks.life import holder_name
 
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda _number, _frame: ended.set())
     engines = make_engines(settings)
     REGISTRY.register(Queue(engines.chat))
+    wait_for_migrations(engines.chat, ended)
     sweeper = Sweeper(
         engines, connect_redis(settings), settings.queue_name, holder_name(),
         job_retention_days=settings.job_retention_days, refresh_runs_per_org=settings.refresh_runs_per_org,

@@ -1,5 +1,6 @@
 """What workers read of the dashboard database, and the status they write back."""
 
+import time
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +29,13 @@ from chat_api.core.models.dashboard import (
 from workers.tasks.life import Task
 
 TOLD_AT_ONCE = 500
+SAY_AGAIN_S = 60.0
 BEYOND = (
     "The organisation has more sources than its limit allows; this is one of the youngest. Raise it or delete some."
 )
 log = structlog.get_logger(__name__)
+_said_refused: dict[str, float] = {}
+"""By error, when it was last said on the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +147,16 @@ def _write_statuses(dashboard: Engine, behind: Sequence[Row[Any]]) -> Sequence[R
             raise
         if len(behind) > 1:
             return [told for row in behind for told in _write_statuses(dashboard, [row])]
-        log.warning("status_refused", source_id=str(behind[0].source_id), error=type(error.orig).__name__)
+        _say_refused(behind[0].source_id, type(error.orig).__name__)
         return [] if locked else behind
     return behind
+
+
+def _say_refused(source_id: UUID, error: str) -> None:
+    """Logs one of those that are refused for the same reason, once a minute."""
+    if time.monotonic() - _said_refused.get(error, -SAY_AGAIN_S) >= SAY_AGAIN_S:
+        _said_refused[error] = time.monotonic()
+        log.warning("status_refused", source_id=str(source_id), error=error)
 
 
 def _told(row: Row[Any]) -> Told:

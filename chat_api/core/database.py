@@ -10,13 +10,15 @@ from uuid import UUID
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
-from sqlalchemy import URL, Connection, Dialect, Engine, TextClause, create_engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, ExceptionContext, TextClause, create_engine, event
 from sqlalchemy import exc as sql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from chat_api.core.readable import readable
 from chat_api.core.settings import Settings
 
 CONNECT_ARGS: dict[str, Any] = {
@@ -29,9 +31,10 @@ CONNECT_ARGS: dict[str, Any] = {
 }
 DATABASE_DOWN = (
     *(sql.OperationalError, sql.InterfaceError, sql.TimeoutError),
-    *(psycopg.OperationalError, psycopg.InterfaceError),
+    *(psycopg.OperationalError, psycopg.InterfaceError, ReadOnlySqlTransaction),
 )
-"""What a database that is away, or too busy to answer in time, raises; the driver's own come from COPY."""
+"""What a database that is away, takes no writes, or is too busy to answer in time, raises; the driver's own come from
+COPY."""
 TIME_LIMITS = (
     "SELECT set_config('lock_timeout', '5s', true), set_config('statement_timeout', '60s', true),"
     " set_config('idle_in_transaction_session_timeout', '30s', true)"
@@ -103,7 +106,7 @@ async def async_engines(settings: Settings) -> AsyncIterator[AsyncEngines]:
     """The API's engines, disposed of at the end. A connection is waited for 10 s at most."""
     engines = AsyncEngines(
         _async_engine(settings.chat_db_url(), settings.db_pool_size),
-        _async_engine(settings.dashboard_db_url(), settings.db_pool_size),
+        readable(_async_engine(settings.dashboard_db_url(), settings.db_pool_size)),
     )
     try:
         yield engines
@@ -114,7 +117,7 @@ async def async_engines(settings: Settings) -> AsyncIterator[AsyncEngines]:
 
 def make_engines(settings: Settings) -> Engines:
     """A worker process's engines: small pools, since a process trains one run at a time."""
-    return Engines(_engine(settings.chat_db_url()), _engine(settings.dashboard_db_url()))
+    return Engines(_engine(settings.chat_db_url()), readable(_engine(settings.dashboard_db_url())))
 
 
 def _async_engine(url: URL, pool_size: int) -> AsyncEngine:
@@ -127,6 +130,7 @@ def _async_engine(url: URL, pool_size: int) -> AsyncEngine:
         connect_args=CONNECT_ARGS | {"async_creator_fn": _AsyncBounded.connect},
     )
     event.listen(engine.sync_engine, "checkout", _look_at)
+    event.listen(engine.sync_engine, "handle_error", _tell_of_a_standby)
     return engine
 
 
@@ -144,17 +148,28 @@ def _has_news(descriptor: int) -> bool:
     return bool(look.poll(0))
 
 
+def _tell_of_a_standby(context: ExceptionContext) -> BaseException | None:
+    """Has all connections replaced when the server of one takes no more writes, and the error said as what it is."""
+    error = context.original_exception
+    if not isinstance(error, ReadOnlySqlTransaction):
+        return None
+    context.is_disconnect = True
+    return _read_only(error)
+
+
+def _read_only(error: ReadOnlySqlTransaction) -> sql.OperationalError:
+    return sql.OperationalError(None, None, error, hide_parameters=True, connection_invalidated=True)
+
+
 def _engine(url: URL) -> Engine:
-    engine = create_engine(
-        url,
-        pool_size=2,
-        max_overflow=2,
-        pool_timeout=10,
-        pool_pre_ping=True,
-        hide_parameters=True,
-        connect_args=CONNECT_ARGS,
-    )
+    return bounded(url, pool_size=2, max_overflow=2, pool_timeout=10, pool_pre_ping=True)
+
+
+def bounded(url: URL, **pool: Any) -> Engine:
+    """An engine with this pool, every wait of which has an end: for locks, for answers, and for a server that is frozen."""
+    engine = create_engine(url, hide_parameters=True, connect_args=CONNECT_ARGS, **pool)
     event.listen(engine, "begin", begin_work)
+    event.listen(engine, "handle_error", _tell_of_a_standby)
     event.listen(engine, "do_connect", lambda _dialect, _record, args, named: _Bounded.connect(*args, **named))
     return engine
 
@@ -241,6 +256,9 @@ def _trip(engine: Engine, org_id: UUID, said: tuple[Said, ...]) -> list[Rows]:
             proxied.invalidate(error)
             raise
         proxied.close()
+    except ReadOnlySqlTransaction as error:
+        engine.dispose()  # the others lead to the same server
+        raise _read_only(error) from error
     except psycopg.Error as error:
         raise sql.DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True) from error
     return found

@@ -45,13 +45,17 @@ class DatabaseSettings(BaseSettings):
         )
 
     def chat_db_url(self, *, migrator: bool = False) -> URL:
-        """The chat database's address, as the process's own role or as the migrator."""
+        """The chat database's address, as the process's own role or as the migrator.
+
+        Of several hosts, or of a name's addresses, the one that takes writes: after a failover the other may answer, too.
+        """
         username, password = self.python_chat_db_username, self.python_chat_db_password
         if migrator and self.chat_db_migrator_username:
             username, password = self.chat_db_migrator_username, self.chat_db_migrator_password or SecretStr("")
-        return self._url(
+        url = self._url(
             self.python_chat_db_host, self.python_chat_db_port, self.python_chat_db_name, username, password
         )
+        return url.update_query_dict({"target_session_attrs": "read-write"})
 
     def _url(self, host: str, port: int, name: str, username: str, password: SecretStr) -> URL:
         return URL.create(

@@ -21,10 +21,10 @@ from starlette.responses import Response
 
 from chat_api.core.errors import DatabaseUnavailable
 from chat_api.core.login import login_problem, must_be_modest
+from chat_api.core.migrations import pending_migration
 from chat_api.core.models.dashboard import missing_columns
 from chat_api.core.models.training import Lease
 from chat_api.errors import RETRY_AFTER_S, problem
-from chat_api.migrations import pending_migration
 
 CHECK_LIMIT_S = 2.0
 DATABASE_LIMIT_S = 5.0

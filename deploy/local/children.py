@@ -1,5 +1,6 @@
 """The embedded stack's children: which processes it has, with which commands and settings."""
 
+import hmac
 import signal
 import sys
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ def embedded(state: State, environ: Mapping[str, str]) -> Plan:
     ports, secrets = state.ports(environ), state.secrets()
     variables = settings_of(state, ports, secrets, environ)
     settings = _checked(variables)
+    state.remember(given=_digests(secrets, environ))
     cluster = _cluster(state, ports, secrets)
     bare = {name: value for name, value in environ.items() if name.upper() not in SETTING_NAMES}
     bare |= {MARK: str(state.root), "PYTHONUNBUFFERED": "1"}
@@ -42,6 +44,27 @@ def embedded(state: State, environ: Mapping[str, str]) -> Plan:
         ),
     )
     return Plan(tiers=tiers, info=_info(state, ports, settings))
+
+
+def changed_settings(state: State, environ: Mapping[str, str]) -> list[str]:
+    """The settings in `environ` without which, or with another value, the stack in `state` was started.
+
+    Raises StackError when they are bad.
+    """
+    known, secrets = state.choices(), state.secrets()
+    changed = sorted(set(_digests(secrets, environ).items()) - set(known.get("given", {}).items()))
+    if changed:
+        _checked(settings_of(state, known["ports"], secrets, environ))
+    return [name for name, _ in changed]
+
+
+def _digests(secrets: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """By name what tells one value of a given setting from another."""
+    given = {name: value for name, value in environ.items() if name.upper() in SETTING_NAMES and value}
+    return {
+        name.upper(): hmac.digest(secrets["postgres"].encode(), value.encode(), "sha256").hex()
+        for name, value in given.items()
+    }
 
 
 def _logins(secrets: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -164,7 +187,7 @@ def _migrations(cluster: Postgres, secrets: Mapping[str, str], env: Mapping[str,
 
 def _api(ports: Mapping[str, int], env: Mapping[str, str]) -> Child:
     bounded = ("--http", "chat_api.server:BoundedHttp", "--ws", "chat_api.server:BoundedSocket")
-    options = (*bounded, "--ws-per-message-deflate", "false", "--no-access-log")
+    options = (*bounded, "--ws-per-message-deflate", "false", "--no-access-log", "--timeout-keep-alive", "75")
     # A little above the largest frame that is served, so that the service itself closes with 1009.
     address = ("--host", "127.0.0.1", "--port", str(ports["api"]), "--ws-max-size", "65536")
     return Child(

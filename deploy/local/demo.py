@@ -11,7 +11,6 @@ from uuid import UUID
 from websockets.sync.client import connect
 
 from deploy.local import sample, stack
-from deploy.local.children import embedded
 from deploy.local.client import DashboardClient, Refused, Row, read_stack
 from deploy.local.sample.manual import write_manual
 from deploy.local.state import StackError
@@ -26,17 +25,16 @@ def main(environ: Mapping[str, str]) -> int:
     root = Path(environ.get("STATE") or ".local")
     print("Starting the embedded stack (PostgreSQL, Redis, S3, API, workers, dashboard) ...", flush=True)
     try:
-        stack.up(root, lambda state: embedded(state, environ))
+        stack.up_with(root, environ)
         client = DashboardClient(read_stack(root / "stack.json"))
         bot_id = client.ensure_org_and_bot(BOT, {"welcome_message": "Hello! Ask me anything about our shop."})
         trained = train(client, bot_id, sources(client, bot_id, root, environ))
-        if trained:
-            ask(client, bot_id, question(environ))
+        answered = trained and ask(client, bot_id, question(environ))
     except (StackError, Refused, OSError, TimeoutError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     print(f"\nThe stack is up: dashboard and widget at {client.stack['dashboard_url']}  (`make down` ends it)")
-    return 0 if trained else 1
+    return 0 if answered else 1
 
 
 def sources(client: DashboardClient, bot_id: UUID, root: Path, environ: Mapping[str, str]) -> list[UUID]:
@@ -97,8 +95,8 @@ def question(environ: Mapping[str, str]) -> str:
     return str(next(entry["question"] for entry in questions if entry.get("demo")))
 
 
-def ask(client: DashboardClient, bot_id: UUID, text: str) -> None:
-    """Asks over the WebSocket, as a server would, and prints the answer as it comes, then its sources."""
+def ask(client: DashboardClient, bot_id: UUID, text: str) -> bool:
+    """Asks over the WebSocket, as a server would, prints the answer as it comes, then its sources; whether there was one."""
     token = client.sign_token("chat", bot_id=bot_id, subject="demo")
     address = client.stack["api_url"].replace("http", "ws", 1) + "/api/chat/ws"
     headers = {"Authorization": f"Bearer {token}"}
@@ -113,12 +111,13 @@ def ask(client: DashboardClient, bot_id: UUID, text: str) -> None:
                 print(frame["text"], end="", flush=True)
             elif frame["type"] == "error":
                 print(frame["message"])
-                return
+                return False
     print("\n\nSources:")
     for source in offered:
         if source["n"] in frame["citations"]:
             page = f", page {source['page']}" if source["page"] else ""
             print(f"  [{source['n']}] {source['title']}{page}  {(source['url'] or '').partition('#:~:')[0]}".rstrip())
+    return True
 
 
 def _frame(raw: str | bytes) -> dict[str, Any]:

@@ -42,6 +42,19 @@ def up(
     return _ready_stack(state, limit)
 
 
+def up_with(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Have the embedded stack run with the settings in `environ`: one that was started with others is started again."""
+    # Here, because the other commands need none of the service's own settings.
+    from deploy.local.children import changed_settings, embedded
+
+    stack = up(root, lambda state: embedded(state, environ))
+    if changed := changed_settings(State(root.absolute()), environ):
+        print(f"Starting again, for {', '.join(changed)} ...", flush=True)
+        down(root)
+        stack = up(root, lambda state: embedded(state, environ))
+    return stack
+
+
 def _launch(state: State, plan_of: Callable[[State], Plan], lock: int) -> None:
     state.forget_stack()
     processes.end(_living(state), patience=10)
@@ -165,11 +178,8 @@ def _age(process: psutil.Process | None) -> str | None:
 
 
 def _up_command(root: Path, environ: Mapping[str, str]) -> int:
-    # Here, because only this command needs the service's own settings.
-    from deploy.local.children import embedded
-
     try:
-        stack = up(root, lambda state: embedded(state, environ))
+        stack = up_with(root, environ)
     except StackError as error:
         print(f"up: {error}", file=sys.stderr)
         return 1

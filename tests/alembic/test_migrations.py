@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint
 from sqlalchemy.schema import SchemaItem
 
@@ -20,6 +21,7 @@ from tests.workers.chat_rows import engine_of
 from workers.tasks.life import claim
 
 pytestmark = pytest.mark.stack
+HEAD = ScriptDirectory(str(databases.REPOSITORY / "alembic")).get_current_head()
 
 
 @pytest.fixture
@@ -143,3 +145,41 @@ def test_fences_and_versions_only_grow(chat_db: str, sequence: str) -> None:
             "SELECT data_type::text, increment_by, cycle FROM pg_sequences WHERE sequencename = %s", [sequence]
         ).fetchone()
     assert row == ("bigint", 1, False)
+
+
+def version(dsn: str) -> str:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    assert row
+    return str(row[0])
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_migration_does_not_queue_up_readers_behind_a_backup(empty_db: str, patient: bool) -> None:
+    run(empty_db, "upgrade", "0006")
+    with psycopg.connect(empty_db) as backup, psycopg.connect(empty_db, autocommit=True) as reader:
+        backup.execute("LOCK TABLE documents IN ACCESS SHARE MODE")
+        process = start(empty_db, "-x", f"tries={20 if patient else 1}", "upgrade", "head")
+        if patient:
+            assert process.stdout
+            assert "19 more tries" in process.stdout.readline()
+            reader.execute("SET lock_timeout = '1s'")
+            reader.execute("SELECT count(*) FROM documents")
+            backup.rollback()
+        output, _ = process.communicate(timeout=60)
+    assert (process.returncode == 0) is patient, output
+    assert patient or ("pg_dump" in output and "Nothing was changed" in output and "Traceback" not in output)
+    assert version(empty_db) == (HEAD if patient else "0006")
+
+
+def test_an_older_version_leaves_a_newer_database_alone_and_does_not_fail(empty_db: str) -> None:
+    run(empty_db, "upgrade", "head")
+    with psycopg.connect(empty_db) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of-a-newer-version'")
+    process = start(empty_db, "upgrade", "head")
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, version(empty_db)) == (0, "of-a-newer-version")
+    assert "newer version" in output
+    process = start(empty_db, "downgrade", "base")
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode != 0, version(empty_db)) == (True, "of-a-newer-version"), output

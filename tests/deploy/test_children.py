@@ -1,8 +1,9 @@
 """The stack's settings and its list of children."""
 
 import json
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psycopg
@@ -10,9 +11,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from deploy.local import stack
-from deploy.local.children import embedded, settings_of
+from deploy.local.children import REPOSITORY, changed_settings, embedded, settings_of
 from deploy.local.plan import Plan
-from deploy.local.state import State
+from deploy.local.state import StackError, State
 
 PORTS = {"api": 21001, "dashboard": 21002, "postgres": 21003, "redis": 21004, "s3": 21005}
 SECRETS = {"postgres": "p/w", "redis": "r:w", "s3": "s"}
@@ -71,6 +72,27 @@ def test_the_plan_names_every_process(plan: Plan) -> None:
     assert names[2] == ["api", "worker-1", "worker-2", "worker-3", "dashboard"]
 
 
+def test_the_api_is_started_as_in_its_container(plan: Plan) -> None:
+    dockerfile = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
+    found = re.search(r"^CMD (\[.*\])$", dockerfile, re.MULTILINE)
+    assert found
+    contained = options_of(json.loads(found[1]))
+    [here] = [options_of(child.command) for tier in plan.tiers for child in tier if child.name == "api"]
+    own = {"--host", "--port", "--timeout-graceful-shutdown"}
+    assert {name: value for name, value in contained.items() if name not in own} == {
+        name: value for name, value in here.items() if name not in own
+    }
+    # A proxy keeps its connections for a minute as a rule, and must be the one that ends them.
+    assert int(here["--timeout-keep-alive"]) > 60
+
+
+def options_of(command: Sequence[str]) -> dict[str, str]:
+    """By name the values of a command's options; empty for one that has none."""
+    following = [*command[1:], "--"]
+    named = zip(command, following, strict=True)
+    return {name: "" if value.startswith("--") else value for name, value in named if name.startswith("--")}
+
+
 def test_each_process_has_its_own_login_to_the_chat_database(plan: Plan) -> None:
     env = {child.name: child.env for tier in plan.tiers for child in tier}
     assert env["api"]["PYTHON_CHAT_DB_USERNAME"] == "chat_api"
@@ -124,3 +146,20 @@ def test_the_key_pair_and_the_passwords_are_kept(tmp_path: Path) -> None:
     private, _ = state.key_pair()
     before = private.read_bytes(), state.secrets()
     assert (state.key_pair()[0].read_bytes(), state.secrets()) == before
+
+
+def test_a_running_stack_is_left_for_settings_that_are_given_anew(tmp_path: Path) -> None:
+    state = State.create(tmp_path / "state")
+    given = {"EMBEDDING_PROVIDER": "local", "OPENAI_API_KEY": "sk-one", "HOME": "/nowhere"}
+    embedded(state, given)
+    assert changed_settings(state, given) == []
+    assert changed_settings(state, {"OPENAI_API_KEY": "", "HOME": "/elsewhere"}) == []
+    assert changed_settings(state, {"OPENAI_API_KEY": "sk-two", "WORKERS": "3"}) == ["OPENAI_API_KEY", "WORKERS"]
+    assert "sk-one" not in (state.root / "choices.json").read_text()
+
+
+def test_a_running_stack_is_kept_when_the_settings_given_anew_are_bad(tmp_path: Path) -> None:
+    state = State.create(tmp_path / "state")
+    embedded(state, {})
+    with pytest.raises(StackError, match="WORKERS"):
+        changed_settings(state, {"WORKERS": "none"})

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from chat_api.core.settings import Settings
+from chat_api.keyring import read_keys
 from deploy.reference import REPOSITORY
 from tests.servers import Servers
 
@@ -31,6 +31,7 @@ DASHBOARD_DB_USERNAME=dashboard
 DASHBOARD_DB_NAME=dashboard
 PYTHON_CHAT_DB_HOST=chat.example
 PYTHON_CHAT_DB_NAME=chat
+REDIS_URL=rediss://redis.example:6379
 OPENAI_API_KEY=key
 R2_ACCOUNT_ID=account
 ACCESS_KEY_ID=id
@@ -73,7 +74,8 @@ def test_the_parts_are_those_of_the_embedded_stack() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_get_settings_that_exist_and_are_complete(name: str) -> None:
-    assert [key for key in environment_of(name) if key.lower() not in Settings.model_fields] == []
+    said = [key for key, value in environment_of(name).items() if value]
+    assert [key for key in said if key.lower() not in Settings.model_fields] == []
     settings = settings_of(name)
     assert (settings.app_env, settings.llm_provider, settings.embedding_provider) == (
         "development",
@@ -88,8 +90,9 @@ def test_stand_ins_are_for_development_alone(name: str) -> None:
     settings = settings_of(name, PRODUCTION)
     assert (settings.app_env, settings.llm_provider, settings.embedding_provider) == ("production", "openai", "openai")
     assert settings.s3_endpoint == "https://account.r2.cloudflarestorage.com"
-    for line in ("DASHBOARD_DB_HOST=dashboard.example", "OPENAI_API_KEY=key", "R2_ACCOUNT_ID=account"):
-        with pytest.raises(ValidationError):
+    needed = ("DASHBOARD_DB_HOST=dashboard.example", "OPENAI_API_KEY=key", "R2_ACCOUNT_ID=account")
+    for line in (*needed, "REDIS_URL=rediss://redis.example:6379"):
+        with pytest.raises(ValidationError, match=f"(?i){line.partition('=')[0]}"):
             settings_of(name, PRODUCTION.replace(line, ""))
 
 
@@ -113,13 +116,30 @@ def test_the_bucket_is_made_and_may_be_there_already(servers: Servers, s3: "S3Cl
     assert "of-compose" in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
 
 
-def test_a_key_that_is_replaced_by_renaming_is_seen() -> None:
-    key = PurePosixPath(environment_of("api")["JWT_PUBLIC_KEY_PATH"])
-    mounts = {volume.split(":")[1]: REPOSITORY / volume.split(":")[0] for volume in SERVICES["api"]["volumes"]}
-    assert str(key) not in mounts
-    folder = mounts[str(key.parent)]
-    assert folder.is_dir()
-    assert (folder / key.name).exists()
+def mounts_of(name: str, env: str = "") -> dict[str, str]:
+    """By their places in the container, what a service mounts."""
+    values = dict(line.split("=", 1) for line in env.splitlines())
+    return {mount["target"]: interpolated(mount["source"], values) for mount in SERVICES[name].get("volumes", [])}
+
+
+@pytest.mark.parametrize("path", ["public.pem", "/srv/keys/dashboard.pem"])
+def test_the_api_reads_the_key_that_is_named_and_nothing_else_of_the_host(path: str) -> None:
+    env = f"JWT_PUBLIC_KEY_PATH={path}\n"
+    assert mounts_of("api", env) == {environment_of("api", env)["JWT_PUBLIC_KEY_PATH"]: path}
+    assert [*mounts_of("api").values()] == ["public.pem"]
+    assert read_keys(REPOSITORY / "public.pem")
+
+
+def test_each_service_knows_the_password_of_its_own_login_alone() -> None:
+    logins = ("MIGRATOR", "WORKERS", "API")
+    env = PRODUCTION + "".join(
+        f"CHAT_DB_{login}_USERNAME={login}\nCHAT_DB_{login}_PASSWORD=of-{login}\n" for login in logins
+    )
+    for name, own in {"migrations": "MIGRATOR", "workers": "WORKERS", "api": "API"}.items():
+        given = environment_of(name, env)
+        assert [value for value in given.values() if value.startswith("of-")] == [f"of-{own}"]
+        url = settings_of(name, env).chat_db_url(migrator=name == "migrations")
+        assert (url.username, url.password) == (own, f"of-{own}")
 
 
 def test_each_service_has_its_own_login_to_the_chat_database() -> None:
@@ -142,11 +162,18 @@ def test_ports_are_published_on_loopback_alone(name: str) -> None:
 def test_dependencies_and_mounts_exist() -> None:
     for service in SERVICES.values():
         assert set(service.get("depends_on", {})) <= set(SERVICES)
-        sources = [volume.split(":")[0] for volume in service.get("volumes", [])]
-        mounted = [re.sub(r"\$\{\w+:-(.*)\}", r"\1", source) for source in sources if source.startswith("./")]
+        mounts = service.get("volumes", [])
+        binds = [interpolated(mount["source"], {}) for mount in mounts if isinstance(mount, dict)]
+        sources = [mount.split(":")[0] for mount in mounts if isinstance(mount, str)]
+        mounted = [*binds, *(source for source in sources if source.startswith("./"))]
         assert [path for path in mounted if not (REPOSITORY / path).exists()] == []
         named = [source for source in sources if not source.startswith("./")]
         assert set(named) <= set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_logs_do_not_fill_the_disk(name: str) -> None:
+    assert set(SERVICES[name]["logging"]["options"]) == {"max-size", "max-file"}
 
 
 def test_the_image_runs_as_no_one_and_installs_the_lock_with_hashes() -> None:

@@ -1,5 +1,6 @@
 """Real worker processes: killed, told to stop, without Redis; nothing is lost, and nothing is left behind."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -290,6 +291,44 @@ def test_a_sweeper_alone_rings_and_trains_nothing(shop: World, tmp_path: Path) -
         assert sweeper.look() == []
         sweeper.stop()
     assert job(shop, job_id)["status"] == "waiting"
+
+
+@contextmanager
+def behind(shop: World) -> Iterator[None]:
+    """The chat database lacks the newest migration, as it seems."""
+    [head] = shop.chat("SELECT version_num FROM alembic_version")
+    shop.chat("UPDATE alembic_version SET version_num = '0001'")
+    try:
+        yield
+    finally:
+        shop.chat("UPDATE alembic_version SET version_num = %s", head["version_num"])
+
+
+@pytest.mark.parametrize("command", [POOL, RQ], ids=["pool", "rq"])
+def test_new_workers_leave_runs_alone_until_the_migrations_have_run(
+    shop: World, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with contextlib.ExitStack() as old_schema:
+        old_schema.enter_context(behind(shop))
+        with started(shop.settings, tmp_path, command) as worker:
+            job_id = queued(shop)
+            until(lambda: b"migrations_awaited" in (tmp_path / "worker.log").read_bytes())
+            row = job(shop, job_id)
+            assert (row["status"], row["attempt"], task(shop, job_id)["lease_holder"]) == ("waiting", 0, None)
+            assert shop.chat("SELECT 1 FROM leases") == [], "and nobody sweeps"
+            old_schema.close()
+            with connect_redis(shop.settings) as redis:
+                assert ring(redis, shop.settings.queue_name, [UUID(job_id)])
+            assert_trained_once(shop, job_id)
+            worker.stop()
+    assert job(shop, job_id)["attempt"] == 1
+
+
+def test_a_pool_that_waits_for_migrations_can_be_stopped(shop: World, tmp_path: Path) -> None:
+    with behind(shop), started(shop.settings, tmp_path) as pool:
+        until(lambda: b"migrations_awaited" in (tmp_path / "worker.log").read_bytes())
+        pool.stop()
+        assert pool.family == {}
 
 
 @contextmanager

@@ -90,10 +90,22 @@ class TrainingSource(DashboardBase):
     trained_at: Mapped[datetime | None]
 
 
+MOST = 2**40
+"""As good as no limit, whatever it is of."""
+
+
+def limit_in(limits: object, name: str) -> float | None:
+    """The number from 0 up that an org's limits name so; None, for no limit, where they name none."""
+    value = limits.get(name) if isinstance(limits, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return None
+    return min(value, MOST)
+
+
 def beyond_quota(org_id: UUID, limits: object) -> Select[datetime, UUID] | None:
     """Reads the age (created_at, id) of the first source beyond the org's `limits.max_sources`; None without a limit."""
-    most = limits.get("max_sources") if isinstance(limits, dict) else None
-    if type(most) is not int or most < 0:
+    most = limit_in(limits, "max_sources")
+    if most is None:
         return None
     return (
         select(TrainingSource.created_at, TrainingSource.id)
@@ -101,7 +113,7 @@ def beyond_quota(org_id: UUID, limits: object) -> Select[datetime, UUID] | None:
         .where(TrainingSource.org_id == org_id)
         .where(TrainingSource.deleted_at.is_(None), DashboardBot.deleted_at.is_(None))
         .order_by(TrainingSource.created_at, TrainingSource.id)
-        .offset(min(most, 2**31))
+        .offset(int(most))
         .limit(1)
     )
 
@@ -121,16 +133,34 @@ def source_version(row: TrainingSource, object_key: str | None, etag: str | None
     return f"{version}:{etag}" if etag else version
 
 
+STATUS_COLUMNS = frozenset(
+    ("status", "status_version", "progress", "error_code", "error_message", "job_id", "trained_at")
+)
+"""What this service may write of `training_sources`, and must be allowed to."""
+# Only what this login has some right to is listed there, and only in schemas that it may look into.
+THERE = text("""
+    SELECT CAST(table_name AS text) AS of_table, CAST(column_name AS text) AS name,
+           has_column_privilege(format('%I.%I', table_schema, table_name), CAST(column_name AS text), 'UPDATE') AS writable
+    FROM information_schema.columns
+    WHERE table_schema = ANY (current_schemas(false)) AND table_name = ANY (:tables)
+""")
+
+
 def missing_columns(connection: Connection) -> list[str]:
-    """The `table.column` names that this service needs and the connected dashboard database lacks."""
-    rows = connection.execute(
-        text(
-            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = ANY (current_schemas(false))"
-        )
-    )
-    there = {(table, column) for table, column in rows}
-    needed = [(table.name, column.name) for table in DashboardBase.metadata.sorted_tables for column in table.columns]
-    return [f"{table}.{column}" for table, column in needed if (table, column) not in there]
+    """The `table.column` names that this service needs and the connected dashboard database lacks.
+
+    A status column that is there, but not to be written by this login, has ` (UPDATE is not granted)` behind its name.
+    """
+    tables = DashboardBase.metadata.sorted_tables
+    rows = connection.execute(THERE, {"tables": [table.name for table in tables]})
+    there = {(row.of_table, row.name): row.writable for row in rows}
+    needed = [(table.name, column.name) for table in tables for column in table.columns]
+    return [
+        f"{table}.{column}{' (UPDATE is not granted)' if (table, column) in there else ''}"
+        for table, column in needed
+        if (table, column) not in there
+        or (table == TrainingSource.__tablename__ and column in STATUS_COLUMNS and not there[table, column])
+    ]
 
 
 STATUS_OF_JOB = {

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
@@ -213,6 +214,72 @@ def test_workers_see_one_orgs_content_and_all_orgs_runs(shared: Settings) -> Non
         assert connection.execute(words).scalars().all() == [MINE.canary]
         assert connection.execute(runs).scalar_one() == 2
     engines.chat.dispose()
+
+
+# --- a failover ------------------------------------------------------------------------------------------------------
+
+DEMOTED = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
+WRITE = text("UPDATE turns SET answer = answer WHERE org_id = :org_id")
+
+
+@pytest.mark.parametrize("how", ["tenant", "trip"])
+def test_the_api_leaves_a_server_that_takes_no_more_writes(shared: Settings, how: str) -> None:
+    async def look(engines: AsyncEngines) -> None:
+        async def write() -> None:
+            if how == "trip":
+                await engines.trip(MINE.org_id, (WRITE, {"org_id": MINE.org_id}))
+            else:
+                async with engines.tenant(MINE.org_id) as connection:
+                    await connection.execute(WRITE, {"org_id": MINE.org_id})
+
+        async with engines.chat.connect() as one, engines.chat.connect() as two:
+            for connection in (one, two):
+                await connection.exec_driver_sql(DEMOTED)
+                await connection.commit()
+        with pytest.raises(OperationalError) as raised:
+            await write()
+        assert raised.value.connection_invalidated
+        await asyncio.gather(write(), write())  # on two connections, both new
+
+    with_engines(shared, look, db_pool_size=2)
+
+
+def test_a_worker_leaves_a_server_that_takes_no_more_writes(shared: Settings) -> None:
+    engines = make_engines(as_workers(shared))
+    write = text("UPDATE training_jobs SET attempt = 1 WHERE org_id = :org_id")
+    with engines.chat.connect() as connection:
+        connection.exec_driver_sql(DEMOTED)
+        connection.commit()
+    with pytest.raises(OperationalError), engines.chat.begin() as connection:
+        connection.execute(write, {"org_id": MINE.org_id})
+    with engines.chat.begin() as connection:
+        connection.execute(write, {"org_id": MINE.org_id})
+    engines.chat.dispose()
+
+
+def test_a_server_that_takes_no_writes_is_none_of_the_chat_databases(shared: Settings, module_chat_db: str) -> None:
+    async def look(engines: AsyncEngines) -> None:
+        with pytest.raises(OperationalError):
+            await engines.trip(MINE.org_id, (SEEN, {}))
+
+    login = sql.SQL("ALTER ROLE {} IN DATABASE {}").format(
+        sql.Identifier(API), sql.Identifier(shared.python_chat_db_name)
+    )
+    with psycopg.connect(module_chat_db, autocommit=True) as admin:
+        admin.execute(login + sql.SQL(" SET default_transaction_read_only = on"))
+        try:
+            with_engines(shared, look)
+        finally:
+            admin.execute(login + sql.SQL(" RESET default_transaction_read_only"))
+
+
+def test_of_several_hosts_one_that_takes_writes_is_used(shared: Settings) -> None:
+    async def look(engines: AsyncEngines) -> None:
+        async with engines.tenant(MINE.org_id) as connection:
+            assert await seen(connection) == [MINE.org_id]
+
+    # The first one answers to nobody.
+    with_engines(shared, look, python_chat_db_host=f"127.255.255.254,{shared.python_chat_db_host}")
 
 
 # --- plans -----------------------------------------------------------------------------------------------------------
