@@ -15,20 +15,25 @@ from chat_api.core.jobs import connect_redis, ring
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
 from workers.commands import eval as eval_
+from workers.commands.cancel import Named, cancel, is_known
 from workers.commands.clean import clean, count_rubbish
+from workers.commands.clean_org import clean_org
 from workers.commands.doctor import examine
 from workers.commands.export import add_options as add_export_options
 from workers.commands.export import export
 from workers.commands.imports import add_options as add_import_options
 from workers.commands.imports import import_
-from workers.commands.process import Ended, find_sources, queue_sources, wait_for_runs
+from workers.commands.process import STILL_FOR_S, Ended, find_sources, queue_sources, wait_for_runs
 from workers.commands.release import allow_removals
+from workers.commands.rows import find_target
 from workers.commands.seed import add_options as add_seed_options
 from workers.commands.seed import seed
+from workers.commands.services import examine_services
 from workers.commands.status import read_status, render
-from workers.commands.terminal import Bar
+from workers.commands.terminal import Bar, agreed
 from workers.commands.upload import add_options as add_upload_options
 from workers.commands.upload import upload
+from workers.reconcile.queueing import Wanted
 from workers.reembed import await_switch, reembed, served_space
 
 WATCH_EVERY_S = 2.0
@@ -82,7 +87,8 @@ def make_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--fix", action="store_true", help="mend what can be mended; safe to repeat")
     doctor.add_argument(
         "--allow-removals", type=UUID, action="append", default=[], metavar="SOURCE",
-        help="let what is held back of this source go: its removal, or its parked generation (repeatable)",
+        help="let what is held back of this source go: its removal, or its parked generation; a bot's id stands for all"
+        " its held removals (repeatable)",
     )  # fmt: skip
     doctor.add_argument("--json", action="store_true", help="as JSON")
     process = _add(commands, "process", _process, "has sources trained; exit code 1 when a waited-for run failed")
@@ -93,6 +99,11 @@ def make_parser() -> argparse.ArgumentParser:
     process.add_argument("--bot", type=UUID, metavar="ID", help="only this bot's")
     process.add_argument("--force", action="store_true", help="read everything again, whatever looks unchanged")
     process.add_argument("--wait", action="store_true", help="wait for the runs, with progress")
+    cancelling = _add(commands, "cancel", _cancel, "ends runs that wait or are under way; what answers stays")
+    whose = cancelling.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--source", type=UUID, nargs="+", metavar="ID", help="those of these sources")
+    whose.add_argument("--bot", type=UUID, metavar="ID", help="all of this bot's")
+    whose.add_argument("--org", type=UUID, metavar="ID", help="all of this org's")
     again = _add(
         commands, "reembed", _reembed, "embeds bots anew with another model; each is switched when it is whole"
     )
@@ -109,6 +120,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     eval_.add_options(_add(commands, "eval", _eval, "how well a bot finds what it is asked: hit rates by language"))
     cleaning = _add(commands, "clean", _clean, "removes the data of deleted sources and unread generations now")
+    cleaning.add_argument(
+        "--org", type=UUID, metavar="ID", help="remove instead all of an org that is gone from the dashboard"
+    )
     cleaning.add_argument("--yes", action="store_true", help="do not ask")
     return parser
 
@@ -131,24 +145,23 @@ def _status(options: argparse.Namespace, _settings: Settings, engines: Engines) 
         time.sleep(WATCH_EVERY_S)
 
 
-def _doctor(options: argparse.Namespace, _settings: Settings, engines: Engines) -> int:
-    for source_id in options.allow_removals:
-        allowed = allow_removals(engines.chat, source_id)
-        told = [f"{source_id}: {allowed.removed} removed, {allowed.released} generations released"]
+def _doctor(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:
+    for named_id in options.allow_removals:
+        allowed = allow_removals(engines.chat, named_id)
+        told = [f"{named_id}: {allowed.removed} removed, {allowed.released} generations released"]
         if allowed.unreadable:
-            told.append(f"{source_id}: its parked generation is of another embedding space; train the source again")
+            told.append(f"{named_id}: its parked generation is of another embedding space; train the source again")
         if not (allowed.removed or allowed.released or allowed.unreadable):
-            told = [f"{source_id}: nothing of it is held back"]
+            told = [f"{named_id}: nothing of it is held back"]
         print("\n".join(told), file=sys.stderr)
     diagnosis = examine(engines, fix=options.fix)
+    diagnosis.findings += examine_services(settings)
     print(diagnosis.as_json() if options.json else diagnosis.as_text())
     return 0 if diagnosis.clean else 1
 
 
 def _process(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:
-    if not any((options.source, options.all, options.failed, options.bot)):
-        raise CommandError("Say what to process: --source ID …, --bot ID, --failed or --all.")
-    wanted = find_sources(engines.dashboard, source_ids=options.source, bot_id=options.bot, failed=bool(options.failed))
+    wanted = _wanted(options, settings, engines)
     unknown = sorted(set(options.source or []).difference(source.source_id for source in wanted))
     sys.stderr.writelines(f"{source_id}: there is no such source to train.\n" for source_id in unknown)
     queued = queue_sources(engines, wanted, force=options.force, revive=bool(options.source))
@@ -157,6 +170,14 @@ def _process(options: argparse.Namespace, settings: Settings, engines: Engines) 
     print(f"{len(queued.waiting)} of {len(wanted)} sources queued{under_way}")
     failed = _wait(engines, queued.runs) if options.wait and queued.runs else 0
     return 1 if failed or unknown else 0
+
+
+def _wanted(options: argparse.Namespace, settings: Settings, engines: Engines) -> list[Wanted]:
+    if not any((options.source, options.all, options.failed, options.bot)):
+        raise CommandError("Say what to process: --source ID …, --bot ID, --failed or --all.")
+    if options.bot:
+        find_target(engines.dashboard, options.bot, max_file_mb=settings.max_file_mb)
+    return find_sources(engines.dashboard, source_ids=options.source, bot_id=options.bot, failed=bool(options.failed))
 
 
 def _train(settings: Settings, engines: Engines, source_ids: Sequence[UUID]) -> int:
@@ -190,8 +211,11 @@ def _wait(engines: Engines, job_ids: Sequence[UUID]) -> int:
             bar.say(f"{ended.source_id}: {ended.status} {ended.error_code or ''} {ended.error_message or ''}".rstrip())
         bar.advance()
 
-    statuses = wait_for_runs(engines.chat, job_ids, tell)
+    statuses = wait_for_runs(engines.chat, job_ids, tell, lambda standing: bar.say(str(standing)))
     bar.end()
+    if left := len(job_ids) - statuses.total():
+        print(f"Nobody has done anything for {STILL_FOR_S / 60:.0f} minutes: stopped waiting.", file=sys.stderr)
+        statuses["still queued"] = left
     print(", ".join(f"{count} {status}" for status, count in sorted(statuses.items())))
     return len(job_ids) - statuses["succeeded"]
 
@@ -227,34 +251,33 @@ def _eval(options: argparse.Namespace, _settings: Settings, _engines: Engines) -
     return eval_.evaluate(options, print)
 
 
-def _clean(options: argparse.Namespace, _settings: Settings, engines: Engines) -> int:
+def _cancel(options: argparse.Namespace, _settings: Settings, engines: Engines) -> int:
+    named = Named(options.source, options.bot, options.org)
+    if not is_known(engines.chat, named):
+        raise CommandError("Nothing of that was ever queued here. Is it the right id?")
+    print(f"{cancel(engines, named)} runs cancelled")
+    return 0
+
+
+def _clean(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:
+    if options.org:
+        return clean_org(options, settings, engines, sys.stdout)
     rubbish = count_rubbish(engines.chat)
     if not rubbish.generations:
         print("There is nothing to remove.")
         return 0
     what = f"{rubbish.generations:,} generations with {rubbish.chunks:,} chunks"
-    if not options.yes and not _agreed(f"Remove {what}, which no answer uses? [y/N] "):
+    if not options.yes and not agreed(f"Remove {what}, which no answer uses? [y/N] "):
         print("Nothing was removed.")
         return 1
     bar = Bar("removed generations", rubbish.generations, sys.stdout)
-    left = rubbish.generations
-
-    def removed(left_now: int) -> None:
-        nonlocal left
-        bar.advance(max(0, left - left_now))
-        left = left_now
-
-    clean(engines.chat, removed)
+    generations, rows = clean(engines.chat, bar.advance)
     bar.end()
-    print(f"Removed {what}.")
-    return 0
-
-
-def _agreed(question: str) -> bool:
-    try:
-        return input(question).strip().lower() in {"y", "yes"}
-    except EOFError:
-        return False
+    left = count_rubbish(engines.chat).generations
+    print(f"Removed {generations:,} generations, {rows:,} rows.")
+    if left:
+        print(f"{left:,} are left, which another process has in hand, or which were discarded meanwhile.")
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

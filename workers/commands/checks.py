@@ -193,19 +193,17 @@ CHECKS = (
         "start `python -m workers`, or `python -m workers --sweeper-only`",
     ),
     Check(
-        "held_removals",
-        "Sources are gone from the dashboard, and kept because too many went at once.",
-        text("SELECT source_id AS name FROM sources WHERE removal_held_at IS NOT NULL AND deleted_at IS NULL"),
-        "bring the rows back, or let them go with --allow-removals SOURCE",
-    ),
-    Check(
         "parked_generations",
         "New generations are held back.",
         text("SELECT source_id || ' ' || generation || coalesce(' ' || held_by, '') AS name FROM generations"
              " WHERE state = 'parked'"),
-        "look at their diffs, and let them go live with --allow-removals SOURCE",
+        "look at their diffs, and let them go live with --allow-removals SOURCE, each by the id in front",
     ),
 )  # fmt: skip
+HELD_REMOVALS = text("""
+    SELECT bot_id, source_id FROM sources WHERE removal_held_at IS NOT NULL AND deleted_at IS NULL
+    ORDER BY bot_id, source_id
+""")
 DEAD_LEASES = text("""
     SELECT task_id AS name FROM training_tasks
     WHERE status = 'running' AND lease_expires_at < now() - interval '30 seconds'

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, text
 
 from chat_api.core.database import of_org
+from workers.store.failed import LEDGER
 from workers.sweeper import GIVE_UP_BUILDS, collect_discarded
 
 AT_ONCE = 20_000
-DISCARDED = text(
-    "SELECT org_id, count(*) AS number FROM generations WHERE state = 'discarded' GROUP BY org_id ORDER BY org_id"
-)
-CHUNKS = text("""
+# The ledger of a failed run stays until the sweeper lets it go.
+RUBBISH = f"state = 'discarded' AND held_by IS DISTINCT FROM '{LEDGER}'"
+DISCARDED = text(f"SELECT org_id, count(*) AS number FROM generations WHERE {RUBBISH} GROUP BY org_id ORDER BY org_id")  # noqa: S608  # the condition is this module's own, here and below
+CHUNKS = text(f"""
     SELECT count(*) FROM generations JOIN chunks USING (org_id, bot_id, source_id, generation)
-    WHERE org_id = :org_id AND state = 'discarded'
-""")
+    WHERE org_id = :org_id AND {RUBBISH}
+""")  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,18 @@ def count_rubbish(chat: Engine) -> Rubbish:
     return Rubbish(sum(generations.values()), chunks)
 
 
-def clean(chat: Engine, removed: Callable[[int], None]) -> None:
-    """Removes it all, 20,000 rows in a transaction; `removed` is told how many generations are left after each."""
+def clean(chat: Engine, removed: Callable[[], None]) -> tuple[int, int]:
+    """Removes it all, 20,000 rows in a transaction, but for what another process has in hand: (generations, rows).
+
+    `removed` is told of each generation that is gone.
+    """
+    generations = rows = 0
     while True:
         with chat.begin() as connection:
-            if collect_discarded(connection, AT_ONCE) is None:
-                return
-        with chat.connect() as connection:
-            removed(connection.execute(text("SELECT count(*) FROM generations WHERE state = 'discarded'")).scalar_one())
+            some = collect_discarded(connection, AT_ONCE)
+        if some is None:
+            return generations, rows
+        rows += some
+        if some < AT_ONCE:  # the last of its generation
+            generations += 1
+            removed()

@@ -1,8 +1,9 @@
 """Looks for what disagrees, in the chat database and between the two, and mends it where that is safe."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from chat_api.core.bot_config import parse_config, parse_limits
 from chat_api.core.database import DATABASE_DOWN, Engines, of_org
 from chat_api.core.models.dashboard import missing_columns
-from workers.commands.checks import CHECKS, DEAD_LEASES, Check
+from workers.commands.checks import CHECKS, DEAD_LEASES, HELD_REMOVALS, Check
 from workers.commands.process import find_sources
 from workers.dashboard import TOLD_AT_ONCE, project_status
 from workers.reconcile.queueing import queue_runs
@@ -33,18 +34,37 @@ ROWS_AT_ONCE = 100
 
 @dataclass(slots=True)
 class Finding:
-    """Something that is wrong: how often, in a sentence, with some names; `done` is what was done about it.
+    """Something that is wrong, in a sentence, and the names of all that it is about; `done` is what was done about it.
 
     `mend` says what `--fix` does about it or, where it can do nothing (not `fixable`), what the operator is to do.
     """
 
     name: str
-    count: int
     sentence: str
-    examples: list[str]
+    names: list[str]
     mend: str
     done: str | None = None
     fixable: bool = True
+    summary: list[str] = field(default_factory=list)
+    """What people read in place of the first names."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "name": self.name,
+            "count": len(self.names),
+            "sentence": self.sentence,
+            "examples": self.examples,
+            "names": self.names,
+            "mend": self.mend,
+            "done": self.done,
+            "fixable": self.fixable,
+        }
+
+    @property
+    def examples(self) -> list[str]:
+        """A few words on what it is about."""
+        return self.summary or self.names[:SHOWN]
 
 
 @dataclass(slots=True)
@@ -59,8 +79,8 @@ class Diagnosis:
         return all(finding.done for finding in self.findings)
 
     def as_json(self) -> str:
-        """`{clean, findings: [{name, count, sentence, examples, mend, done, fixable}]}`."""
-        return json.dumps({"clean": self.clean, "findings": [asdict(finding) for finding in self.findings]})
+        """`{clean, findings: [{name, count, sentence, examples, names, mend, done, fixable}]}`; `names` are all there are."""
+        return json.dumps({"clean": self.clean, "findings": [finding.as_dict() for finding in self.findings]})
 
     def as_text(self) -> str:
         """A paragraph for each finding."""
@@ -68,11 +88,12 @@ class Diagnosis:
 
 
 def _paragraph(finding: Finding) -> str:
-    more = f" … and {finding.count - len(finding.examples)} more" if finding.count > len(finding.examples) else ""
+    count = len(finding.names)
+    more = f" … and {count - SHOWN} more (--json names all)" if count > SHOWN and not finding.summary else ""
     end = f"{'--fix' if finding.fixable else 'Please'} {finding.mend}."
     if finding.done:
         end = f"Done: {finding.done}."
-    return f"{finding.name} ({finding.count}): {finding.sentence}\n  {', '.join(finding.examples)}{more}\n  {end}"
+    return f"{finding.name} ({count}): {finding.sentence}\n  {', '.join(finding.examples)}{more}\n  {end}"
 
 
 def examine(engines: Engines, *, fix: bool = False) -> Diagnosis:
@@ -81,7 +102,10 @@ def examine(engines: Engines, *, fix: bool = False) -> Diagnosis:
     Raises what a chat database that is away raises; a dashboard that is away is a finding.
     """
     diagnosis = Diagnosis()
-    examiners: tuple[Callable[[Engines, bool], Finding | None], ...] = (_columns, _options, _leases, _agreement)
+    examiners: tuple[Callable[[Engines, bool], Finding | None], ...] = (
+        *(_columns, _options, _leases, _agreement),
+        _held_removals,  # what has just been marked is among them
+    )
     for check in CHECKS:
         _note(diagnosis, _look(engines, check, fix))
     for examiner in examiners:
@@ -98,11 +122,10 @@ def _look(engines: Engines, check: Check, fix: bool) -> Finding | None:
     names = _wrong_anywhere(engines.chat, check, fix)
     if not names:
         return None
-    fixable = bool(check.fixes) or check.retrain
-    finding = Finding(check.name, len(names), check.sentence, names[:SHOWN], check.mend, fixable=fixable)
+    finding = Finding(check.name, check.sentence, names, check.mend, fixable=bool(check.fixes) or check.retrain)
     if fix and check.retrain:
         finding.done = _read_again(engines, [UUID(name) for name in names])
-    elif fix and check.fixes:
+    elif fix and check.fixes and not _wrong_anywhere(engines.chat, check, fix=False):
         finding.done = check.mend
     return finding
 
@@ -150,12 +173,10 @@ def _columns(engines: Engines, _fix: bool) -> Finding | None:
             lacking = missing_columns(connection)
     except DATABASE_DOWN as error:
         sentence = "The dashboard's database does not answer: training waits."
-        return Finding("dashboard_away", 1, sentence, [type(error).__name__], "bring it back", fixable=False)
+        return Finding("dashboard_away", sentence, [type(error).__name__], "bring it back", fixable=False)
     sentence = "The dashboard's database lacks columns that are needed: training waits."
     mend = "give them back, or their old names"
-    return (
-        Finding("dashboard_columns", len(lacking), sentence, lacking[:SHOWN], mend, fixable=False) if lacking else None
-    )
+    return Finding("dashboard_columns", sentence, lacking, mend, fixable=False) if lacking else None
 
 
 def _options(engines: Engines, _fix: bool) -> Finding | None:
@@ -174,41 +195,94 @@ def _options(engines: Engines, _fix: bool) -> Finding | None:
         return None  # said already
     sentence = "Bots have settings whose values are not allowed: the usual ones are used instead."
     mend = "correct them in the dashboard"
-    return Finding("bad_bot_settings", len(bad), sentence, bad[:SHOWN], mend, fixable=False) if bad else None
+    return Finding("bad_bot_settings", sentence, bad, mend, fixable=False) if bad else None
 
 
 def _leases(engines: Engines, fix: bool) -> Finding | None:
-    with engines.chat.begin() as connection:
-        names = _names(connection, DEAD_LEASES)
-        if names and fix:
-            expire_leases(connection)
-    mend = "takes their tasks from them"
-    sentence = "Workers have died with tasks in hand, or hang."
-    return Finding("dead_leases", len(names), sentence, names[:SHOWN], mend, mend if fix else None) if names else None
+    names = _dead_leases(engines.chat)
+    if not names:
+        return None
+    finding = Finding(
+        "dead_leases", "Workers have died with tasks in hand, or hang.", names, "takes their tasks from them"
+    )
+    if fix:
+        while _expire(engines.chat):
+            pass
+        finding.done = None if _dead_leases(engines.chat) else finding.mend
+    return finding
+
+
+def _dead_leases(chat: Engine) -> list[str]:
+    with chat.connect() as connection:
+        return _names(connection, DEAD_LEASES)
+
+
+def _expire(chat: Engine) -> int:
+    with chat.begin() as connection:
+        return len(expire_leases(connection))
 
 
 def _agreement(engines: Engines, fix: bool) -> Finding | None:
     """The reconciler's own look at all sources."""
+    groups = _disagreements(engines)
+    if not groups:
+        return None
+    sentence = "The dashboard and the chat database disagree; the sweeper brings them together, page by page."
+    names = [f"{each} {what}" for what, ids in groups.items() for each in ids]
+    summary = [f"{len(ids)} {what} ({ids[0]})" for what, ids in groups.items()]
+    finding = Finding("disagreements", sentence, names, "does it now", summary=summary)
+    if fix:
+        _bring_together(engines, finding)
+    return finding
+
+
+def _disagreements(engines: Engines) -> dict[str, list[UUID]] | None:
+    """What is to be done → of which ids. None where the dashboard can't be read, which is another's finding."""
     found = Reconciler(engines).survey()
     if found is None:
-        return None  # the missing columns or the database have been said already
+        return None
     groups = {
         "to train": [row.place.source_id for row in found.queue],
         "to tell": found.tell,
         "gone": [place.source_id for place in found.missing + found.bury + found.delete_again],
         "back": [place.source_id for place in found.lift + found.back],
     }
-    count = sum(map(len, groups.values()))
-    if not count:
-        return None
-    sentence = "The dashboard and the chat database disagree; the sweeper brings them together, page by page."
-    examples = [f"{len(ids)} {what} ({ids[0]})" for what, ids in groups.items() if ids]
-    finding = Finding("disagreements", count, sentence, examples, "does it now")
-    if fix:
-        reconciler = Reconciler(engines)
-        while reconciler.reconcile():
-            pass
-        while project_status(engines.chat, engines.dashboard) == TOLD_AT_ONCE:
-            pass
+    return {what: ids for what, ids in groups.items() if ids}
+
+
+def _bring_together(engines: Engines, finding: Finding) -> None:
+    """Does what the sweeper would do, and looks again: it is done when nothing is left, and the brake holds no more."""
+    held_before = {source_id for _bot_id, source_id in _held(engines.chat)}
+    reconciler = Reconciler(engines)
+    while reconciler.reconcile():
+        pass
+    while project_status(engines.chat, engines.dashboard) == TOLD_AT_ONCE:
+        pass
+    left = _disagreements(engines)
+    held = sum(source_id not in held_before for _bot_id, source_id in _held(engines.chat))
+    if held:
+        finding.fixable, finding.mend = False, f"look at held_removals: the brake holds {held} of these"
+    elif left == {}:
         finding.done = finding.mend
-    return finding
+
+
+def _held_removals(engines: Engines, _fix: bool) -> Finding | None:
+    held = _held(engines.chat)
+    if not held:
+        return None
+    by_bot = Counter(bot_id for bot_id, _source_id in held)
+    more = [f"… and {len(by_bot) - SHOWN} bots more"] if len(by_bot) > SHOWN else []
+    return Finding(
+        "held_removals",
+        "Sources are gone from the dashboard, and kept because too many went at once.",
+        [str(source_id) for _bot_id, source_id in held],
+        "bring the rows back, or let them go with --allow-removals and the id of a source, or of a bot for all of its",
+        fixable=False,
+        summary=[f"{count} of bot {bot_id}" for bot_id, count in by_bot.most_common(SHOWN)] + more,
+    )
+
+
+def _held(chat: Engine) -> list[tuple[UUID, UUID]]:
+    """(bot, source) of each removal that is held."""
+    with chat.connect() as connection:
+        return [(row.bot_id, row.source_id) for row in connection.execute(HELD_REMOVALS)]

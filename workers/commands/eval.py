@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -175,9 +176,10 @@ def ask_all(setup: Setup, questions: Sequence[Question], name: str) -> list[list
     found: list[list[Passage] | None] = []
     headers = {"Authorization": f"Bearer {setup.token}"}
     client = httpx2.Client(base_url=setup.url, headers=headers, timeout=90, trust_env=False)
+    file_name = cache(lambda source_id: _file_name(client, source_id))
     with client, ThreadPoolExecutor(AT_ONCE) as pool:
         try:
-            for passages in pool.map(lambda question: _ask(client, setup, question), questions):
+            for passages in pool.map(lambda question: _ask(client, setup, question, file_name), questions):
                 found.append(passages)
                 bar.advance()
         finally:
@@ -186,18 +188,39 @@ def ask_all(setup: Setup, questions: Sequence[Question], name: str) -> list[list
     return found
 
 
-def _ask(client: httpx2.Client, setup: Setup, question: Question) -> list[Passage] | None:
+def _ask(
+    client: httpx2.Client, setup: Setup, question: Question, file_name: Callable[[str], str]
+) -> list[Passage] | None:
     body: dict[str, Any] = {"bot_id": setup.bot, "query": question.question, "k": LOOKED_AT}
     if question.history and setup.history:
         body["history"] = question.history
+    answer = _answer(lambda: client.post("/api/search", json=body))
+    if answer is None:
+        return None
+    rows = answer.json()["passages"]
+    return [Passage.of(row, "" if row["url"] else file_name(row["source_id"])) for row in rows]
+
+
+def _file_name(client: httpx2.Client, source_id: str) -> str:
+    """The name under which a source that has no address was uploaded; empty where the token may not see it."""
+    try:
+        answer = _answer(lambda: client.get(f"/api/training/sources/{source_id}/pages", params={"limit": 1}))
+    except EvalError:
+        return ""
+    pages = answer.json()["pages"] if answer else []
+    return str(pages[0]["url"]).rpartition("/")[2] if pages else ""
+
+
+def _answer(send: Callable[[], httpx2.Response]) -> httpx2.Response | None:
+    """The API's answer, asked for again while it is away or busy; None when it stays so. Raises EvalError."""
     for _ in range(ATTEMPTS):
         try:
-            answer = client.post("/api/search", json=body)
+            answer = send()
         except httpx2.TransportError:
             time.sleep(WAIT_S)
             continue
         if answer.status_code == 200:
-            return [Passage.of(one) for one in answer.json()["passages"]]
+            return answer
         if answer.status_code not in {429, 502, 503}:
             raise EvalError(f"The API refuses this ({answer.status_code}): {_detail(answer)}")
         time.sleep(min(LONGEST_WAIT_S, float(answer.headers.get("Retry-After", WAIT_S))))

@@ -17,9 +17,9 @@ class Passage:
     taken: bool
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
-        """A passage as the API shows it. KeyError for what is none."""
-        names = {str(row["source_id"]), str(row["document_id"]), str(row["title"])}
+    def of(cls, row: Mapping[str, Any], file_name: str = "") -> Self:
+        """A passage as the API shows it, of a file of this name where that has no address. KeyError for what is none."""
+        names = {str(row["source_id"]), str(row["document_id"]), str(row["title"]), file_name}
         if row["url"]:
             address = urldefrag(str(row["url"])).url
             names |= {address, address.rstrip("/"), unquote(urlsplit(address).path.rpartition("/")[2])}

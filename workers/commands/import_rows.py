@@ -1,7 +1,8 @@
 """Writes an exported source's rows into a generation that is being built, under its task's fence, batch by batch."""
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,10 +16,13 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from workers.chunk import embedded_text
 from workers.commands.archive import Archive, BadArchive
-from workers.learn import Embed
+from workers.learn import Stages, Vectors
+from workers.receipt import Receipt
+from workers.store.known import known_vectors
 from workers.store.rows import COPY_HEADER, COPY_TRAILER, KEY_COLUMNS, Build, document_id, embedding_rows
+from workers.store.usage import add_usage
 from workers.tasks.lease import Lease, Progress
-from workers.tasks.life import assert_held
+from workers.tasks.life import LeaseLostError, assert_held, hold
 
 AT_ONCE = 500
 COLUMNS = {
@@ -76,7 +80,7 @@ class Ids:
 
 @dataclass(slots=True)
 class Importer:
-    """One source on its way from the file into its build. `embed` is None where the file's vectors are taken."""
+    """One source on its way from the file into its build. `stages` are None where the file's vectors are taken."""
 
     archive: Archive
     number: int
@@ -86,10 +90,10 @@ class Importer:
     lease: Lease
     progress: Progress
     ids: Ids
-    embed: Embed | None
+    stages: Stages | None
     titles: dict[str, str] = field(default_factory=dict)
-    tokens: int = 0
-    """Of what was embedded."""
+    receipt: Receipt = field(default_factory=Receipt)
+    """What was embedded; it is on the bot's account already."""
 
     def write(self) -> None:
         """Writes all rows. Raises BadArchive, LeaseLostError, and what the embedding provider raises."""
@@ -97,7 +101,7 @@ class Importer:
             for rows in self._rows("pages"):
                 self._insert("pages", [self.ids.page(row) for row in rows])
             for rows in self._rows("documents"):
-                self.titles |= {row["document_id"]: row["title"] for row in rows} if self.embed else {}
+                self.titles |= {row["document_id"]: row["title"] for row in rows} if self.stages else {}
                 self._insert("documents", [self.ids.document(row) for row in rows])
             vectors = self.archive.vectors(self.number)
             for rows in self._rows("chunks"):
@@ -119,22 +123,57 @@ class Importer:
         taken = list(islice(stored, len(rows)))
         if len(taken) != len(rows):
             raise BadArchive("The export has fewer vectors than passages.")
-        vectors = self._embedded(rows, self.embed) if self.embed else np.stack(taken)
-        renamed = [self.ids.chunk(row) for row in rows]
-        with self.engine.begin() as connection:
-            _stage(connection, embedding_rows(self.build, [UUID(row["chunk_id"]) for row in renamed], vectors))
-            assert_held(connection, self.build.task)
-            _insert(connection, "chunks", self.build, renamed)
-            connection.exec_driver_sql(PLACE)
-        self.progress.done += len(rows)
+        if self.stages:
+            self._embed(rows, self.stages)
+        else:
+            self._store(rows, np.stack(taken), _spent(reused=len(rows)))
 
-    def _embedded(self, rows: list[Row], embed: Embed) -> NDArray[np.float32]:
+    def _embed(self, rows: list[Row], stages: Stages) -> None:
+        """Stores the rows with vectors of their texts, each paid for once; with those that came, where not all do."""
         texts = [
             embedded_text(self.titles[row["document_id"]], row["heading"], row["text"], _bytes(row["embedded_sha256"]))
             for row in rows
         ]
-        self.tokens += sum(int(row["tokens"]) for row in rows)
-        return embed(self.build.space, texts, self.lease.check)
+        shas = [hashlib.sha256(one.encode()).digest() for one in texts]
+        with self.engine.begin() as connection:
+            come = known_vectors(connection, *self.build.key[:2], self.build.space_id, shas)
+        new = {sha: place for place, sha in enumerate(shas) if sha not in come}
+
+        def received(batch: range, vectors: Vectors) -> None:
+            come.update(zip(list(new)[batch.start : batch.stop], vectors, strict=True))
+
+        try:
+            if new:
+                stages.embed(
+                    self.build.space, [texts[place] for place in new.values()], self.lease.check, on_batch=received
+                )
+        finally:
+            self._keep(rows, shas, come, [place for place in new.values() if shas[place] in come], stages)
+
+    def _keep(
+        self, rows: list[Row], shas: list[bytes], come: Mapping[bytes, Vectors], paid: Sequence[int], stages: Stages
+    ) -> None:
+        """Stores the rows whose vectors there are; `paid` are the places of those that were embedded for it."""
+        there = [place for place, sha in enumerate(shas) if sha in come]
+        tokens = sum(int(rows[place]["tokens"]) for place in paid)
+        spent = _spent(len(paid), len(there) - len(paid), tokens, stages.cost(self.build.space, tokens))
+        if there:
+            self._store([rows[place] for place in there], np.array([come[shas[place]] for place in there]), spent)
+
+    def _store(self, rows: Sequence[Row], vectors: Vectors, spent: Receipt) -> None:
+        """Writes chunks and what their vectors took, this also where the lease is lost. Raises LeaseLostError."""
+        renamed = [self.ids.chunk(row) for row in rows]
+        with self.engine.begin() as connection:
+            _stage(connection, embedding_rows(self.build, [UUID(row["chunk_id"]) for row in renamed], vectors))
+            held = bool(hold(connection, [self.build.task]))
+            add_usage(connection, [(self.build, spent)])
+            if held:
+                _insert(connection, "chunks", self.build, renamed)
+                connection.exec_driver_sql(PLACE)
+        if not held:
+            raise LeaseLostError
+        self.receipt.merge(spent)
+        self.progress.done += len(rows)
 
 
 @contextmanager
@@ -146,6 +185,12 @@ def _as_exported() -> Iterator[None]:
         raise BadArchive("The export has a row that lacks what it needs.") from error
     except (DataError, IntegrityError) as error:
         raise BadArchive("The export has a row that can't be stored.") from error
+
+
+def _spent(chunks: int = 0, reused: int = 0, tokens: int = 0, cost_microusd: int | None = 0) -> Receipt:
+    receipt = Receipt()
+    receipt.embedded(chunks=chunks, reused=reused, tokens=tokens, cost_microusd=cost_microusd)
+    return receipt
 
 
 def _insert(connection: Connection, table: str, build: Build, rows: list[Row]) -> None:

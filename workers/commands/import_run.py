@@ -17,7 +17,6 @@ from workers.receipt import Receipt
 from workers.store.generation import SPACE_CHANGED, open_generation, remember_bot
 from workers.store.rows import Build
 from workers.store.switch import switch, why_not
-from workers.store.usage import add_usage
 from workers.tasks.life import LEASE_S, SETTLE, Task, ending, holder_name, note_versions, settle
 
 HERE = text("""
@@ -123,7 +122,6 @@ def make_live(connection: Connection, build: Build, receipt: Receipt) -> None:
     """Switches to the build and ends its run. Raises SourceDeleted, LeaseLostError, EmbeddingUnavailable."""
     if not switch(connection, [(build, receipt)]):
         raise why_not(connection, build.task)
-    add_usage(connection, [(build, receipt)])
 
 
 def give_up(chat: Engine, task: Task) -> None:

@@ -172,24 +172,20 @@ class _Work:
             progress.stage, progress.total, progress.unit = "store", definition.chunks, "chunks"
             with Lease(chat, [task], {task.task_id: progress}, told=_nothing, stopping=_never) as lease:
                 ids = Ids(UUID(definition.id), source_id)
-                embed = self.stages.embed if self.anew else None
-                importer = Importer(self.archive, number, build, chat, lease, progress, ids, embed)
+                stages = self.stages if self.anew else None
+                importer = Importer(self.archive, number, build, chat, lease, progress, ids, stages)
                 importer.write()
             with chat.begin() as connection:
-                make_live(connection, build, self._receipt(importer, progress))
+                make_live(connection, build, self._receipt(importer))
         except BaseException:
             give_up(chat, task)
             raise
         assert task.job_id  # noqa: S101  # it was made with the task
         project_status(self.engines.chat, self.engines.dashboard, [task.job_id])
 
-    def _receipt(self, importer: Importer, progress: Progress) -> Receipt:
-        receipt = Receipt()
-        receipt.chunks["total"] = progress.done
-        cost = self.stages.cost(self.space, importer.tokens)
-        embedded = progress.done if self.anew else 0
-        receipt.embedded(chunks=embedded, reused=progress.done - embedded, tokens=importer.tokens, cost_microusd=cost)
-        manifest = self.archive.manifest
+    def _receipt(self, importer: Importer) -> Receipt:
+        receipt, manifest = importer.receipt, self.archive.manifest
+        receipt.chunks["total"] = importer.progress.done
         receipt.warn(f"Imported from an export of bot {manifest.bot_id}, made {manifest.exported_at}.")
         return receipt
 

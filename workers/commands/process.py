@@ -2,11 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, bindparam, select, text
+from sqlalchemy import Engine, Row, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Uuid
@@ -17,6 +18,9 @@ from chat_api.core.models.dashboard import File, TrainingSource, row_version
 from workers.reconcile.queueing import Wanted, queue_runs
 
 LOOK_EVERY_S = 0.5
+SAY_EVERY_S = 10.0
+STILL_FOR_S = 600.0
+"""How long runs are waited for while nothing moves and nobody works."""
 ROWS_AT_ONCE = 100
 FOUND = text("""
     SELECT source.id, source.org_id, source.bot_id, source.type, file.size_bytes
@@ -35,6 +39,15 @@ RUNNING = text("""
 ENDED = text("""
     SELECT job_id, status, source_id, error_code, error_message FROM training_jobs
     WHERE job_id = ANY (:job_ids) AND status NOT IN ('waiting', 'running')
+""")
+WAITED_FOR = text("""
+    SELECT count(*) FILTER (WHERE status = 'waiting') AS waiting, count(*) FILTER (WHERE status = 'running') AS running,
+           max(status_version) AS newest,
+           EXISTS (SELECT FROM training_tasks WHERE status = 'running' AND lease_expires_at > now()) AS at_work,
+           EXISTS (SELECT FROM training_tasks WHERE job_id = ANY (:job_ids) AND status = 'waiting' AND run_after > now())
+               AS put_off,
+           EXISTS (SELECT FROM leases WHERE name = 'sweeper' AND swept_at > now() - interval '1 minute') AS swept
+    FROM training_jobs WHERE job_id = ANY (:job_ids)
 """)
 
 
@@ -59,6 +72,26 @@ class Ended:
     status: str
     error_code: str | None
     error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the runs stand that are waited for."""
+
+    waiting: int
+    running: int
+    newest: int | None
+    """The last change of any of them."""
+    at_work: bool
+    """Whether any worker has a task in hand, of whosever runs."""
+    put_off: bool
+    """Whether one of them waits for its next try."""
+    swept: bool
+
+    def __str__(self) -> str:
+        nobody = "" if self.at_work else ", no worker has a task in hand"
+        unswept = "" if self.swept else "; nobody sweeps: start `python -m workers`"
+        return f"waited for: {self.waiting} waiting, {self.running} running{nobody}{unswept}"
 
 
 def find_sources(
@@ -108,16 +141,43 @@ def _versions(dashboard: Engine, source_ids: Sequence[UUID]) -> dict[UUID, str]:
         return {row.id: row_version(row, object_key) for row, object_key in rows}
 
 
-def wait_for_runs(chat: Engine, job_ids: Sequence[UUID], on_end: Callable[[Ended], None]) -> Counter[str]:
-    """Looks twice a second until all runs are over: how many ended in which status. `on_end` hears of each."""
+def wait_for_runs(
+    chat: Engine, job_ids: Sequence[UUID], on_end: Callable[[Ended], None], on_wait: Callable[[Standing], None]
+) -> Counter[str]:
+    """Looks twice a second until all runs are over: how many ended in which status. `on_end` hears of each.
+
+    `on_wait` hears how the others stand when none has ended for ten seconds. Those left after ten minutes in which
+    nothing moved though it was due, and no worker had anything in hand, are in no status: nobody is there.
+    """
     left, statuses = set(job_ids), Counter[str]()
+    said_at = moved_at = time.monotonic()
+    newest = None
     while left:
-        with chat.connect() as connection:
-            ended = connection.execute(ENDED, {"job_ids": list(left)}).all()
+        ended = _ended(chat, left)
         for row in ended:
             left.discard(row.job_id)
             statuses[row.status] += 1
             on_end(Ended(row.source_id, row.status, row.error_code, row.error_message))
+        now = time.monotonic()
+        if ended:
+            said_at = moved_at = now
+        elif now - said_at >= SAY_EVERY_S:
+            said_at, standing = now, _standing(chat, left)
+            on_wait(standing)
+            if standing.at_work or standing.put_off or standing.newest != newest:
+                newest, moved_at = standing.newest, now
+            elif now - moved_at >= STILL_FOR_S:
+                break
         if left:
             time.sleep(LOOK_EVERY_S)
     return statuses
+
+
+def _ended(chat: Engine, job_ids: Collection[UUID]) -> Sequence[Row[Any]]:
+    with chat.connect() as connection:
+        return connection.execute(ENDED, {"job_ids": list(job_ids)}).all()
+
+
+def _standing(chat: Engine, job_ids: Collection[UUID]) -> Standing:
+    with chat.connect() as connection:
+        return Standing(**connection.execute(WAITED_FOR, {"job_ids": list(job_ids)}).mappings().one())

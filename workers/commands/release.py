@@ -10,14 +10,16 @@ from chat_api.core.database import of_org
 from workers.reconcile.burial import bury
 from workers.reconcile.verdicts import Place
 
+AT_ONCE = 1_000
 SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
 HELD = text("""
     SELECT org_id, bot_id, source_id FROM sources
-    WHERE source_id = :source_id AND removal_held_at IS NOT NULL AND deleted_at IS NULL
+    WHERE (source_id = :named_id OR bot_id = :named_id) AND removal_held_at IS NOT NULL AND deleted_at IS NULL
+    ORDER BY source_id, bot_id
 """)
 PARKED = text("""
     SELECT org_id, bot_id, source_id, max(generation) AS generation FROM generations
-    WHERE source_id = :source_id AND state = 'parked' GROUP BY org_id, bot_id, source_id
+    WHERE source_id = :named_id AND state = 'parked' GROUP BY org_id, bot_id, source_id
 """)
 HOLD_SOURCE = text(f"SELECT true FROM sources WHERE {SOURCE} AND deleted_at IS NULL FOR UPDATE")  # noqa: S608  # the condition is this module's own
 SUCCEED = text(f"""
@@ -52,13 +54,17 @@ class Allowed:
     unreadable: int
 
 
-def allow_removals(chat: Engine, source_id: UUID) -> Allowed:
-    """Removes the source if its removal is held, and lets its parked generation go live."""
-    values = {"source_id": source_id}
+def allow_removals(chat: Engine, named_id: UUID) -> Allowed:
+    """Removes the source if its removal is held, and lets its parked generation go live.
+
+    A bot's id stands for all its sources whose removal is held. Their parked generations stay: each has its own diff.
+    """
+    values = {"named_id": named_id}
     with chat.connect() as connection:
         held = [Place(*row) for row in connection.execute(HELD, values)]
         parked = connection.execute(PARKED, values).all()
-    removed = bury(chat, held, marked=True)
+    batches = (held[first : first + AT_ONCE] for first in range(0, len(held), AT_ONCE))
+    removed = [place for batch in batches for place in bury(chat, batch, marked=True)]
     released = [_release(chat, row) for row in parked if Place(*row[:3]) not in removed]
     return Allowed(len(removed), released.count(True), released.count(False))
 

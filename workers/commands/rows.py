@@ -58,7 +58,7 @@ class Target:
 
     org_id: UUID
     bot_id: UUID
-    max_file_mb: int
+    max_file_mb: float
 
     @property
     def key(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Sender:
     def send(self, file: Found) -> Outcome:
         """What became of the file; its rows are the caller's to write."""
         try:
-            body = _read(file.path, self.target.max_file_mb << 20)
+            body = _read(file.path, int(self.target.max_file_mb * 2**20))
             detect(body, filename=file.name)
         except OSError as error:
             return Failed(file.name, f"{error.strerror}")

@@ -34,7 +34,8 @@ WORKERS = text("""
 ERRORS = text("""
     SELECT CAST(source_id AS text) AS source_id, status, error_code, error_message,
            CAST(extract(epoch FROM now() - coalesce(finished_at, started_at, created_at)) AS float8) AS ago_s
-    FROM training_jobs WHERE error_code IS NOT NULL AND created_at > now() - interval '1 day'
+    FROM training_jobs
+    WHERE error_code IS NOT NULL AND coalesce(finished_at, started_at, created_at) > now() - interval '1 day'
     ORDER BY coalesce(finished_at, started_at, created_at) DESC LIMIT :listed
 """)
 OVERALL = text("""

@@ -1,4 +1,4 @@
-"""What long work shows an operator: a bar on a terminal, a line now and then elsewhere."""
+"""What an operator is shown and asked: a bar on a terminal, a line now and then elsewhere."""
 
 import time
 from typing import TextIO
@@ -24,10 +24,12 @@ class Bar:
         elif time.monotonic() - self._shown_at >= LINE_EVERY_S:
             self._shown_at = time.monotonic()
             self._stream.write(f"{self._name} {self._said()}\n")
+            self._stream.flush()
 
     def say(self, line: str) -> None:
         """A line of its own, above the bar."""
         self._stream.write(f"\r\033[K{line}\n" if self._on_terminal else f"{line}\n")
+        self._stream.flush()
         self.advance(0)
 
     def end(self) -> None:
@@ -36,3 +38,11 @@ class Bar:
 
     def _said(self) -> str:
         return f"{self._done:,}/{self._total:,}"
+
+
+def agreed(question: str) -> bool:
+    """Whether the operator says yes; nobody who could be asked is a no."""
+    try:
+        return input(question).strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False

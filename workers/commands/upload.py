@@ -57,7 +57,7 @@ def upload(options: argparse.Namespace, settings: Settings, dashboard: Engine, s
     target = find_target(dashboard, options.bot, max_file_mb=settings.max_file_mb)
     if not options.dry_run:
         assert_may(dashboard)
-    found = look_into(options.folder, target.max_file_mb << 20)
+    found = look_into(options.folder, int(target.max_file_mb * 2**20))
     names = [one.name for one in found if isinstance(one, Found)]
     with dashboard.connect() as connection:
         seen = find_rows(connection, [source_id(target, name) for name in names])

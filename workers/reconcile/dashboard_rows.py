@@ -23,9 +23,12 @@ ROWS = text("""
            CASE WHEN bot.org_id = source.org_id AND bot.deleted_at IS NOT NULL THEN 'bot'
                 WHEN source.deleted_at IS NULL AND bot.org_id = source.org_id AND org.id IS NOT NULL THEN ''
                 ELSE 'source' END AS gone,
-           CAST(extract(epoch FROM now() - greatest(source.created_at, source.updated_at)) AS float8) AS age_s,
+           CASE WHEN isfinite(source.created_at) AND isfinite(source.updated_at)
+                THEN CAST(extract(epoch FROM now() - greatest(source.created_at, source.updated_at)) AS float8)
+                ELSE float8 'infinity' END AS age_s,
            source.status, source.status_version, source.error_code, source.job_id,
-           CAST(source.xmin AS text) AS written_by, CAST(source.ctid AS text) AS written_at, source.updated_at
+           CAST(source.xmin AS text) AS written_by, CAST(source.ctid AS text) AS written_at,
+           CAST(source.updated_at AS text) AS updated_at
     FROM training_sources AS source
     LEFT JOIN bots AS bot ON bot.id = source.bot_id
     LEFT JOIN orgs AS org ON org.id = source.org_id

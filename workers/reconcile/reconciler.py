@@ -4,7 +4,7 @@ The dashboard says which sources there are and what is in them, we say how their
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,8 @@ from workers.reconcile.verdicts import Held, Place, RunSeen, SourceRow, Verdicts
 
 PAGE = 10_000
 SAY_AGAIN_S = 60.0
+NAMED = 20
+"""How many bots a line of the log names, those with the most sources first."""
 BRAKE_SOURCES = 10
 BRAKE_SHARE = 0.2
 BRAKE_SHARE_OF_ALL = 0.5
@@ -189,12 +191,14 @@ class Reconciler:
         held = self._held(bots)
         let_go = {bot.bot_id for bot in bots if bot.missing} - {bot.bot_id for bot in held}
         if held:
-            self._say("removals_held", bots=len(held), sources=sum(bot.missing for bot in held))
+            by_bot = Counter({str(bot.bot_id): bot.missing for bot in held})
+            self._say("removals_held", bots=len(held), sources=by_bot.total(), most=dict(by_bot.most_common(NAMED)))
         with self._engines.chat.connect() as connection:
             gone = connection.execute(MISSING_OF, {"bot_ids": list(let_go), "page": PAGE}).all()
         buried = bury(self._engines.chat, [Place(*row) for row in gone], marked=True)
         if buried:
-            log.info("removed_missing", sources=len(buried))
+            by_bot = Counter(str(place.bot_id) for place in buried)
+            log.info("removed_missing", sources=len(buried), most=dict(by_bot.most_common(NAMED)))
 
     def _held(self, bots: Sequence[Row[Any]]) -> list[Row[Any]]:
         """The bots of which too much would go; none that was deleted on purpose."""

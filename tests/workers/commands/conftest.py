@@ -15,6 +15,7 @@ from tests.flows.world import World, flush, world
 from tests.provider import Provider
 from tests.servers import Servers, as_workers
 from tests.workers.chat_rows import ChatRows, engine_of
+from tests.workers.reconcile.two_databases import TwoDatabases
 from workers.cli import main
 
 if TYPE_CHECKING:
@@ -86,6 +87,17 @@ def working(world: World) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+@pytest.fixture
+def deployed(
+    two: TwoDatabases, servers: Servers, redis_url: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> TwoDatabases:
+    """Both databases, and the environment that names them."""
+    settings = as_workers(make_settings(servers, two.chat_dsn, two.dashboard_dsn, redis_url, bucket))
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    return two
 
 
 @pytest.fixture(scope="module")

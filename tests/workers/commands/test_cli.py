@@ -10,8 +10,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from chat_api.core.errors import NoText
 from chat_api.core.models.dashboard import row_version
-from tests.conftest import make_settings
-from tests.servers import Servers, as_workers, free_port
+from tests.servers import free_port
 from tests.workers.chat_rows import engine_of
 from tests.workers.reconcile.two_databases import TwoDatabases
 from workers.cli import main
@@ -22,17 +21,6 @@ from workers.reconcile.verdicts import Place
 from workers.tasks.life import Task, note_versions
 
 pytestmark = pytest.mark.stack
-
-
-@pytest.fixture
-def deployed(two: TwoDatabases, servers: Servers, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> TwoDatabases:
-    """Both databases, and the environment that names them."""
-    settings = as_workers(make_settings(servers, two.chat_dsn, two.dashboard_dsn, redis_url, "bucket"))
-    for name in settings.model_fields_set:
-        value = getattr(settings, name)
-        secret = getattr(value, "get_secret_value", None)
-        monkeypatch.setenv(name.upper(), str(secret() if secret else value))
-    return two
 
 
 def test_status_is_one_screen(deployed: TwoDatabases, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +43,19 @@ def test_status_is_one_screen(deployed: TwoDatabases, capsys: pytest.CaptureFixt
     status = json.loads(capsys.readouterr().out)
     assert status["orgs"] == [{"org_id": str(deployed.org_id), "waiting": 1, "running": 1}]
     assert status["swept_s_ago"] < 600
+
+
+def test_status_names_what_went_wrong_lately_however_old_the_run_is(
+    deployed: TwoDatabases, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late, long_ago = deployed.add_source(), deployed.add_source("Other.")
+    deployed.sweep()
+    deployed.work(NoText())
+    deployed.here("UPDATE training_jobs SET created_at = now() - interval '3 days'")
+    deployed.here("UPDATE training_jobs SET finished_at = now() - interval '2 days' WHERE source_id = :id", id=long_ago)
+    assert main(["status", "--json"]) == 0
+    errors = json.loads(capsys.readouterr().out)["errors"]
+    assert [(row["source_id"], row["error_code"]) for row in errors] == [(str(late), "no_text")]
 
 
 def test_status_of_nothing(deployed: TwoDatabases, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +180,56 @@ def test_process_waits_and_says_whether_any_failed(
     assert "trained 2/2" in printed
 
 
+def test_process_of_a_bot_that_is_not_there_is_refused(
+    deployed: TwoDatabases, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = uuid4()
+    assert main(["process", "--bot", str(unknown)]) == 2
+    assert capsys.readouterr().err == f"There is no bot {unknown} in the dashboard.\n"
+    assert main(["process", "--bot", str(deployed.bot_id)]) == 0
+    assert "0 of 0 sources queued" in capsys.readouterr().out
+
+
+def test_process_says_what_it_waits_for_and_gives_up_where_nobody_is(
+    deployed: TwoDatabases, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.add_source()
+    monkeypatch.setattr("workers.commands.process.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("workers.commands.process.SAY_EVERY_S", 0.0)
+    monkeypatch.setattr("workers.commands.process.STILL_FOR_S", 0.01)
+    assert main(["process", "--all", "--wait"]) == 1
+    printed = capsys.readouterr()
+    assert "waited for: 1 waiting, 0 running, no worker has a task in hand; nobody sweeps: start `" in printed.out
+    assert printed.out.endswith("\n1 still queued\n")
+    assert "stopped waiting" in printed.err
+
+
+@pytest.mark.parametrize("state", ["in hand", "put off"])
+def test_process_waits_on_while_somebody_works_or_the_next_try_is_not_due(
+    deployed: TwoDatabases, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    source_id, pauses = deployed.add_source(), []
+    deployed.sweep()
+    tasks = deployed.claim() if state == "in hand" else []
+    if state == "put off":
+        deployed.here("UPDATE training_tasks SET run_after = now() + interval '1 hour'")
+
+    def work(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            deployed.here("UPDATE training_tasks SET run_after = now() WHERE status = 'waiting'")
+            for task in tasks or deployed.claim():
+                deployed.finish(task)
+
+    monkeypatch.setattr("workers.commands.process.time.sleep", work)
+    monkeypatch.setattr("workers.commands.process.SAY_EVERY_S", 0.0)
+    monkeypatch.setattr("workers.commands.process.STILL_FOR_S", 0.0)
+    assert main(["process", "--source", str(source_id), "--wait"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.endswith("\n1 succeeded\n")
+    assert "nobody sweeps" not in printed
+
+
 def test_clean_asks_first_and_removes_what_nobody_reads(
     deployed: TwoDatabases, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +241,7 @@ def test_clean_asks_first_and_removes_what_nobody_reads(
     assert main(["clean"]) == 1
     assert "Nothing was removed." in capsys.readouterr().out
     assert main(["clean", "--yes"]) == 0
-    assert "Removed 1 generations with 1 chunks." in capsys.readouterr().out
+    assert "Removed 1 generations, 2 rows." in capsys.readouterr().out
     assert deployed.here("SELECT source_id FROM chunks") == [{"source_id": kept}]
 
 

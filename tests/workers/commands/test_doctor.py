@@ -5,11 +5,14 @@ from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import pytest
+import structlog
+from structlog.testing import LogCapture
 
 from tests.workers.chat_rows import engine_of
 from tests.workers.reconcile.two_databases import TwoDatabases
 from workers.commands.doctor import examine
 from workers.commands.release import allow_removals
+from workers.reconcile.reconciler import Reconciler
 
 pytestmark = pytest.mark.stack
 
@@ -31,7 +34,7 @@ def _taskless(two: TwoDatabases) -> None:
     two.there('UPDATE training_sources SET content = \'{"text": "Edited."}\'')
     two.sweep()
     two.here("DELETE FROM training_tasks")
-    two.here("UPDATE training_jobs SET created_at = now() - interval '1 minute' WHERE status = 'waiting'")
+    two.here("UPDATE training_jobs SET created_at = created_at - interval '1 minute'")
 
 
 def _dead(two: TwoDatabases) -> None:
@@ -156,10 +159,88 @@ def test_settings_of_bots_and_orgs_that_cannot_be_taken_are_said(two: TwoDatabas
 # --- the operator's word ---------------------------------------------------------------------------------------------
 
 
-def test_a_held_removal_is_allowed_for_one_source(two: TwoDatabases) -> None:
-    sources = [two.add_source(f"Words {number}.") for number in range(12)]
+def brake(two: TwoDatabases, count: int = 12) -> list[UUID]:
+    """Sources that have answered until all rows were lost at once."""
+    sources = [two.add_source(f"Words {number}.") for number in range(count)]
     two.converge()
     two.there("DELETE FROM training_sources")
+    return sources
+
+
+def test_a_mending_that_the_brake_stops_is_not_done(two: TwoDatabases) -> None:
+    sources = brake(two)
+    diagnosis = examine(two.engines, fix=True)
+    assert not diagnosis.clean
+    found = {finding.name: finding for finding in diagnosis.findings}
+    assert (found["disagreements"].done, found["held_removals"].done) == (None, None)
+    told = diagnosis.as_text()
+    assert "Please look at held_removals: the brake holds 12 of these." in told
+    assert f"  12 of bot {two.bot_id}\n  Please bring the rows back" in told
+    assert set(two.answers()) == set(sources)
+    assert names(two, fix=True) == ["held_removals"]
+
+
+def test_what_is_mended_elsewhere_is_done_beside_what_the_brake_held_before(two: TwoDatabases) -> None:
+    brake(two)
+    two.sweep()
+    late = two.add_source("Late.")
+    found = {finding.name: finding.done for finding in examine(two.engines, fix=True).findings}
+    assert found == {"disagreements": "does it now", "held_removals": None}
+    two.work()
+    assert late in two.answers()
+
+
+def test_all_names_are_in_the_json_and_the_first_in_the_text(two: TwoDatabases) -> None:
+    sources = [str(two.add_source(f"Words {number}.")) for number in range(7)]
+    two.converge()
+    two.here("DELETE FROM chunks")
+    diagnosis = examine(two.engines)
+    (finding,) = json.loads(diagnosis.as_json())["findings"]
+    assert (finding["name"], finding["count"], len(finding["examples"])) == ("live_without_chunks", 7, 5)
+    assert set(finding["names"]) == set(sources)
+    assert " … and 2 more (--json names all)" in diagnosis.as_text()
+
+
+def test_hundreds_of_dead_leases_are_taken_at_once(two: TwoDatabases, source: UUID) -> None:
+    _dead(two)
+    two.here(
+        "INSERT INTO training_tasks (job_id, org_id, bot_id, source_id, kind, status, lease_holder, lease_expires_at)"
+        " SELECT job_id, org_id, bot_id, source_id, 'pages', 'running', 'worker-' || number, now() - interval '1 hour'"
+        " FROM training_jobs CROSS JOIN generate_series(1, 600) AS number WHERE status = 'running'"
+    )
+    (finding,) = examine(two.engines, fix=True).findings
+    assert (finding.name, len(finding.names), finding.done) == ("dead_leases", 601, finding.mend)
+    assert two.here("SELECT 1 FROM training_tasks WHERE status = 'running'") == []
+
+
+def test_a_mending_that_comes_to_nothing_is_not_done(two: TwoDatabases, source: UUID) -> None:
+    AILMENTS["tasks_of_ended_runs"](two)
+    two.here("CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    two.here("CREATE TRIGGER keep BEFORE DELETE ON training_tasks FOR EACH ROW EXECUTE FUNCTION keep()")
+    diagnosis = examine(two.engines, fix=True)
+    two.here("DROP FUNCTION keep() CASCADE")
+    assert [(finding.name, finding.done) for finding in diagnosis.findings] == [("tasks_of_ended_runs", None)]
+    assert examine(two.engines, fix=True).clean
+
+
+def test_held_removals_are_allowed_for_a_whole_bot(two: TwoDatabases, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = two.add_bot()
+    others = {two.add_source(f"Other {number}.", bot_id=other[1]) for number in range(12)}
+    sources = brake(two)
+    said = LogCapture()
+    monkeypatch.setattr("workers.reconcile.reconciler.log", structlog.wrap_logger(structlog.PrintLogger(), [said]))
+    Reconciler(two.engines).reconcile()
+    held = next(line for line in said.entries if line["event"] == "removals_held")
+    assert held["most"] == {str(two.bot_id): 12, str(other[1]): 12}
+    assert set(two.answers()) == {*others, *sources}
+    monkeypatch.setattr("workers.commands.release.AT_ONCE", 5)
+    assert allow_removals(two.engines.chat, two.bot_id).removed == 12
+    assert set(two.answers()) == others
+    assert allow_removals(two.engines.chat, two.bot_id).removed == 0
+
+
+def test_a_held_removal_is_allowed_for_one_source(two: TwoDatabases) -> None:
+    sources = brake(two)
     two.sweep()
     allowed = allow_removals(two.engines.chat, sources[0])
     assert (allowed.removed, allowed.released, allowed.unreadable) == (1, 0, 0)
@@ -183,6 +264,7 @@ def test_a_parked_generation_goes_live_and_its_run_has_succeeded(two: TwoDatabas
     two.converge()
     park(two)
     two.here("UPDATE chunks SET text = 'Old.' WHERE generation = 1")
+    assert allow_removals(two.engines.chat, two.bot_id).released == 0
     assert allow_removals(two.engines.chat, source_id).released == 1
     assert two.answers() == {source_id: "New."}
     assert two.runs(source_id) == ["succeeded", "succeeded"]
@@ -197,3 +279,15 @@ def test_a_parked_generation_of_another_space_stays_parked(two: TwoDatabases, so
     assert (allowed.released, allowed.unreadable) == (0, 1)
     assert two.here("SELECT state FROM generations ORDER BY generation") == [{"state": "live"}, {"state": "parked"}]
     assert two.runs(source) == ["succeeded", "failed"]
+
+
+def test_settings_that_python_can_not_hold_are_named_and_stop_nothing(two: TwoDatabases, source: UUID) -> None:
+    deep = "[" * 3_000 + "]" * 3_000
+    two.there(f"""UPDATE bots SET config = '{{"temperature": 1e5000, "theme": {{"colour": {deep}}}}}'""")
+    two.there("""UPDATE orgs SET limits = '{"max_file_mb": 1e5000, "monthly_pages": "all"}'""")
+    [finding] = examine(two.engines).findings
+    assert finding.name == "bad_bot_settings"
+    assert finding.examples == [f"{two.bot_id}: temperature, theme, limits.monthly_pages, limits.max_file_mb"]
+    two.edit(source, "Other words.")
+    two.converge()
+    assert two.answers() == {source: "Other words."}

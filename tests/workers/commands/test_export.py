@@ -184,6 +184,35 @@ def test_another_model_needs_the_operators_word(
     assert spent["prompt_tokens"] > 0
 
 
+def test_what_a_failed_import_has_paid_is_on_the_account_and_not_paid_again(
+    operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, export = operator.world, tmp_path / "bot.zip"
+    words = " ".join(
+        f"Oven {number // 30} reaches {number} degrees, and is known as {uuid4()}." for number in range(600)
+    )
+    world.client.add_text_source(operator.bot_id, "Ovens", words)
+    with working(world):
+        assert operator.run("process", "--bot", operator.bot_id, "--wait")[0] == 0
+    assert operator.run("export", export, "--bot", operator.bot_id)[0] == 0
+    monkeypatch.setenv("EMBEDDING_DIMENSIONS", "128")
+    other = world.client.add_bot("Second", {})
+    spent = "SELECT calls, prompt_tokens AS tokens FROM usage_days WHERE bot_id = %s AND purpose = 'embed'"
+    stored = "SELECT count(*) AS calls, sum(tokens) AS tokens FROM chunks WHERE bot_id = %s"
+    world.provider.controls.poison = "Oven 19"
+    code, out, _ = operator.run("import", export, "--bot", other, "--reembed")
+    assert (code, "failed: The text “Ovens" in out, operator.live(other)) == (1, True, [])
+    (paid,) = world.chat(spent, other)
+    assert [paid] == world.chat(stored, other)
+    world.provider.controls.poison = None
+    asked = world.provider.counts.inputs
+    assert operator.run("import", export, "--bot", other, "--reembed")[0] == 0
+    passages = operator.live(other)
+    assert len(passages) // 4 < paid["calls"] < len(passages)
+    assert world.provider.counts.inputs - asked == len(passages) - paid["calls"]
+    assert [row["calls"] for row in world.chat(spent, other)] == [len(passages)]
+
+
 # --- files that are none ----------------------------------------------------------------------------------------------
 
 Entries = dict[str, bytes]

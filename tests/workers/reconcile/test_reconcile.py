@@ -37,6 +37,29 @@ def delete_here(two: TwoDatabases, source_id: UUID) -> None:
     two.here("UPDATE training_jobs SET status_version = nextval('status_versions') WHERE source_id = :id", id=source_id)
 
 
+# --- 0: rows that can't be read as they are --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("options", '{"include": ' + "[" * 3_000 + "]" * 3_000 + "}"),
+        ("options", '{"max_pages": 1e5000}'),
+        ("created_at", "infinity"),
+        ("updated_at", "-infinity"),
+        ("updated_at", "20000-01-01"),
+    ],
+)
+def test_a_value_that_python_can_not_hold_stops_nobody(two: TwoDatabases, column: str, value: str) -> None:
+    sources = [two.add_source(f"Words {number}.") for number in range(3)]
+    two.there(f"UPDATE training_sources SET {column} = '{value}' WHERE id = :id", id=sources[1])
+    two.converge()
+    assert set(two.answers()) == set(sources)
+    assert {
+        two.there("SELECT status FROM training_sources WHERE id = :id", id=each)[0]["status"] for each in sources
+    } == {"trained"}
+
+
 # --- 1, 2: rows that nobody queued -----------------------------------------------------------------------------------
 
 

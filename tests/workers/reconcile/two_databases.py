@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, make_url, text
 from chat_api.core.database import Engines
 from chat_api.core.errors import ServiceError
 from chat_api.core.models.dashboard import row_version
+from chat_api.core.readable import readable
 from deploy.local import databases
 from tests.servers import Servers
 from tests.workers.chat_rows import ChatRows, engine_of, workers_engine
@@ -57,7 +58,7 @@ class TwoDatabases:
 
     def __post_init__(self) -> None:
         self.admin = engine_of(self.chat_dsn)
-        self.engines = Engines(workers_engine(self.admin), engine_of(self.dashboard_dsn))
+        self.engines = Engines(workers_engine(self.admin), readable(engine_of(self.dashboard_dsn)))
         ChatRows(self.admin).clear()
         for table in ("training_sources", "files", "bots", "orgs"):
             self.there(f"DELETE FROM {table}")
