@@ -14,7 +14,7 @@ from uuid import UUID
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from chat_api.core.errors import ForbiddenBot, MissingScope, Unauthenticated
+from chat_api.core.refusals import ForbiddenBot, MissingScope, Unauthenticated
 from chat_api.core.settings import Settings
 
 ALGORITHM = "RS256"
@@ -226,12 +226,12 @@ def _time(payload: dict[str, Any], claim: str, default: int | None = None) -> in
 
 def _sub(payload: dict[str, Any]) -> str:
     sub = payload.get("sub")
-    if not isinstance(sub, str) or not 0 < len(sub) <= MAX_SUB_CHARS or not _is_storable(sub):
+    if not isinstance(sub, str) or not 0 < len(sub) <= MAX_SUB_CHARS or not is_storable(sub):
         raise TokenRefused("sub is missing or not valid")
     return sub
 
 
-def _is_storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
     """Whether PostgreSQL can hold the text: no NUL, no lone surrogate (both can be written in JSON)."""
     return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text)
 

@@ -17,22 +17,25 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from chat_api.core.errors import (
-    Conflict,
     DatabaseUnavailable,
     DependencyError,
+    Held,
+    ProviderRejected,
+    ServiceError,
+    TrainingError,
+)
+from chat_api.core.redaction import make_redactor
+from chat_api.core.refusals import (
+    Conflict,
     ForbiddenBot,
     ForbiddenOrigin,
     InvalidRequest,
     MissingScope,
-    ProviderRejected,
     RequestError,
-    ServiceError,
     TooManyRequests,
-    TrainingError,
     Unauthenticated,
     UnknownResource,
 )
-from chat_api.core.redaction import make_redactor
 from chat_api.core.telemetry import current_request_id
 
 PROBLEM_JSON = "application/problem+json"
@@ -76,6 +79,7 @@ _OUTCOMES: dict[type[ServiceError], Outcome] = {
     UnknownResource: Outcome(HTTPStatus.NOT_FOUND, CloseCode.FORBIDDEN),
     Conflict: Outcome(HTTPStatus.CONFLICT, CloseCode.FORBIDDEN),
     TooManyRequests: Outcome(HTTPStatus.TOO_MANY_REQUESTS, CloseCode.TOO_MANY),
+    Held: Outcome(HTTPStatus.SERVICE_UNAVAILABLE, CloseCode.OVERLOADED),
     DependencyError: Outcome(HTTPStatus.SERVICE_UNAVAILABLE, CloseCode.OVERLOADED),
     ProviderRejected: Outcome(HTTPStatus.BAD_GATEWAY, CloseCode.INTERNAL),
     TrainingError: Outcome(HTTPStatus.UNPROCESSABLE_ENTITY, CloseCode.INTERNAL),
@@ -117,9 +121,11 @@ PROBLEMS = problems(
 
 
 def as_service_error(error: Exception) -> ServiceError:
-    """Any exception as one of our own: a database that does not answer is told apart, the rest is `internal`."""
+    """Any exception as one of our own: a database that does not answer, or rows that are held, the rest is `internal`."""
     if isinstance(error, ServiceError):
         return error
+    if isinstance(getattr(error, "orig", error), psycopg.errors.LockNotAvailable):
+        return Held()
     return DatabaseUnavailable() if isinstance(error, DATABASE_DOWN) else ServiceError()
 
 
@@ -177,8 +183,9 @@ async def _on_service_error(_request: Request, error: Exception) -> Response:
 
 
 async def _on_database_down(_request: Request, error: Exception) -> Response:
-    log.warning("database_unavailable", error=type(error).__name__)
-    return problem_of(DatabaseUnavailable())
+    found = as_service_error(error)
+    log.warning(found.code, error=type(error).__name__)
+    return problem_of(found)
 
 
 async def _on_refusal(_request: Request, error: Exception) -> Response:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 
 import structlog
 from fastapi import FastAPI
@@ -44,6 +44,7 @@ from chat_api.routes import (
     widget,
 )
 from chat_api.training.events import Feeds
+from chat_api.training.objects import Bucket
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,7 @@ def create_app(
             stack.enter_context(drained_before_the_end(lambda: _drain(app)))
             app.state.feeds = Feeds(app.state.engines.chat, cap=settings.org_running_tasks)
             stack.callback(app.state.feeds.close)
+            app.state.bucket = stack.enter_context(closing(Bucket(settings)))
             if settings.metrics_port:
                 _serve_metrics(settings.metrics_port, stack)
             await _report(app)
@@ -95,7 +97,7 @@ def create_app(
     install_error_handlers(app)
     for module in (training, sources, events, chat, search, conversations, messages, usage, visitors, health, widget):
         app.include_router(module.router)
-    if not settings.metrics_port:
+    if not settings.metrics_port and settings.app_env != "production":
         app.add_api_route("/metrics", health.metrics, include_in_schema=False)
     return app
 

@@ -7,11 +7,13 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chat_api.chat.origins import among
 from chat_api.core.errors import ServiceError
 from chat_api.core.telemetry import accept_request_id, bind_request_id
-from chat_api.errors import problem_of, refusal
+from chat_api.errors import problem, problem_of
 from chat_api.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -106,7 +108,7 @@ class LastResort:
 
 
 class BodyLimit:
-    """Refuses bodies over `max_bytes`, by their declared length or, in chunks, as they come."""
+    """Refuses bodies over `max_bytes` when they are read: by their declared length or, in chunks, as they come."""
 
     def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> None:
         self._app, self._max_bytes = app, max_bytes
@@ -117,14 +119,12 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "0")
-        if not declared.isdecimal() or len(declared) > MAX_DIGITS or int(declared) > self._max_bytes:
-            await refusal(HTTPException(413))(scope, receive, send)
-            return
-        left = self._max_bytes
+        fits = declared.isdecimal() and len(declared) <= MAX_DIGITS and int(declared) <= self._max_bytes
+        left = self._max_bytes if fits else -1
 
         async def counted() -> Message:
             nonlocal left
-            message = await receive()
+            message: Message = await receive() if left >= 0 else {}
             left -= len(message.get("body", b""))
             if left < 0:
                 raise HTTPException(413)
@@ -139,7 +139,7 @@ class CorsByPath:
     def __init__(self, app: ASGIApp, origins: list[str]) -> None:
         self._app = app
         self._of_bots = BotCors(app)
-        self._cors = CORSMiddleware(
+        self._cors = OperatorsCors(
             app,
             allow_origins=origins,
             allow_methods=["GET", "POST", "DELETE"],
@@ -157,6 +157,25 @@ class CorsByPath:
             await self._cors(scope, receive, send)
 
 
+class Cors(CORSMiddleware):
+    """CORS that refuses a preflight as all else is refused: with a problem."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Whether the page may send what it announces."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code == HTTPStatus.OK:
+            return answer
+        return problem(answer.status_code, "bad_request", f"{bytes(answer.body).decode()}.", headers={"Vary": "Origin"})
+
+
+class OperatorsCors(Cors):
+    """CORS for listed origins, however their addresses are written: browsers say `xn--…` and leave usual ports out."""
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """Whether a page of this origin may call."""
+        return self.allow_all_origins or among(origin, self.allow_origins)
+
+
 class BotCors:
     """CORS where the bot says who may read: its route leaves that page's origin in the request's state as `readable_by`.
 
@@ -166,7 +185,7 @@ class BotCors:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._preflight = CORSMiddleware(
+        self._preflight = Cors(
             app, allow_origin_regex="https?://.+", allow_methods=["GET", "POST"], allow_headers=_ALLOWED_HEADERS
         )
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import Query
 from pydantic import TypeAdapter, ValidationError
 
-from chat_api.core.errors import InvalidRequest
+from chat_api.core.refusals import InvalidRequest
 
 MAX_LISTED = 500
 Limit = Annotated[int, Query(ge=1, le=MAX_LISTED, description="How many at most")]

@@ -66,6 +66,7 @@ def bootstrap(
         max_file_mb=settings.max_file_mb,
         public_base_url=settings.cloudflare_r2_base_url,
         renderer=_renderer(settings),
+        bucket=settings.r2_bucket,
     )
     stages = Stages(
         reader,

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
 
@@ -22,8 +23,11 @@ from workers.bootstrap import Collaborators, bootstrap
 from workers.crawl import tasks as crawl
 from workers.dashboard import load_sources, project_status
 from workers.dry_run import measure
-from workers.pipeline import Training, train
+from workers.failures import Failed, note_failures
+from workers.pipeline import train
 from workers.reembed import embed_again
+from workers.runs import Training
+from workers.schema import MigrationsMissingError, check_migrations
 from workers.tasks.expiry import set_aside
 from workers.tasks.lease import Lease, Progress
 from workers.tasks.life import (
@@ -52,21 +56,31 @@ _wired: dict[int, Collaborators] = {}
 def train_due(_name: str) -> None:
     """The RQ job: claims what is due for a minute at most; its argument only says why the bell was rung."""
     parent = os.getppid()  # once it is gone nobody could tell this process to stop
+    try:
+        worker = collaborators()
+    except MigrationsMissingError as error:
+        log.warning("migrations_awaited", problem=str(error))  # the sweeper rings again
+        return
     work(
-        collaborators(),
+        worker,
         until=time.monotonic() + SHIFT_S,
         stop=lambda: stopping.is_set() or os.getppid() != parent,
     )
 
 
 def collaborators() -> Collaborators:
-    """This process's collaborators: made once, and anew after a fork. Raises PowerfulLoginError."""
+    """This process's collaborators: made once, and anew after a fork.
+
+    Raises PowerfulLoginError, MigrationsMissingError.
+    """
     if os.getpid() not in _wired:
         settings = load_settings()
         configure_logging(settings)
         _wired.clear()
         made = bootstrap(settings)
         check_login(settings, made.engines.chat)
+        with suppress(*DATABASE_DOWN):  # then nothing is claimed either
+            check_migrations(made.engines.chat)
         _wired[os.getpid()] = made
     return _wired[os.getpid()]
 
@@ -175,6 +189,8 @@ def _begin_crawls(worker: Collaborators, sites: Sequence[Training], lease: Lease
             _ring(worker, site.task, crawl.begin(site.task, site.found, worker.stages, site.progress, lease.check))
         except ServiceError as error:
             errors[site.task.task_id] = error
+            version = row_version(site.found.source, None)
+            note_failures([Failed(site.task, site.found, error, version)], worker.stages)
     return errors
 
 

@@ -3,63 +3,30 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 from chat_api.core.errors import EmbeddingUnavailable, ServiceError
 from chat_api.core.models.dashboard import row_version, source_version
 from workers.dashboard import SourceToTrain
 from workers.documents import Reading
+from workers.failures import Failed, note_failures
 from workers.gate.verdict import lost_error, lost_questions
 from workers.learn import Embedded, Stages, embed_readings
+from workers.quota import pages_left
 from workers.reading import Fresh
-from workers.receipt import Receipt
+from workers.runs import Run, Training, at_stage, going_on
 from workers.store.generation import copy_pages, open_generations, remember_bot, write_readings
-from workers.store.known import LivePage, live_pages
-from workers.store.rows import Build, Part
+from workers.store.known import live_pages
+from workers.store.rows import Part
 from workers.store.switch import park, switch, why_not
 from workers.store.usage import add_usage
-from workers.tasks.lease import Progress
-from workers.tasks.life import LeaseLostError, Task
+from workers.tasks.life import LeaseLostError, note_versions
 
 BATCH_CHUNKS = 512
 """Chunks that are embedded and written together."""
 FETCHES_AT_ONCE = 8
 LATE_S = 0.5
 """How long what is there waits for what is still being fetched."""
-
-
-class Training(NamedTuple):
-    """A claimed `read` task, its source as read from the dashboard, and where its progress is told."""
-
-    task: Task
-    found: SourceToTrain
-    progress: Progress
-
-
-@dataclass(slots=True)
-class _Run:
-    """A training on its way, with what came of it so far."""
-
-    training: Training
-    fresh: Fresh = field(init=False)
-    reading: Reading = field(init=False)
-    build: Build = field(init=False)
-    live: LivePage | None = None
-    error: ServiceError | None = None
-    lost: bool = False
-    parked: bool = False
-    receipt: Receipt = field(default_factory=Receipt)
-    began: float = field(default_factory=time.perf_counter)
-
-    @property
-    def task(self) -> Task:
-        return self.training.task
-
-    @property
-    def goes_on(self) -> bool:
-        return self.error is None and not self.lost and not self.parked
 
 
 def train(
@@ -70,20 +37,31 @@ def train(
     By task id, why those did not that failed; a run whose lease is `lost` is left alone. Raises what `check` raises when
     all must stop, and what a database raises that is away.
     """
-    runs = [_Run(training) for training in group]
-    _find_live(runs, stages)
-    for fetched in _fetched(runs, stages, check):
+    runs = [Run(training) for training in group]
+    _within_quota(runs, stages)
+    _find_live(going_on(runs), stages)
+    for fetched in _fetched(going_on(runs), stages, check):
         for pack in packs(_read(fetched, stages, check)):
             for run in pack:
                 run.lost = run.lost or run.task.task_id in lost()
             _build(pack, stages, check)
+    _note_failures(runs, stages)
     return {run.task.task_id: run.error for run in runs if run.error}
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _find_live(runs: Sequence[_Run], stages: Stages) -> None:
+def _within_quota(runs: Sequence[Run], stages: Stages) -> None:
+    """Fails the web pages beyond those that their org may still read this month; all runs are of one org."""
+    pages = [run for run in runs if run.training.found.source.type == "url"]
+    quota = pages_left(stages.chat, pages[0].task.org_id, pages[0].training.found.org.limits) if pages else None
+    if quota:
+        for run in pages[max(0, quota.left) :]:
+            run.error = quota.used_up
+
+
+def _find_live(runs: Sequence[Run], stages: Stages) -> None:
     """Finds what the runs' pages can be compared with: nothing where everything is to be read again, or was edited."""
     wanted = {run.task.task_id: run for run in runs if not run.task.force}
     if not wanted:
@@ -106,9 +84,9 @@ def _version(found: SourceToTrain) -> str:
     return row_version(found.source, found.file.object_key if found.file else None)
 
 
-def _fetched(runs: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> Iterator[list[_Run]]:
+def _fetched(runs: Sequence[Run], stages: Stages, check: Callable[[], None]) -> Iterator[list[Run]]:
     """The runs as they are fetched: those together that are there together, and the late ones later."""
-    threads = ThreadPoolExecutor(min(len(runs), FETCHES_AT_ONCE), thread_name_prefix="fetch")
+    threads = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="fetch")
     flying = {threads.submit(_fetch, run, stages): run for run in runs}
     try:
         while flying:
@@ -119,6 +97,7 @@ def _fetched(runs: Sequence[_Run], stages: Stages, check: Callable[[], None]) ->
                 del flying[future]
                 try:
                     run.fresh = future.result()
+                    run.met = run.fresh.reading
                 except ServiceError as error:
                     run.error = error
             yield [run for run in ready.values() if run.goes_on]
@@ -126,14 +105,18 @@ def _fetched(runs: Sequence[_Run], stages: Stages, check: Callable[[], None]) ->
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _fetch(run: _Run, stages: Stages) -> Fresh:
+def _fetch(run: Run, stages: Stages) -> Fresh:
     with run.training.progress.at("fetch"):
-        return stages.reader.fetch(run.training.found, run.live)
+        fresh = stages.reader.fetch(run.training.found, run.live)
+        if run.training.found.file:  # an object that is overwritten from now on gets a run of its own
+            with stages.chat.begin() as connection:
+                note_versions(connection, [(run.task, _full_version(run, fresh.reading))])
+    return fresh
 
 
-def _read(runs: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> list[_Run]:
+def _read(runs: Sequence[Run], stages: Stages, check: Callable[[], None]) -> list[Run]:
     """Extracts what was fetched and cuts it into chunks; the runs that have something to store."""
-    with _at(runs, "extract"):
+    with at_stage(runs, "extract"):
         readings = stages.reader.extract([run.fresh for run in runs], check)
     for run, reading in zip(runs, readings, strict=True):
         check()
@@ -144,9 +127,9 @@ def _read(runs: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> li
     return [run for run in runs if run.goes_on]
 
 
-def packs(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
+def packs(runs: Sequence[Run]) -> Iterator[list[Run]]:
     """Runs that are embedded, written and switched to together: 512 chunks at most, or one run that has more."""
-    pack: list[_Run] = []
+    pack: list[Run] = []
     chunks = 0
     for run in runs:
         if pack and chunks + len(run.reading.chunks) > BATCH_CHUNKS:
@@ -161,19 +144,19 @@ def packs(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
 # --- building ---------------------------------------------------------------------------------------------------------
 
 
-def _build(pack: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> None:
-    _open(_going_on(pack), stages)
-    for number, batch in enumerate(_batches(_going_on(pack))):
+def _build(pack: Sequence[Run], stages: Stages, check: Callable[[], None]) -> None:
+    _open(going_on(pack), stages)
+    for number, batch in enumerate(_batches(going_on(pack))):
         check()
         _embed_and_write(batch, stages, check, ledger=number == 0)
-    _gate(_going_on(pack), stages, check)
-    _switch(_going_on(pack), stages)
+    _gate(going_on(pack), stages, check)
+    _switch(going_on(pack), stages)
 
 
-def _open(runs: Sequence[_Run], stages: Stages) -> None:
-    wanted = [(run.task, _full_version(run)) for run in runs]
+def _open(runs: Sequence[Run], stages: Stages) -> None:
+    wanted = [(run.task, _full_version(run, run.met)) for run in runs]
     bots = {run.task.bot_id: run.training.found.bot for run in runs}
-    with _at(runs, "store"), stages.chat.begin() as connection:
+    with at_stage(runs, "store"), stages.chat.begin() as connection:
         for bot_id in sorted(bots):
             remember_bot(connection, bots[bot_id])
         builds = open_generations(connection, wanted, stages.space) if wanted else {}
@@ -184,14 +167,14 @@ def _open(runs: Sequence[_Run], stages: Stages) -> None:
             _leave(run, stages)
 
 
-def _full_version(run: _Run) -> str:
-    found, fetched = run.training.found, run.reading.fetched
+def _full_version(run: Run, met: Reading | None) -> str:
+    found, fetched = run.training.found, met.fetched if met else None
     return source_version(
         found.source, found.file.object_key if found.file else None, fetched.etag if found.file and fetched else None
     )
 
 
-def _batches(pack: Sequence[_Run]) -> Iterator[list[tuple[_Run, Reading]]]:
+def _batches(pack: Sequence[Run]) -> Iterator[list[tuple[Run, Reading]]]:
     """What is embedded and written together: the whole pack, or a long document's chunks, some at a time."""
     if len(pack) != 1 or len(pack[0].reading.chunks) <= BATCH_CHUNKS:
         yield [(run, run.reading) for run in pack]
@@ -203,12 +186,12 @@ def _batches(pack: Sequence[_Run]) -> Iterator[list[tuple[_Run, Reading]]]:
 
 
 def _embed_and_write(
-    batch: Sequence[tuple[_Run, Reading]], stages: Stages, check: Callable[[], None], *, ledger: bool
+    batch: Sequence[tuple[Run, Reading]], stages: Stages, check: Callable[[], None], *, ledger: bool
 ) -> None:
     batch = [(run, reading) for run, reading in batch if run.goes_on]
-    with _at([run for run, _ in batch], "embed"):
+    with at_stage([run for run, _ in batch], "embed"):
         outcomes = embed_readings(stages, [(run.build, [reading]) for run, reading in batch], check)
-    written: list[tuple[_Run, Reading, Embedded]] = []
+    written: list[tuple[Run, Reading, Embedded]] = []
     for (run, reading), outcome in zip(batch, outcomes, strict=True):
         if isinstance(outcome, ServiceError):
             run.error = outcome
@@ -220,10 +203,10 @@ def _embed_and_write(
         _write(written, stages, ledger=ledger)
 
 
-def _write(batch: Sequence[tuple[_Run, Reading, Embedded]], stages: Stages, *, ledger: bool) -> None:
+def _write(batch: Sequence[tuple[Run, Reading, Embedded]], stages: Stages, *, ledger: bool) -> None:
     copied = [(run, run.live) for run, reading, _ in batch if reading.unchanged and run.live]
     parts: list[Part] = [(run.build, [reading], embedded.vectors) for run, reading, embedded in batch]
-    with _at([run for run, _, _ in batch], "store"), stages.chat.begin() as connection:
+    with at_stage([run for run, _, _ in batch], "store"), stages.chat.begin() as connection:
         held = write_readings(connection, parts, ledger=ledger)
         kept = [(run.build, live.generation, live.url) for run, live in copied if run.task.task_id in held]
         copy_pages(connection, kept, "unchanged")
@@ -236,7 +219,7 @@ def _write(batch: Sequence[tuple[_Run, Reading, Embedded]], stages: Stages, *, l
         run.training.progress.done += len(reading.chunks)
 
 
-def _gate(runs: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> None:
+def _gate(runs: Sequence[Run], stages: Stages, check: Callable[[], None]) -> None:
     """Sets aside, for their owners to release, the generations that would lose test questions."""
     for run in runs:
         try:
@@ -250,14 +233,14 @@ def _gate(runs: Sequence[_Run], stages: Stages, check: Callable[[], None]) -> No
             run.lost = True
 
 
-def _park(run: _Run, lost: Sequence[str], stages: Stages) -> None:
+def _park(run: Run, lost: Sequence[str], stages: Stages) -> None:
     run.receipt.spent(run.training.progress.seconds, time.perf_counter() - run.began)
     with stages.chat.begin() as connection:
         park(connection, run.build, lost_error(lost), run.receipt, {"lost_questions": list(lost)})
     run.parked = True
 
 
-def _switch(runs: Sequence[_Run], stages: Stages) -> None:
+def _switch(runs: Sequence[Run], stages: Stages) -> None:
     if not runs:
         return
     for run in runs:
@@ -274,7 +257,7 @@ def _switch(runs: Sequence[_Run], stages: Stages) -> None:
             _leave(run, stages)
 
 
-def _leave(run: _Run, stages: Stages) -> None:
+def _leave(run: Run, stages: Stages) -> None:
     """Finds out why a run could not go on."""
     try:
         with stages.chat.begin() as connection:
@@ -283,14 +266,13 @@ def _leave(run: _Run, stages: Stages) -> None:
         run.lost = True
 
 
-def _going_on(runs: Sequence[_Run]) -> list[_Run]:
-    return [run for run in runs if run.goes_on]
-
-
-@contextmanager
-def _at(runs: Sequence[_Run], stage: str) -> Iterator[None]:
-    """Within it all the runs are at `stage`, and the time counts for each."""
-    with ExitStack() as stack:
-        for run in runs:
-            stack.enter_context(run.training.progress.at(stage))
-        yield
+def _note_failures(runs: Sequence[Run], stages: Stages) -> None:
+    """Has the ledger say what runs have met that have failed for good."""
+    note_failures(
+        [
+            Failed(run.task, run.training.found, run.error, _full_version(run, run.met), run.met)
+            for run in runs
+            if run.error and not run.lost
+        ],
+        stages,
+    )

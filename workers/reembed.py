@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from chat_api.core.database import DATABASE_DOWN, of_org
 from chat_api.core.embeddings import EmbeddingSpace, make_embedder
-from chat_api.core.errors import EmbeddingMisconfigured, EmbeddingRejected, QuotaExceeded, ServiceError, UnknownBot
+from chat_api.core.errors import EmbeddingMisconfigured, EmbeddingRejected, QuotaExceeded, ServiceError
+from chat_api.core.refusals import UnknownBot
 from chat_api.core.settings import KNOWN_DIMENSIONS, LOCAL_DIMENSIONS, LOCAL_MODEL, Settings
 from workers.chunk import embedded_text
 from workers.learn import Stages, Vectors

@@ -20,6 +20,7 @@ from workers.reconcile.reconciler import Reconciler
 from workers.reconcile.refresh import Refresher
 from workers.retention import Retention
 from workers.spaces import tend_spaces
+from workers.store.failed import LEDGER, keep_ledger, let_ledgers_go
 from workers.tasks.expiry import end_leases, expire_leases
 
 EVERY_S = 5.0
@@ -162,13 +163,14 @@ class Sweeper:
             left -= removed
 
     def prune(self) -> None:
-        """Removes runs that were over long ago, once an hour."""
+        """Removes runs that were over long ago, and lets ledgers of failed ones go, once an hour."""
         until = time.monotonic() + DUTY_S
         removed = PRUNED_AT_ONCE
         while removed == PRUNED_AT_ONCE and self._prune_at <= time.monotonic() < until:
             with self._engines.chat.begin() as connection:
                 values = {"days": self._job_retention_days, "limit": PRUNED_AT_ONCE}
-                removed = connection.execute(PRUNE, values).rowcount
+                gone = let_ledgers_go(connection, **values), connection.execute(PRUNE, values).rowcount
+                removed = max(gone)
         if removed < PRUNED_AT_ONCE:
             self._prune_at = time.monotonic() + PRUNE_EVERY_S
 
@@ -202,20 +204,27 @@ PRUNE = text("""
                     AND newer.source_id = job.source_id AND newer.created_at > job.created_at)
         LIMIT :limit))
 """)
-DISCARDED = text("""
-    SELECT org_id, bot_id, source_id, generation FROM generations WHERE state = 'discarded' LIMIT 1
+DISCARDED = text(f"""
+    SELECT org_id, bot_id, source_id, generation FROM generations
+    WHERE state = 'discarded' AND held_by IS DISTINCT FROM '{LEDGER}' LIMIT 1
     FOR UPDATE SKIP LOCKED
-""")
+""")  # noqa: S608  # a word of our own
 
 
 def collect_discarded(connection: Connection, limit: int) -> int | None:
-    """Removes up to `limit` rows of one discarded generation; how many were removed, None if there is none."""
-    key = connection.execute(DISCARDED).mappings().one_or_none()
-    if key is None:
+    """Removes up to `limit` rows of one discarded generation; how many were removed, None if there is none.
+
+    What a source's failed run has met stays while that is the newest that is known of it.
+    """
+    found = connection.execute(DISCARDED).mappings().one_or_none()
+    if found is None:
         return None
+    key = dict(found)
     say_org(connection, key["org_id"])
     removed = 0
     for table in ("embeddings", "chunks", "documents", "pages"):
+        if table == "pages" and keep_ledger(connection, key):
+            return removed
         values: dict[str, Any] = {**key, "limit": limit - removed}
         some = text(
             f"DELETE FROM {table} WHERE {GENERATION} AND ctid = ANY (ARRAY("  # noqa: S608  # names are this module's own
@@ -224,5 +233,5 @@ def collect_discarded(connection: Connection, limit: int) -> int | None:
         removed += connection.execute(some, values).rowcount
         if removed >= limit:
             return removed
-    connection.execute(text(f"DELETE FROM generations WHERE {GENERATION}"), dict(key))  # noqa: S608
+    connection.execute(text(f"DELETE FROM generations WHERE {GENERATION}"), key)  # noqa: S608
     return removed

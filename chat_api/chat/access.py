@@ -6,7 +6,7 @@ from uuid import UUID
 from chat_api.auth import Principal, require, require_bot
 from chat_api.chat.bot import Bot, Bots
 from chat_api.chat.origins import among, check_origin
-from chat_api.core.errors import ForbiddenBot, ForbiddenOrigin, MissingScope, UnknownBot
+from chat_api.core.refusals import ForbiddenBot, MissingScope, UnknownBot
 
 READ = "conversations:read"
 
@@ -67,13 +67,11 @@ def admit_visitor(origin: str | None, principal: Principal, bot: Bot, *, product
     return origin
 
 
-def admit_owner(origin: str | None, principal: Principal, bot: Bot | None, *, production: bool) -> str | None:
+def admit_owner(origin: str | None, bot: Bot | None, *, production: bool) -> str | None:
     """The origin whose page may read the answer to an owner; None for a page that is not the bot's.
 
-    Raises ForbiddenOrigin only where the token is bound to origins: the dashboard may hand on its browser's.
+    No page is refused: the dashboard may hand on its browser's origin.
     """
-    if principal.origins is not None and (origin is None or not among(origin, principal.origins)):
-        raise ForbiddenOrigin
     if origin is None or bot is None:
         return None
     by_bot = among(origin, bot.allowed_origins) if bot.allowed_origins else not production

@@ -27,6 +27,7 @@ REASONING_MODEL = re.compile(r"(^|/)(o\d|gpt-5)")
 """These take no temperature, and count their thoughts among the tokens they may use."""
 PER_MESSAGE = 8
 """Tokens that a message takes beside its text, at most."""
+MAX_CODE_CHARS = 64
 NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 log = structlog.get_logger(__name__)
 
@@ -119,7 +120,7 @@ class ModelAnswerer:
             answer = await self._client.chat.completions.create(**request)
             text, used = storable(answer.choices[0].message.content or ""), answer.usage
         except (OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
-            raise _translated(error) from None
+            raise _translated(error, model) from None
         prompt = used.prompt_tokens if used else sum(about_tokens(message["content"]) for message in messages)
         return Completion(text, model, prompt, used.completion_tokens if used else about_tokens(text))
 
@@ -152,7 +153,7 @@ class ModelAnswerer:
             except OpenAIError as error:
                 if isinstance(error, APIStatusError) or isinstance(error.__cause__, NOT_REACHED):
                     ending.prompt_tokens = used_before
-                raise _translated(error) from None
+                raise _translated(error, ending.model) from None
             piece = await self._next(chunks, ending)
             if piece is None:
                 raise ProviderUnavailable
@@ -175,10 +176,10 @@ class ModelAnswerer:
         except TimeoutError:
             raise ProviderUnavailable("The language model fell silent. Please ask again in a moment.") from None
         except (OpenAIError, httpx2.HTTPError) as error:
-            raise _translated(error) from None
+            raise _translated(error, ending.model) from None
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             # A body that is no chat completion, which is read unchecked.
-            raise _translated(error) from None
+            raise _translated(error, ending.model) from None
         return None
 
 
@@ -234,15 +235,20 @@ class _Joined:
         return storable(self._half)
 
 
-def _translated(error: Exception) -> ServiceError:
+def _translated(error: Exception, model: str | None) -> ServiceError:
+    """The error as ours; the log has what an operator can do something about, and never what the provider said."""
     if isinstance(error, APIStatusError):
         status = error.status_code
+        said = {"status": status, "code": error.code and str(error.code)[:MAX_CODE_CHARS], "model": model}
         if status == 429 or status >= 500 or status in {408, 409}:
+            log.warning("model_unavailable", **said)
             return ProviderUnavailable(retry_after=retry_after(error.response.headers))
-        log.error("model_rejected", status=status, code=error.code)
+        log.error("model_rejected", **said)
         return ProviderRejected()
-    if not isinstance(error, APIConnectionError | httpx2.HTTPError):
-        log.error("model_answer_unreadable", error=type(error).__name__)
+    if isinstance(error, APIConnectionError | httpx2.HTTPError):
+        log.warning("model_not_reached", error=type(error).__name__, model=model)
+    else:
+        log.error("model_answer_unreadable", error=type(error).__name__, model=model)
     return ProviderUnavailable()
 
 

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.chat.bot import Bot
+from chat_api.chat.citations import cited_in
 from chat_api.chat.journal import FOLLOWED_S, LEASE_S, AnswerKey, Hold, InFlightElsewhereError, Journal, Kept, Taken
 from chat_api.chat.live import LiveAnswer, Why
 from chat_api.chat.messages import Ask, CannotResume, Frame, Resume
@@ -19,7 +20,8 @@ from chat_api.chat.relay import Relay
 from chat_api.chat.stream import AnswerStream
 from chat_api.chat.turn import ChatServices, Turn
 from chat_api.core.database import DATABASE_DOWN
-from chat_api.core.errors import DatabaseUnavailable, ServiceError, UnknownResource
+from chat_api.core.errors import DatabaseUnavailable, ServiceError
+from chat_api.core.refusals import UnknownResource
 
 KEEP_EVERY_S = 0.25
 RENEW_EVERY_S = 1.0
@@ -50,15 +52,15 @@ class Answers:
     async def resume(self, bot: Bot, visitor: str, wanted: Resume) -> LiveAnswer:
         """The answer that the visitor has the frames of up to `after`.
 
-        Raises CannotResume where there is nothing to go on with, SQLAlchemyError, TimeoutError.
+        Raises CannotResume where there is nothing to go on with, or fewer frames, SQLAlchemyError, TimeoutError.
         """
         key = AnswerKey(bot.org_id, bot.bot_id, wanted.conversation_id, wanted.id)
         if wanted.after > MOST_AFTER:
             raise CannotResume
-        if answer := self._in_flight(key, visitor):
+        if answer := self._in_flight(key, visitor, wanted.after):
             return answer
         kept = await self._kept(key, visitor, wanted.after)
-        if answer := self._in_flight(key, visitor):
+        if answer := self._in_flight(key, visitor, wanted.after):
             return answer
         if kept and (kept.batches or kept.state == "streaming"):
             return self._begin(LiveAnswer(key, bot, visitor, self._grace_s), None)
@@ -70,17 +72,22 @@ class Answers:
         answer.stream.skip_to(wanted.after)
         return self._begin(answer, recorded)
 
-    def _in_flight(self, key: AnswerKey, visitor: str) -> LiveAnswer | None:
+    def _in_flight(self, key: AnswerKey, visitor: str, after: int = 0) -> LiveAnswer | None:
         answer = self._live.get((key, visitor))
-        return answer if answer and answer.joinable else None
+        if not answer or not answer.joinable:
+            return None
+        if answer.made_here and after > len(answer.stream.frames):
+            # Of an answer that was made anew, whose first maker sent more than it kept: asked again, it begins again.
+            raise CannotResume
+        return answer
 
     async def _kept(self, key: AnswerKey, visitor: str, after: int) -> Kept | None:
-        """What is kept of the answer. A database that does not answer is waited for a while, as the answer would."""
+        """What is kept of the answer, if it still holds. A database that does not answer is waited for a while, as the answer would."""
         loop = asyncio.get_running_loop()
         until = loop.time() + RESUME_WITHIN_S
         while True:
             try:
-                return await self._journal.read(key, visitor, after)
+                return await self._journal.read_current(key, visitor, after)
             except (SQLAlchemyError, TimeoutError) as error:
                 if loop.time() > until:
                     raise
@@ -102,21 +109,25 @@ class Answers:
         if not answer.stop():
             self._tell_to_stop(answer)
 
-    def stop_unseen(self, bot: Bot, visitor: str, ask_id: str) -> None:
-        """Has an answer of the visitor's end that is not read here."""
+    def stop_unseen(self, bot: Bot, visitor: str, ask_id: str, conversation_id: UUID | None) -> None:
+        """Has an answer of the visitor's end that is not read here, in that or (None) any conversation."""
+        wanted = (bot.org_id, bot.bot_id, ask_id, visitor)
         for (key, whose), answer in self._live.items():
-            if (key.org_id, key.bot_id, key.ask_id, whose) == (bot.org_id, bot.bot_id, ask_id, visitor):
+            same = (key.org_id, key.bot_id, key.ask_id, whose) == wanted
+            if same and conversation_id in {None, key.conversation_id}:
                 self.stop(answer)
                 return
-        self._spawn(self._stop_elsewhere(bot.org_id, bot.bot_id, visitor, ask_id))
+        self._spawn(self._stop_elsewhere(bot.org_id, bot.bot_id, visitor, ask_id, conversation_id))
 
     def _tell_to_stop(self, answer: LiveAnswer) -> None:
         key = answer.key
-        self._spawn(self._stop_elsewhere(key.org_id, key.bot_id, answer.visitor, key.ask_id))
+        self._spawn(self._stop_elsewhere(key.org_id, key.bot_id, answer.visitor, key.ask_id, key.conversation_id))
 
-    async def _stop_elsewhere(self, org_id: UUID, bot_id: UUID, visitor: str, ask_id: str) -> None:
+    async def _stop_elsewhere(
+        self, org_id: UUID, bot_id: UUID, visitor: str, ask_id: str, conversation_id: UUID | None
+    ) -> None:
         try:
-            await self._journal.request_stop(org_id, bot_id, visitor, ask_id)
+            await self._journal.request_stop(org_id, bot_id, visitor, ask_id, conversation_id)
         except (SQLAlchemyError, TimeoutError) as error:
             log.warning("stop_not_passed_on", error=type(error).__name__)
 
@@ -204,6 +215,7 @@ class Answers:
         if taken.stop_requested or answer.stop_wanted:
             turn = Turn(self._services, answer.bot, answer.visitor, ask, hold)
             turn.record.sources, turn.record.answer = heard
+            turn.record.citations = cited_in(turn.record.answer)
             await turn.stopped(stream)
         else:
             await self._answer(answer, ask, hold)

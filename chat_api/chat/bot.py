@@ -115,16 +115,24 @@ class Bots:
                 return None
             async with self._engines.tenant(org_id) as connection:
                 space = await _keep(connection, values, row)
-        if row.deleted_at is not None:
-            return None
-        config, bad = parse_config(row.config)
-        limits, bad_limits = parse_limits(row.org_limits)
-        origins = tuple(row.allowed_origins or ())
-        if not are_origins(origins):
-            bad.append("allowed_origins")
-        if bad or bad_limits:
-            log.warning("bot_config_has_bad_values", bot_id=str(bot_id), options=bad, limits=bad_limits)
-        return Bot(org_id, bot_id, row.name, config, origins, space, limits)
+        return None if row.deleted_at is not None else _bot_of(values, row, space)
+
+
+def _bot_of(key: dict[str, UUID], row: Row[Any], space: EmbeddingSpace | None) -> Bot:
+    """The bot in a row of either database; what can't be meant in it is logged, and its default holds."""
+    config, bad = parse_config(row.config)
+    limits, bad_limits = parse_limits(row.org_limits)
+    origins = _origins_of(row)
+    if not are_origins(origins):
+        bad.append("allowed_origins")
+    if bad or bad_limits:
+        log.warning("bot_config_has_bad_values", bot_id=str(key["bot_id"]), options=bad, limits=bad_limits)
+    return Bot(key["org_id"], key["bot_id"], row.name, config, origins, space, limits)
+
+
+def _origins_of(row: Row[Any]) -> tuple[str, ...]:
+    """The bot's origins; a null or a nested array, which the column's type allows, is an entry that is nobody's."""
+    return tuple(origin if isinstance(origin, str) else "" for origin in row.allowed_origins or ())
 
 
 async def _keep(connection: AsyncConnection, values: dict[str, UUID], row: Row[Any]) -> EmbeddingSpace | None:

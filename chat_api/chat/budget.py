@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.chat.bot import Bot
 from chat_api.core.database import AsyncEngines, Said
-from chat_api.core.errors import TooManyRequests
 from chat_api.core.prices import cost_microusd
+from chat_api.core.refusals import TooManyRequests
 
 NEAR = 0.8
 """Of a budget: once so much is spent, the cheaper model answers."""

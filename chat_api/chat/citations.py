@@ -4,10 +4,13 @@ import re
 from collections.abc import Sequence
 
 from chat_api.chat import blocked, links
+from chat_api.chat.code import Place, find_code, place_behind
 
 NO_ANSWER = "<no_answer/>"
 """What the model is told to say, and nothing else, when the passages do not answer the question."""
-MARKER = re.compile(r"(?<![ \t])[ \t]*\[\s*(\d{1,9}(?:\s*[,;]\s*\d{1,9})*)\s*\]")
+MARKER = re.compile(r"(?<![ \t])[ \t]*\[\s*(\d+(?:\s*[,;]\s*\d+)*)\s*\]")
+MOST_DIGITS = 3
+"""Of a passage's number: with more, like a year's or an order's, it is the text's own."""
 MAX_HELD, MAX_OPEN = 2_400, 12
 """Characters, and brackets among them, that are held back at most: no link has more."""
 
@@ -18,22 +21,76 @@ _WORDS = re.compile(r"[^\W_]|[\u2600-\u27bf\U0001f000-\U0001faff]")
 
 def without_markers(text: str) -> str:
     """The text of a page or of an owner, whose own numbers in brackets are no citations."""
-    while (shown := MARKER.sub("", text)) != text:
+    reader = _Numbers(0)
+    while (shown := reader.read(text, whole=True)) != text:
         text = shown
     return text
+
+
+def cited_in(shown: str) -> list[int]:
+    """The numbers cited in what was shown of an answer, in which each `[n]` is a citation."""
+    return sorted(set(map(int, _CITED.findall(shown))))
+
+
+class _Numbers:
+    """Reads the numbers in brackets of a text that comes piece by piece: citations, and such as are the text's own."""
+
+    def __init__(self, offered: int) -> None:
+        self._offered = offered
+        self._place = Place()
+        self._last = ""
+        """The last character of the pieces that are done."""
+
+    def parted(self, text: str, index: int) -> int:
+        """The last index up to this one where the text can be parted without another meaning."""
+        return find_code(text, self._place, whole=False).parted(index)
+
+    def done(self, text: str) -> None:
+        """Takes a piece as read: what is read next stands behind it."""
+        self._place, self._last = place_behind(text, self._place), text[-1:] or self._last
+
+    def read(self, text: str, *, whole: bool) -> str:
+        """The text with no `[n]` in it but citations; without `whole`, what may become code is left as it is."""
+        code = find_code(text, self._place, whole=whole)
+        shown, end = "", 0
+        for found in MARKER.finditer(text, 0, code.open_from):
+            shown += text[end : found.start()]
+            if code.has(found.start(1)):
+                shown += _spaced(found)
+            else:
+                shown += self._marker(found, behind=shown[-1:] or self._last)
+            end = found.end()
+        return shown + text[end:]
+
+    def _marker(self, found: re.Match[str], *, behind: str) -> str:
+        space = found[0][: found[0].index("[")]
+        numbers = [number.strip().lstrip("0") or "0" for number in re.split("[,;]", found[1])]
+        if min(map(len, numbers)) > MOST_DIGITS:
+            # Right behind a bracket it would be the address of a link.
+            parted = " " if behind.isalnum() or behind == "]" else ""
+            return f"{space or parted}({found[1]})"
+        cited = dict.fromkeys(int(number) for number in numbers if len(number) <= MOST_DIGITS)
+        known = "".join(f"[{number}]" for number in cited if 1 <= number <= self._offered)
+        return known and space + known
+
+
+def _spaced(found: re.Match[str]) -> str:
+    """A list's index or item as it is in code, where spaces mean nothing, so that no client takes it for a citation."""
+    return found[0].replace(f"[{found[1]}]", f"[ {found[1]} ]") if found[1].isdecimal() else found[0]
 
 
 class AnswerFilter:
     """Reads an answer as it streams, and holds back what may become a marker, a link or a term until that is decided.
 
-    Numbers that were not offered are dropped, and `[1, 2]` becomes `[1][2]`.
+    Numbers that were not offered are dropped, and `[1, 2]` becomes `[1][2]`. What is no citation is shown as something
+    else: `[2024]` as `(2024)`, and in code `list[1]` as `list[ 1 ]`.
     """
 
     def __init__(
         self, offered: int, *, hosts: frozenset[tuple[str, int]] = frozenset(), blocked_terms: Sequence[str] = ()
     ) -> None:
         """`offered`: passages are numbered from 1 to this. `hosts`: where links may lead, see `links.hosts_of`."""
-        self._offered, self._hosts, self._terms = offered, hosts, blocked_terms
+        self._numbers, self._hosts, self._terms = _Numbers(offered), hosts, blocked_terms
         self._held = self._wordless = ""
         self.cited: list[int] = []
         """Numbers cited so far, in the order of their first use."""
@@ -43,20 +100,24 @@ class AnswerFilter:
         """Whether a word was shown, or an emoji. Before the first one nothing is: marks alone are no answer."""
 
     def feed(self, text: str) -> str:
-        """What of the answer can be shown now."""
+        """What of the answer can be shown now: nothing of what follows the model's no."""
+        if self.declined:
+            return ""
         text = self._clean(self._held + text, whole=False)
         start = min(links.open_from(text), blocked.open_from(text, self._terms))
         start = len(text[:start].rstrip(" \t"))
         if len(text) - start > MAX_HELD or text.count("[", start) > MAX_OPEN:
             return self._emit(self._clean(links.closed(text), whole=True), held="")
+        start = len(text[: self._numbers.parted(text, start)].rstrip(" \t"))
         return self._emit(text[:start], held=text[start:])
 
     def finish(self) -> str:
         """What was held back, at the answer's end."""
-        return self._emit(self._clean(self._held, whole=True), held="")
+        return "" if self.declined else self._emit(self._clean(self._held, whole=True), held="")
 
     def _emit(self, text: str, *, held: str) -> str:
         self._held = held
+        self._numbers.done(text)
         text, self._wordless = self._wordless + text, ""
         self.spoken = self.spoken or bool(_WORDS.search(_CITED.sub("", text)))
         if not self.spoken:
@@ -68,7 +129,7 @@ class AnswerFilter:
         # What is left around a dropped piece may make another one: [[9]1], or ht[9]tps://.
         while True:
             shown = _NO_ANSWER.sub(self._decline, text)
-            shown = MARKER.sub(self._marker, shown)
+            shown = self._numbers.read(shown, whole=whole)
             shown = links.without_foreign_links(shown, self._hosts, whole=whole)
             shown = blocked.masked(shown, self._terms, whole=whole)
             if shown == text:
@@ -78,11 +139,3 @@ class AnswerFilter:
     def _decline(self, _: re.Match[str]) -> str:
         self.declined = True
         return ""
-
-    def _marker(self, found: re.Match[str]) -> str:
-        numbers = dict.fromkeys(int(number) for number in re.split("[,;]", found[1]))
-        known = [number for number in numbers if 1 <= number <= self._offered]
-        if not known:
-            return ""
-        space = found[0][: len(found[0]) - len(found[0].lstrip())]
-        return space + "".join(f"[{number}]" for number in known)

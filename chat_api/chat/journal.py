@@ -25,6 +25,21 @@ IN_CONVERSATION = "org_id = :org_id AND bot_id = :bot_id AND conversation_id = :
 KEY = f"{IN_CONVERSATION} AND ask_id = :ask_id"
 # None of these rows is worth waiting for the disk: an answer that is lost with the server is asked for again.
 QUICKLY = "quickly AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
+# An answer that cites what was deleted since is not repeated: it gives way as one that failed does.
+FORGET_OUTDATED = text(f"""
+    WITH {QUICKLY}, outdated AS (
+        UPDATE turns SET error_code = 'source_deleted'
+        WHERE {KEY} AND error_code IS NULL AND EXISTS (
+            SELECT FROM jsonb_array_elements(turns.sources) AS offered JOIN sources AS source
+              ON source.org_id = turns.org_id AND source.bot_id = turns.bot_id
+             AND source.source_id = CAST(offered ->> 'source_id' AS uuid)
+            WHERE source.deleted_at IS NOT NULL AND CAST(offered ->> 'n' AS bigint) = ANY (turns.citations)
+        )
+        RETURNING ask_id
+    )
+    DELETE FROM answers WHERE {KEY} AND EXISTS (SELECT FROM outdated)
+    RETURNING (SELECT count(*) FROM quickly)
+""")  # noqa: S608  # the module's own pieces
 CLAIM = text(f"""
     WITH {QUICKLY}, claimed AS (
         INSERT INTO answers AS answer (org_id, bot_id, conversation_id, ask_id, visitor, question, page_url, holder,
@@ -43,7 +58,7 @@ CLAIM = text(f"""
         DELETE FROM answer_frames WHERE {KEY} AND EXISTS (SELECT FROM claimed WHERE again)
     )
     SELECT (SELECT count(*) FROM quickly) FROM claimed
-""")  # noqa: S608  # the module's own pieces
+""")  # noqa: S608
 HELD = f"""
     UPDATE answers SET state = :state, expires_at = now() + make_interval(secs => :lease_s)
     WHERE {KEY} AND holder = :holder AND state = 'streaming'
@@ -84,6 +99,7 @@ TAKE_OVER = text(f"""
 REQUEST_STOP = text("""
     UPDATE answers SET stop_requested = true
     WHERE org_id = :org_id AND bot_id = :bot_id AND visitor = :visitor AND ask_id = :ask_id AND state = 'streaming'
+      AND conversation_id = coalesce(CAST(:conversation_id AS uuid), conversation_id)
 """)
 
 
@@ -170,9 +186,23 @@ class Journal:
         hold.claimed = bool(rows)
         return Taken(*rows[0]) if rows else None
 
-    async def request_stop(self, org_id: UUID, bot_id: UUID, visitor: str, ask_id: str) -> None:
-        """Tells who makes the visitor's answer that it is to end."""
-        values = {"org_id": org_id, "bot_id": bot_id, "visitor": visitor, "ask_id": ask_id}
+    async def read_current(self, key: AnswerKey, visitor: str, after: int) -> Kept | None:
+        """As `read`; an answer that cites what was deleted since is forgotten, and None."""
+        kept = await self.read(key, visitor, after)
+        if not kept or kept.state != "done":
+            return kept
+        async with asyncio.timeout(WITHIN_S):
+            [forgotten] = await self._engines.trip(key.org_id, (FORGET_OUTDATED, key.values()))
+        return None if forgotten else kept
+
+    async def request_stop(
+        self, org_id: UUID, bot_id: UUID, visitor: str, ask_id: str, conversation_id: UUID | None
+    ) -> None:
+        """Tells who makes the visitor's answer, in that or (None) any conversation, that it is to end."""
+        values = {
+            **{"org_id": org_id, "bot_id": bot_id, "visitor": visitor},
+            **{"ask_id": ask_id, "conversation_id": conversation_id},
+        }
         async with asyncio.timeout(WITHIN_S):
             await self._engines.trip(org_id, (REQUEST_STOP, values))
 
@@ -192,7 +222,7 @@ class Hold:
         self.key, self.holder = key, uuid4()
         self.claimed = False
         self._engines, self._visitor, self._stream, self._on_claim = engines, visitor, stream, on_claim
-        self._kept = 0
+        self._kept = len(stream.frames)
         self._one_at_a_time = asyncio.Lock()
 
     def begin_at(self, length: int) -> None:
@@ -217,6 +247,9 @@ class Hold:
             **{"holder": self.holder, "lease_s": LEASE_S},
         }
         claimed, *found = await self._engines.trip(self.key.org_id, (CLAIM, values), *said)
+        if not claimed:
+            outdated = (FORGET_OUTDATED, self.key.values())
+            _, claimed, *found = await self._engines.trip(self.key.org_id, outdated, (CLAIM, values), *said)
         self.claimed = bool(claimed)
         if self.claimed:
             self._on_claim()

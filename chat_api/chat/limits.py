@@ -13,7 +13,7 @@ from limits.errors import StorageError
 from redis.asyncio import BlockingConnectionPool
 
 from chat_api.chat.bot import Bot
-from chat_api.core.errors import TooManyRequests
+from chat_api.core.refusals import TooManyRequests
 
 REDIS_WITHIN_S = 0.25
 CONNECTIONS = 16

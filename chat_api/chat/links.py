@@ -3,14 +3,12 @@
 import html
 import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
-from chat_api.chat.origins import ascii_host
+from chat_api.chat.origins import DEFAULT_PORTS, parts_of
 
 GONE = "…"
 """What stands for an address that is not shown."""
 MAX_URL_CHARS = 2_000
-PORTS = {"http": 80, "https": 443}
 
 _LABEL = r"(?:[^\[\]]|\[[^\[\]]{0,200}\]){0,500}"
 _TARGET = r"<[^<>\n]{0,2000}>|(?:[^()\s]|\([^()\s]{0,2000}\)){0,2000}"
@@ -100,16 +98,11 @@ def closed(text: str) -> str:
 def _host(url: str) -> tuple[str, int] | None:
     if _UNSAFE.search(url):
         return None
-    if url.lower().startswith("www."):
-        url = f"https://{url}"
-    try:
-        parts = urlsplit(url)
-        port, host = parts.port or PORTS.get(parts.scheme), ascii_host(parts.hostname or "")
-    except ValueError:
+    parts = parts_of(f"https://{url}" if url.lower().startswith("www.") else url)
+    if parts is None:
         return None
-    if parts.scheme not in PORTS or not host or port is None or "@" in parts.netloc:
-        return None
-    return host.rstrip(".").removeprefix("www."), 80 if port in PORTS.values() else port
+    _, host, port = parts
+    return host.removeprefix("www."), 80 if port in DEFAULT_PORTS.values() else port
 
 
 def _link(found: re.Match[str], hosts: frozenset[tuple[str, int]]) -> str:

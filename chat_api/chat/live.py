@@ -41,6 +41,11 @@ class LiveAnswer:
         return self.stream.finished
 
     @property
+    def made_here(self) -> bool:
+        """Whether this process is known to make it: it has all its frames."""
+        return bool(self.hold and self.hold.claimed)
+
+    @property
     def deserted(self) -> bool:
         """Whether nobody has read it here for the grace period."""
         return self.stream.unread_s > self._grace_s
@@ -72,7 +77,7 @@ class LiveAnswer:
         While it is not known yet who makes it, or whether it is on record, it goes on: `claimed` ends it then.
         """
         self.stop_wanted = True
-        if self.hold and self.hold.claimed:
+        if self.made_here:
             self.end(Why.STOPPED)
         return self.turn is not None
 

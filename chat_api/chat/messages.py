@@ -6,16 +6,16 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from chat_api.auth import is_storable
 from chat_api.core.errors import (
     EmbeddingRejected,
     EmbeddingUnavailable,
     ProviderRejected,
     ProviderUnavailable,
     QuotaExceeded,
-    RequestError,
     ServiceError,
-    UnknownResource,
 )
+from chat_api.core.refusals import RequestError, UnknownResource
 
 SUBPROTOCOL = "chat.v1"
 MAX_FRAME_BYTES = 32 * 1024
@@ -25,8 +25,8 @@ MAX_URL_CHARS = 2_000
 
 
 def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("it has a NUL in it")
+    if not is_storable(text):
+        raise ValueError("it has a NUL or half a character in it")
     return text
 
 

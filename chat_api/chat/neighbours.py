@@ -41,7 +41,7 @@ async def widened(
     used = set(passages)
     for one, step in places:
         row = beside.get((one.passage.source_id, one.passage.document_id, one.ordinal + step))
-        if row and row.chunk_id not in used and row.tokens <= room and _related(row.heading, one.passage.heading):
+        if row and row.chunk_id not in used and _fits(row, one, room):
             used.add(row.chunk_id)
             room -= row.tokens
             passages[one.passage.chunk_id] = _with(passages[one.passage.chunk_id], row, one.passage, behind=step > 0)
@@ -69,6 +69,10 @@ def _with(passage: Passage, row: Any, own: Passage, *, behind: bool) -> Passage:
     """The passage as widened so far, with one more chunk; `own` is what it was itself."""
     whole = joined(passage.text, row.text) if behind else joined(row.text, passage.text)
     return replace(passage, text=whole, own=own.text)
+
+
+def _fits(row: Any, beside: Found, room: int) -> bool:
+    return row.tokens <= room and _related(row.heading, beside.passage.heading)
 
 
 def _related(heading: str, other: str) -> bool:

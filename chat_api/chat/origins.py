@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import idna
 
-from chat_api.core.errors import ForbiddenOrigin
+from chat_api.core.refusals import ForbiddenOrigin
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HOST_CHARS = 253
@@ -19,25 +19,27 @@ def check_origin(
     A bot without origins allows none in production and all elsewhere. A handshake without an origin (a server's) passes
     unless the token is bound to origins.
     """
+    check_token_origin(origin, token_origins)
     bot_origins = list(bot_origins)
-    if origin is None:
-        if token_origins is not None:
-            raise ForbiddenOrigin
-        return
-    by_bot = among(origin, bot_origins) if bot_origins else not production
-    if not by_bot or (token_origins is not None and not among(origin, token_origins)):
+    if origin is not None and not (among(origin, bot_origins) if bot_origins else not production):
+        raise ForbiddenOrigin
+
+
+def check_token_origin(origin: str | None, token_origins: Iterable[str] | None) -> None:
+    """Raises ForbiddenOrigin when the token is bound to origins, and this is none of them, or none at all."""
+    if token_origins is not None and (origin is None or not among(origin, token_origins)):
         raise ForbiddenOrigin
 
 
 def among(origin: str, allowed: Iterable[str]) -> bool:
     """Whether `origin` is one of `allowed`; what is no http(s) origin never is."""
-    wanted = _parts(origin)
-    return wanted is not None and any(_parts(one) == wanted for one in allowed)
+    wanted = parts_of(origin)
+    return wanted is not None and any(parts_of(one) == wanted for one in allowed)
 
 
 def are_origins(allowed: Iterable[str]) -> bool:
     """Whether each of `allowed` can be some page's origin."""
-    return all(_parts(one) for one in allowed)
+    return all(parts_of(one) for one in allowed)
 
 
 def ascii_host(name: str) -> str:
@@ -47,9 +49,10 @@ def ascii_host(name: str) -> str:
     return name if name.isascii() else idna.encode(name, uts46=True).decode("ascii")
 
 
-def _parts(origin: str) -> tuple[str, str, int] | None:
+def parts_of(address: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an http(s) address, as browsers say them; None for what is none, or names a user."""
     try:
-        parts = urlsplit(origin.strip())
+        parts = urlsplit(address.strip())
         host, port = ascii_host(parts.hostname or "").rstrip("."), parts.port
     except ValueError:
         return None

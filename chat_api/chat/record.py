@@ -14,7 +14,7 @@ from chat_api.chat.journal import CLOSED, IN_CONVERSATION
 from chat_api.chat.messages import Frame
 from chat_api.chat.prompt import PastTurn
 from chat_api.core.database import Rows, Said
-from chat_api.core.errors import UnknownResource
+from chat_api.core.refusals import UnknownResource
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ AWAY_FOR_S = 5.0
 LISTENERS = 200
 """How many answers are listened to at once, each by a connection; others are read from the journal."""
 TELLERS = 200
-"""How many answers may be told in the same moment."""
+"""How many answers may be told in the same moment; others wait for their turn."""
 QUIET_S = 0.25
 """How often an answer that nobody listens to is told."""
 log = structlog.get_logger(__name__)
@@ -51,6 +51,7 @@ class Relay:
         )
         self._away_until = 0.0
         self._listeners = 0
+        self._tellers = asyncio.Semaphore(TELLERS)
 
     async def aclose(self) -> None:
         """Ends the connections."""
@@ -77,13 +78,14 @@ class Relay:
 
     async def _tell(self, channel: str, message: str) -> bool:
         """Whether anybody heard it."""
-        if time.monotonic() < self._away_until:
-            return False
-        try:
-            return bool(await self._redis.publish(channel, message))
-        except (RedisError, OSError) as error:
-            self._left_alone(error)
-            return False
+        async with self._tellers:
+            if time.monotonic() < self._away_until:
+                return False
+            try:
+                return bool(await self._redis.publish(channel, message))
+            except (RedisError, OSError) as error:
+                self._left_alone(error)
+                return False
 
     @contextlib.asynccontextmanager
     async def listening(self, key: AnswerKey) -> AsyncIterator["Listener"]:

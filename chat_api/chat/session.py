@@ -17,6 +17,7 @@ from chat_api.chat.messages import (
     Auth,
     BadFrame,
     Busy,
+    CannotResume,
     ClientFrame,
     Feedback,
     Ping,
@@ -25,11 +26,13 @@ from chat_api.chat.messages import (
     error_of,
     parse_frame,
 )
+from chat_api.chat.origins import check_token_origin
 from chat_api.chat.record import keep_feedback
 from chat_api.chat.sockets import FrameRate, Over
 from chat_api.chat.stream import ClientGoneError, SlowReaderError, Wire
 from chat_api.chat.turn import ChatServices
-from chat_api.core.errors import ForbiddenBot, MissingScope, ServiceError, Unauthenticated
+from chat_api.core.errors import ServiceError
+from chat_api.core.refusals import ForbiddenBot, ForbiddenOrigin, MissingScope, Unauthenticated
 
 SAME_PERSON = ("sub", "org_id", "bot_id")
 log = structlog.get_logger(__name__)
@@ -47,13 +50,17 @@ class Session:
         wire: Wire,
         verify: Callable[[str], Principal],
         *,
+        origin: str | None = None,
         address: str | None = None,
     ) -> None:
-        """`address`: the client's, by which its messages are counted too."""
+        """`origin`: the handshake's. `address`: the client's, by which its messages are counted too."""
         self._services, self._answers, self._bot = services, answers, bot
         self._hold(principal)
-        self._wire, self._verify, self._address = wire, verify, address
+        self._wire, self._verify = wire, verify
+        self._origin, self._address = origin, address
         self._conversation_id = uuid4()
+        self._last_read: UUID | None = None
+        """The conversation of the answer that was read last; None on a connection that has read none."""
         self._rate = FrameRate()
         self._answer: LiveAnswer | None = None
         self._passing_on: asyncio.Task[None] | None = None
@@ -88,14 +95,17 @@ class Session:
         )
 
     async def take(self, text: str) -> None:
-        """Does what a frame asks for. Raises Unauthenticated, MissingScope, ForbiddenBot, TooManyFrames to end the socket."""
+        """Does what a frame asks for.
+
+        Raises Unauthenticated, MissingScope, ForbiddenBot, ForbiddenOrigin, TooManyFrames to end the socket.
+        """
         ask_id: str | None = None
         self._rate.take()
         try:
             frame = parse_frame(text)
             ask_id = frame.id if isinstance(frame, Ask | Stop | Resume) else None
             await self._act(frame)
-        except (Unauthenticated, MissingScope, ForbiddenBot):
+        except (Unauthenticated, MissingScope, ForbiddenBot, ForbiddenOrigin):
             raise
         except BadFrame as error:
             await self._tell(error, error.ask_id or ask_id)
@@ -144,6 +154,7 @@ class Session:
     async def _renew(self, token: str) -> None:
         renewed = self._verify(token)
         require(renewed, "chat")
+        check_token_origin(self._origin, renewed.origins)
         if any(getattr(renewed, name) != getattr(self._principal, name) for name in SAME_PERSON):
             raise ForbiddenBot
         self._hold(renewed)
@@ -158,10 +169,11 @@ class Session:
         self._pass_on(self._answers.ask(self._bot, self._principal.sub, ask, conversation_id), 0)
 
     async def _resume(self, wanted: Resume) -> None:
-        if self._passes_on(wanted.conversation_id, wanted.id):
-            await self.end()
-        await self._make_ready()
-        self._pass_on(await self._answers.resume(self._bot, self._principal.sub, wanted), wanted.after)
+        if not self._passes_on(wanted.conversation_id, wanted.id):
+            await self._make_ready()
+        answer = await self._answers.resume(self._bot, self._principal.sub, wanted)
+        await self.end()
+        self._pass_on(answer, wanted.after)
 
     def _passes_on(self, conversation_id: UUID, ask_id: str) -> bool:
         key = self._answer.key if self._answer else None
@@ -171,7 +183,8 @@ class Session:
         if self._answer and self._answer.key.ask_id == ask_id:
             self._answers.stop(self._answer)
         else:
-            self._answers.stop_unseen(self._bot, self._principal.sub, ask_id)
+            # Other tabs may have given the same id: only who has just come back is taken to mean any conversation.
+            self._answers.stop_unseen(self._bot, self._principal.sub, ask_id, self._last_read)
 
     async def _make_ready(self) -> None:
         """Sees that there may be another answer, from the bot as it is now. Raises Busy, ForbiddenBot."""
@@ -183,7 +196,7 @@ class Session:
         self._bot = bot
 
     def _pass_on(self, answer: LiveAnswer, after: int) -> None:
-        self._answer = answer
+        self._answer, self._last_read = answer, answer.key.conversation_id
         self._passing_on = asyncio.create_task(self._send_frames(answer, after))
 
     async def _send_frames(self, answer: LiveAnswer, after: int) -> None:
@@ -191,6 +204,9 @@ class Session:
             with answer.followed(after) as frames:
                 async for frame in frames:
                     await self._wire.send_text(frame)
+            if answer.finished and len(answer.stream.frames) <= after:
+                # It ended before what the visitor has of an earlier beginning: asked again, it is told whole.
+                await self._tell(CannotResume(), answer.key.ask_id)
         except SlowReaderError:
             answer.cut()
             self._end(Over.SLOW)

@@ -11,7 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from chat_api.chat.bot import Bot
-from chat_api.core.errors import TooManyRequests
+from chat_api.core.refusals import TooManyRequests
 
 FRAMES_AT_ONCE = 100
 FRAMES_PER_S = 20.0

@@ -62,18 +62,19 @@ def _evidence(passage: Passage) -> str:
 
 def _supports(evidence: str, sentence: str, known: str, language: str | None) -> bool:
     """Whether the evidence has the sentence's numbers and, where it is in the same language, its names and words."""
-    if not evidence:
-        return False
-    if not _has_numbers(evidence, sentence):
+    if not evidence or not _has_numbers(evidence, sentence):
         return False
     written_in = language_of(evidence)
     if differ_in_language(sentence, evidence) or (language and written_in and language != written_in):
         return True
-    stems, telling = stems_of(evidence), stems_of(sentence)
+    stems = stems_of(evidence)
     # Another language has capitals elsewhere, and its own names for places.
     names = "" if written_in and not language else _names(sentence, evidence)
-    if not stems_of(names) <= stems | stems_of(known):
-        return False
+    return stems_of(names) <= stems | stems_of(known) and _has_words(stems, sentence)
+
+
+def _has_words(stems: frozenset[str], sentence: str) -> bool:
+    telling = stems_of(sentence)
     return len(telling) < 2 or len(telling & stems) >= ENOUGH * len(telling)
 
 

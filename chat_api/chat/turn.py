@@ -202,11 +202,8 @@ class Turn:
         try:
             async with contextlib.aclosing(self._services.answerer.stream(question, ending)) as pieces:
                 async for piece in pieces:
-                    # What follows "no answer" is not for the visitor; it is read for the count of its tokens.
-                    if not shown.declined:
-                        await self._delta(stream, shown.feed(piece))
-            if not shown.declined:
-                await self._delta(stream, shown.finish())
+                    await self._delta(stream, shown.feed(piece))  # read to its end, for the count of its tokens
+            await self._delta(stream, shown.finish())
         finally:
             self.record.model, self.record.citations = ending.model, sorted(shown.cited)
             self.record.prompt_tokens, self.record.completion_tokens = ending.prompt_tokens, ending.completion_tokens
@@ -254,9 +251,8 @@ class Turn:
             settling = self._services.budgets.settling(self._bot, self._allowance, self._uses())
             async with asyncio.timeout(RECORD_WITHIN_S):
                 await self._hold.close(state, self._last, *said, settling)
-        except (SQLAlchemyError, TimeoutError) as error:
-            # The visitor has the answer; that it could not be kept is the operator's business.
-            log.error("turn_not_recorded", error=type(error).__name__)  # noqa: TRY400
+        except Exception as error:  # noqa: BLE001  # whatever it is, the visitor's answer ends; the log learns why
+            log.error("turn_not_recorded", error=type(error).__name__)  # noqa: TRY400  # statements hold what was said
 
     def _uses(self) -> list[Use]:
         self._finder.close()

@@ -1,5 +1,6 @@
 """What a bot's owner and its org may set: good values are taken, bad ones fall back to the default and are named."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, get_type_hints
@@ -59,36 +60,44 @@ class BotConfig:
     theme: Annotated[dict[str, str | int | float | bool | None], Field(max_length=50)] = field(default_factory=dict)
 
 
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 @dataclass(frozen=True, slots=True)
 class OrgLimits:
-    """What of `orgs.limits` a turn needs; None where there is no limit."""
+    """`orgs.limits`; None where there is no limit. What is trained is bounded by `limit_in`, which takes the same."""
 
     monthly_tokens: Annotated[int, Field(ge=0, le=10**15)] | None = None
     messages_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     allowed_models: Annotated[tuple[ModelName, ...], Field(max_length=100)] | None = None
+    monthly_pages: Amount | None = None
+    max_sources: Amount | None = None
+    max_file_mb: Amount | None = None
 
 
 def parse_config(raw: object) -> tuple[BotConfig, list[str]]:
     """The configuration in `bots.config`, and the names of the values that were bad and fell back to the default."""
-    good, bad = _judged(_CONFIG, raw)
+    good, bad = _judged(_CONFIG, raw, "config")
     return BotConfig(**good), bad
 
 
 def parse_limits(raw: object) -> tuple[OrgLimits, list[str]]:
     """The limits in `orgs.limits`, and the names of the values that were bad and are no limit."""
-    good, bad = _judged(_LIMITS, raw)
+    good, bad = _judged(_LIMITS, raw, "limits")
     return OrgLimits(**good), bad
 
 
-def _judged(adapters: Mapping[str, TypeAdapter[Any]], raw: object) -> tuple[dict[str, Any], list[str]]:
+def _judged(adapters: Mapping[str, TypeAdapter[Any]], raw: object, whole: str) -> tuple[dict[str, Any], list[str]]:
+    """The good values, and the names of the bad ones; `whole` is the name when it is no object at all."""
     given: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
     good: dict[str, Any] = {}
-    bad = []
+    bad = [] if raw is None or isinstance(raw, dict) else [whole]
     for name, adapter in adapters.items():
         if given.get(name) is None:
             continue
         try:
-            good[name] = adapter.validate_python(given[name])
+            # Read as JSON, strictness knows that lists are tuples there, and uuids texts.
+            good[name] = adapter.validate_json(json.dumps(given[name]), strict=True)
         except ValidationError:
             bad.append(name)
     return good, bad

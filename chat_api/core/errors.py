@@ -1,4 +1,7 @@
-"""The tree of errors: each class has a stable code, a default sentence (its docstring) and says if a retry can help."""
+"""The tree of errors: each class has a stable code, a default sentence (its docstring) and says if a retry can help.
+
+The branch of what is wrong with a request is in refusals.py.
+"""
 
 from typing import ClassVar
 
@@ -8,6 +11,8 @@ class ServiceError(Exception):
 
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = True
+    http_status: int | None = None
+    """What a website answered, where that is the trouble."""
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         self.message = message or (type(self).__doc__ or "").strip()
@@ -22,77 +27,10 @@ class LocalModelMissing(ServiceError):
     retryable = False
 
 
-class RequestError(ServiceError):
-    """The request can't be carried out as it is."""
+class Held(ServiceError):
+    """Other work holds this for a moment, and nothing was changed. Do the same again in a few seconds."""
 
-    code = "bad_request"
-    retryable = False
-
-
-class Unauthenticated(RequestError):
-    """A valid token is needed."""
-
-    code = "unauthenticated"
-
-
-class MissingScope(RequestError):
-    """The token does not allow this."""
-
-    code = "missing_scope"
-
-
-class ForbiddenBot(RequestError):
-    """The token is for another bot."""
-
-    code = "forbidden_bot"
-
-
-class ForbiddenOrigin(RequestError):
-    """This website may not use this bot. Add its address to the bot's allowed origins."""
-
-    code = "forbidden_origin"
-
-
-class UnknownResource(RequestError):
-    """There is nothing with this id."""
-
-    code = "unknown"
-
-
-class UnknownSource(UnknownResource):
-    """There is no source with this id."""
-
-    code = "unknown_source"
-
-
-class UnknownBot(UnknownResource):
-    """There is no bot with this id."""
-
-    code = "unknown_bot"
-
-
-class UnknownJob(UnknownResource):
-    """There is no job with this id."""
-
-    code = "unknown_job"
-
-
-class InvalidRequest(RequestError):
-    """The request's body or parameters are not valid."""
-
-    code = "invalid_request"
-
-
-class Conflict(RequestError):
-    """The request does not fit how things stand now."""
-
-    code = "conflict"
-
-
-class TooManyRequests(RequestError):
-    """There are too many requests at once. Try again in a moment."""
-
-    code = "too_many_requests"
+    code = "held"
 
 
 class DependencyError(ServiceError):
@@ -197,6 +135,12 @@ class TooLarge(TrainingError):
     """The page or file is larger than allowed. Split it or raise the limit."""
 
     code = "too_large"
+
+
+class TooManyPages(TrainingError):
+    """The website has more pages than are read of it. Raise max_pages, or narrow include and exclude."""
+
+    code = "too_many_pages"
 
 
 class FetchTimeout(TrainingError):

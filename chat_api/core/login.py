@@ -1,10 +1,10 @@
 """Whether the process's login to the chat database may do more than its work: past row-level security, or to the schema."""
 
 import structlog
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.pool import NullPool
 
-from chat_api.core.database import CONNECT_ARGS, DATABASE_DOWN
+from chat_api.core.database import DATABASE_DOWN, bounded
 from chat_api.core.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -46,9 +46,10 @@ def must_be_modest(settings: Settings) -> bool:
 def check_login(settings: Settings, engine: Engine | None = None) -> None:
     """Raises PowerfulLoginError where the login `must_be_modest` and is not; elsewhere that is a warning.
 
-    A database that is away is none of its business: `/readyz` asks again, and so does every worker process.
+    A database that is away, or does not answer, is none of its business: `/readyz` asks again, and so does every worker
+    process.
     """
-    engine = engine or create_engine(settings.chat_db_url(), poolclass=NullPool, connect_args=CONNECT_ARGS)
+    engine = engine or bounded(settings.chat_db_url(), poolclass=NullPool)
     try:
         with engine.connect() as connection:
             problem = login_problem(connection)

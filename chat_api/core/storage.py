@@ -27,6 +27,10 @@ _CONFIG: Final = Config(
     response_checksum_validation="when_required",
 )
 
+_HURRIED: Final = _CONFIG.merge(
+    Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 1})
+)
+
 
 class ObjectHead(NamedTuple):
     """What the bucket says of an object without sending it."""
@@ -36,8 +40,11 @@ class ObjectHead(NamedTuple):
     """Bytes."""
 
 
-def make_s3_client(settings: Settings) -> "S3Client":
-    """A thread-safe client of the bucket's endpoint. It connects on first use; make it after a fork."""
+def make_s3_client(settings: Settings, *, hurried: bool = False) -> "S3Client":
+    """A thread-safe client of the bucket's endpoint. It connects on first use; make it after a fork.
+
+    One that is `hurried` asks once and gives up soon: somebody waits for an answer that can do without it.
+    """
     access_key, secret_key = settings.access_key_id, settings.secret_access_key
     return boto3.session.Session().client(
         "s3",
@@ -45,7 +52,7 @@ def make_s3_client(settings: Settings) -> "S3Client":
         endpoint_url=settings.s3_endpoint,
         aws_access_key_id=access_key.get_secret_value() if access_key else None,
         aws_secret_access_key=secret_key.get_secret_value() if secret_key else None,
-        config=_CONFIG,
+        config=_HURRIED if hurried else _CONFIG,
     )
 
 

@@ -10,6 +10,8 @@ STEM = 5
 _WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 _NUMBER = re.compile(r"\d+(?:[.,'’\u00a0\u202f ]\d{3})+(?!\d)(?:[.,]\d+)?|\d+(?:[.,:]\d+)*")
 _DATE = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
+_THOUSANDS = re.compile(r"\d{1,3}(?:[.,'’ ]\d{3})+")
+_FULL_HOUR = re.compile(r"(\d{1,2}):00")
 _SCALES = {3: r"\s?(?:thousand|tausend|tsd\b)", 6: r"\s?(?:milli?[oó]n|miljoen|mio\b|mln\b)"}
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 """Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
@@ -83,22 +85,32 @@ def _scaled(found: re.Match[str]) -> frozenset[str]:
         if re.compile(word, re.IGNORECASE).match(found.string, found.end()):
             whole, _, part = found[0].replace(",", ".").partition(".")
             if len(part) <= zeros and not re.search(r"\D", whole + part):
-                return frozenset({f"{whole}{part.ljust(zeros, '0')}".lstrip("0") or "0"})
+                return frozenset({_plain(f"{whole}{part.ljust(zeros, '0')}")})
     return frozenset()
 
 
 def _readings(number: str) -> frozenset[str]:
     if date := _DATE.fullmatch(number):
         return frozenset({".".join(str(int(part)) for part in date.groups())})
-    whole = re.sub(r"[.,'’: ]", "", number)
-    readings = {whole.lstrip("0") or "0"} if re.fullmatch(r"\d{1,3}(?:[.,'’ ]\d{3})+", number) else set()
-    if on_the_hour := re.fullmatch(r"(\d{1,2}):00", number):
+    readings = {_decimal(number)}
+    if _THOUSANDS.fullmatch(number):
+        readings.add(_plain(re.sub(r"\D", "", number)))
+    if on_the_hour := _FULL_HOUR.fullmatch(number):
         readings.add(str(int(on_the_hour[1])))
+    return frozenset(readings)
+
+
+def _decimal(number: str) -> str:
+    """The number if its last dot or comma begins a fraction; as it is where it has none, or is a time."""
     last = max(number.rfind("."), number.rfind(","))
     if last < 0 or ":" in number:
-        return frozenset({number.lstrip("0") or "0", *readings})
-    before, after = re.sub(r"\D", "", number[:last]).lstrip("0") or "0", number[last + 1 :].rstrip("0")
-    return frozenset({f"{before}.{after}" if after else before, *readings})
+        return _plain(number)
+    whole, fraction = _plain(re.sub(r"\D", "", number[:last])), number[last + 1 :].rstrip("0")
+    return f"{whole}.{fraction}" if fraction else whole
+
+
+def _plain(digits: str) -> str:
+    return digits.lstrip("0") or "0"
 
 
 def differ_in_language(one: str, two: str) -> bool:

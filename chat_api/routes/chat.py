@@ -22,7 +22,8 @@ from chat_api.chat.session import Session
 from chat_api.chat.sockets import Over, Sockets
 from chat_api.chat.stream import ClientGoneError, SlowReaderError, Wire
 from chat_api.chat.turn import ChatServices
-from chat_api.core.errors import ForbiddenBot, RequestError, ServiceError
+from chat_api.core.errors import ServiceError
+from chat_api.core.refusals import ForbiddenBot, RequestError
 from chat_api.deps import principal_of
 from chat_api.errors import CloseCode, as_service_error, outcome_of
 from chat_api.metrics import WS_CONNECTIONS
@@ -109,6 +110,7 @@ async def _session(websocket: WebSocket) -> AsyncIterator[Session]:
     sockets: Sockets = state.sockets
     principal = await _authenticate(websocket, state)
     bot = await _admit(websocket, services, principal, production=state.settings.app_env == "production")
+    origin = websocket.headers.get("origin")
     websocket.scope["headers"].clear()  # which a socket would keep for hours, the token among them
     session = Session(
         services,
@@ -117,6 +119,7 @@ async def _session(websocket: WebSocket) -> AsyncIterator[Session]:
         principal,
         Wire(_sender(websocket)),
         lambda token: principal_of(state, token),
+        origin=origin,
         address=websocket.client.host if websocket.client else None,
     )
     with sockets.admitted(bot), sockets.served(session):

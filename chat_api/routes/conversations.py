@@ -50,7 +50,7 @@ async def _view(request: Request, principal: Reader, bot_id: UUID | None = None)
     if view.visitor is not None and bot is not None:
         request.state.readable_by = admit_visitor(origin, principal, bot, production=production)
     else:
-        request.state.readable_by = admit_owner(origin, principal, bot, production=production)
+        request.state.readable_by = admit_owner(origin, bot, production=production)
     return view
 
 
@@ -100,7 +100,7 @@ async def unanswered(
     services: ChatServices = request.app.state.chat
     bot = await bot_asked_for(services.bots, principal, bot_id)
     production = request.app.state.settings.app_env == "production"
-    request.state.readable_by = admit_owner(request.headers.get("origin"), principal, bot, production=production)
+    request.state.readable_by = admit_owner(request.headers.get("origin"), bot, production=production)
     view = View(principal.org_id, bot.bot_id if bot else None, None)
     async with request.app.state.engines.tenant(view.org_id) as connection:
         return await list_unanswered(connection, view, cursor, limit)

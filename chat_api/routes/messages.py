@@ -28,13 +28,12 @@ from chat_api.chat.turn import ChatServices
 from chat_api.core.errors import (
     DatabaseUnavailable,
     DependencyError,
-    ForbiddenBot,
     ProviderRejected,
     ProviderUnavailable,
     ServiceError,
-    UnknownResource,
 )
-from chat_api.deps import no_store, require_scope
+from chat_api.core.refusals import ForbiddenBot, UnknownResource
+from chat_api.deps import TokenFirst, no_store, require_scope
 from chat_api.errors import PROBLEMS, problems
 from chat_api.server import cut
 
@@ -43,7 +42,13 @@ CLIENT_GONE = 499
 CONVERSATION_HEADER = "X-Conversation-ID"
 Result = TypeVar("Result")
 
-router = APIRouter(prefix="/api/chat", tags=["chat"], responses=PROBLEMS, dependencies=[Depends(no_store)])
+router = APIRouter(
+    prefix="/api/chat",
+    tags=["chat"],
+    responses=PROBLEMS,
+    dependencies=[Depends(no_store)],
+    route_class=TokenFirst,
+)
 log = structlog.get_logger(__name__)
 
 

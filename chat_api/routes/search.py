@@ -7,7 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from chat_api.auth import Principal
-from chat_api.chat.access import admit_owner, admit_visitor, bot_asked_for
+from chat_api.chat.access import admit_visitor, bot_asked_for
 from chat_api.chat.bot import Bot
 from chat_api.chat.budget import Allowance, BudgetExhausted, Step
 from chat_api.chat.choose import Choice, Reason
@@ -16,16 +16,18 @@ from chat_api.chat.messages import Storable, for_visitors
 from chat_api.chat.prompt import PastTurn
 from chat_api.chat.rewrite import MAX_CHARS, rewriting_tokens
 from chat_api.chat.turn import ChatServices
-from chat_api.core.errors import ForbiddenBot, MissingScope, ServiceError, UnknownBot
+from chat_api.core.errors import ServiceError
+from chat_api.core.refusals import ForbiddenBot, MissingScope, UnknownBot
 from chat_api.core.words import about_tokens
-from chat_api.deps import CurrentPrincipal, no_store
+from chat_api.deps import Allowed, TokenFirst, no_store
 from chat_api.errors import PROBLEMS
 
 VISITOR, OWNER = "chat", "training:read"
 MOST = 50
 
-router = APIRouter(prefix="/api", tags=["search"], responses=PROBLEMS, dependencies=[Depends(no_store)])
-
+router = APIRouter(
+    prefix="/api", tags=["search"], responses=PROBLEMS, dependencies=[Depends(no_store)], route_class=TokenFirst
+)
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4_000), Storable]
 
@@ -44,7 +46,7 @@ class SearchRequest(BaseModel):
 
     bot_id: UUID
     query: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000), Storable]
-    k: int = Field(10, ge=1, le=MOST)
+    k: int = Field(10, strict=True, ge=1, le=MOST)
     history: list[Earlier] = Field(
         [], max_length=10, description="What came before, oldest first: the query may follow it"
     )
@@ -74,20 +76,19 @@ class SearchAnswer(BaseModel):
     passages: list[FoundPassage]
 
 
-async def _searcher(principal: CurrentPrincipal) -> Principal:
-    """Who may search. Raises MissingScope, and ForbiddenBot for a visitor's token without a bot."""
+def _require_searcher(principal: Principal) -> None:
+    """Raises MissingScope, and ForbiddenBot for a visitor's token without a bot."""
     if not principal.scopes & {VISITOR, OWNER}:
         raise MissingScope
     if OWNER not in principal.scopes and principal.bot_id is None:
         raise ForbiddenBot
-    return principal
 
 
 @router.post("/search")
 async def search(
     body: SearchRequest,
     request: Request,
-    principal: Annotated[Principal, Depends(_searcher)],
+    principal: Annotated[Principal, Depends(Allowed(_require_searcher))],
     after: BackgroundTasks,
 ) -> SearchAnswer:
     """Searches as for a question in the chat. The threshold cuts nothing here, it decides `taken`."""
@@ -116,12 +117,10 @@ async def search(
 
 
 def _admit(request: Request, principal: Principal, bot: Bot) -> None:
-    """Raises ForbiddenOrigin, as the socket and the owner's routes do."""
-    origin, production = request.headers.get("origin"), request.app.state.settings.app_env == "production"
-    if OWNER in principal.scopes:
-        admit_owner(origin, principal, bot, production=production)
-    else:
-        admit_visitor(origin, principal, bot, production=production)
+    """Raises ForbiddenOrigin for a visitor's page, as the socket does; an owner's may be any."""
+    if OWNER not in principal.scopes:
+        production = request.app.state.settings.app_env == "production"
+        admit_visitor(request.headers.get("origin"), principal, bot, production=production)
 
 
 def _shown(choice: Choice) -> FoundPassage:

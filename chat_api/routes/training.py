@@ -14,7 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chat_api.auth import Principal
 from chat_api.core.jobs import ring
 from chat_api.core.settings import Settings
-from chat_api.deps import ChatSession, DashboardSession, RedisDep, SettingsDep, no_store, require_scope
+from chat_api.deps import (
+    BucketDep,
+    ChatSession,
+    DashboardSession,
+    RedisDep,
+    SettingsDep,
+    TokenFirst,
+    no_store,
+    require_scope,
+)
 from chat_api.errors import PROBLEMS
 from chat_api.paging import Cursor, Limit
 from chat_api.training.accept import (
@@ -32,8 +41,15 @@ from chat_api.training.delete import delete_source
 from chat_api.training.dry_run import DryRun, begin_dry_runs, end_dry_runs
 from chat_api.training.jobs import Job, JobFilter, JobPage, JobStatus, find_job, list_jobs
 from chat_api.training.known import bot_of_source, require_known_bot
+from chat_api.training.objects import Bucket
 
-router = APIRouter(prefix="/api/training", tags=["training"], responses=PROBLEMS, dependencies=[Depends(no_store)])
+router = APIRouter(
+    prefix="/api/training",
+    tags=["training"],
+    responses=PROBLEMS,
+    dependencies=[Depends(no_store)],
+    route_class=TokenFirst,
+)
 MAX_SOURCES = 500
 
 Writer = Annotated[Principal, Depends(require_scope("training:write"))]
@@ -48,9 +64,9 @@ class QueueRequest(BaseModel):
     source_id: UUID | None = None
     source_ids: list[UUID] | None = Field(None, min_length=1, max_length=MAX_SOURCES)
     bot_id: UUID | None = None
-    force: bool = False
+    force: bool = Field(False, strict=True)
     priority: Priority = "interactive"
-    dry_run: bool = Field(False, description="Queue nothing: answer 200 with what a training would take")
+    dry_run: bool = Field(False, strict=True, description="Queue nothing: answer 200 with what a training would take")
     cursor: UUID | None = Field(None, description="With `bot_id`: list the jobs after this source")
 
     @model_validator(mode="after")
@@ -107,6 +123,7 @@ async def queue(
     chat: ChatSession,
     dashboard: DashboardSession,
     redis: RedisDep,
+    bucket: BucketDep,
     settings: SettingsDep,
     response: Response,
 ) -> QueueAnswer | DryRunAnswer:
@@ -114,12 +131,14 @@ async def queue(
 
     A dry run has workers look at the sources instead, and answers 200 with what they found within half a minute.
     """
-    found, refused = await _find(body, principal, chat, dashboard)
+    found, refused = await _find(body, principal, chat, dashboard, bucket)
+    await dashboard.rollback()  # no connection is held while workers look, or the bucket is asked
     if body.dry_run:
         response.status_code = HTTPStatus.OK
-        await dashboard.rollback()  # no connection is held while workers look
         return await _dry_run(body, principal, found, refused, chat, redis, settings)
-    jobs = await accept(chat, principal.org_id, found, priority=body.priority, force=body.force) if found else []
+    jobs = []
+    if found:
+        jobs = await accept(chat, bucket, principal.org_id, found, priority=body.priority, force=body.force)
     accepted = Accepted(jobs, [(source_id, error.code) for source_id, error in refused])
     if accepted.new_job_ids:
         await asyncio.to_thread(ring, redis, settings.queue_name, accepted.new_job_ids)
@@ -127,12 +146,13 @@ async def queue(
 
 
 async def _find(
-    body: QueueRequest, principal: Principal, chat: ChatSession, dashboard: DashboardSession
+    body: QueueRequest, principal: Principal, chat: ChatSession, dashboard: DashboardSession, bucket: Bucket
 ) -> tuple[list[FoundSource], list[Refused]]:
     if body.bot_id:
         found, refused = await find_bot_sources(dashboard, principal, body.bot_id, body.cursor)
         if not body.force or body.cursor:  # with force the first page's call has queued them all
-            found = await needing_training(chat, principal.org_id, found)
+            await dashboard.rollback()
+            found = await needing_training(chat, bucket, principal.org_id, found)
         return found, refused[:MAX_SOURCES]
     found, refused = await find_sources(dashboard, principal, body.source_ids or [body.source_id or UUID(int=0)])
     if body.source_id and refused:

@@ -1,6 +1,6 @@
 """Accepts runs: finds the sources in the dashboard, records one waiting run for each, and says which."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -10,10 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
 from chat_api.core.database import TIME_LIMITS
-from chat_api.core.errors import ForbiddenBot, QuotaExceeded, ServiceError, UnknownBot, UnknownSource
+from chat_api.core.errors import QuotaExceeded, ServiceError
 from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES, is_small
 from chat_api.core.models.dashboard import DashboardBot, File, Org, TrainingSource, beyond_quota, row_version
+from chat_api.core.refusals import ForbiddenBot, UnknownBot, UnknownSource
 from chat_api.core.telemetry import current_request_id
+from chat_api.training.objects import Bucket
 
 Priority = Literal["interactive", "bulk"]
 ROWS_AT_ONCE = 100
@@ -30,6 +32,8 @@ class FoundSource:
     """Whether its last training did not succeed."""
     source_type: str
     small: bool
+    object_key: str | None = None
+    """Of a file, where it is in the bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,13 @@ async def _found(dashboard: AsyncSession, sources: Rows) -> list[FoundSource]:
     rows = await dashboard.stream(sources.execution_options(yield_per=ROWS_AT_ONCE))
     return [
         FoundSource(
-            row.id, row.bot_id, row_version(row, object_key), bool(row.error_code), row.type, is_small(row.type, size)
+            row.id,
+            row.bot_id,
+            row_version(row, object_key),
+            bool(row.error_code),
+            row.type,
+            is_small(row.type, size),
+            object_key if row.type == "file" else None,
         )
         async for row, object_key, size in rows
     ]
@@ -143,19 +153,35 @@ IN_TRAINING = text("""
 """)
 
 
-async def needing_training(chat: AsyncSession, org_id: UUID, found: Sequence[FoundSource]) -> list[FoundSource]:
-    """Those of a bot's sources that are not trained as they stand now, or are in training."""
+async def needing_training(
+    chat: AsyncSession, bucket: Bucket, org_id: UUID, found: Sequence[FoundSource]
+) -> list[FoundSource]:
+    """Those of a bot's sources that are not trained as they stand now, or are in training.
+
+    While the bucket is asked for its files, no connection is held.
+    """
     if not found:
         return []
     values = {"org_id": org_id, "bot_id": found[0].bot_id}
     rows = await chat.execute(LIVE_VERSIONS, values)
-    live = {source_id: version.partition(":")[0] for source_id, version in rows}
+    live: dict[UUID, str] = {row.source_id: row.source_version for row in rows}
     active = set((await chat.execute(IN_TRAINING, values)).scalars())
-    return [
-        source
+    await chat.rollback()
+    trained = {
+        source.source_id
         for source in found
-        if source.failed or source.source_id in active or live.get(source.source_id) != source.version
+        if not source.failed and source.source_id not in active and _reads(live.get(source.source_id, ""), source)
+    }
+    now = await bucket.etags({key for source in found if source.source_id in trained and (key := source.object_key)})
+    return [
+        source for source in found if source.source_id not in trained or not _reads(live[source.source_id], source, now)
     ]
+
+
+def _reads(version: str, source: FoundSource, etags: Mapping[str, str] | None = None) -> bool:
+    """Whether this version is of the source as it stands now; `etags` has those of objects, by key, that are known."""
+    of_row, _, etag = version.partition(":")
+    return of_row == source.version and (not etag or (etags or {}).get(source.object_key or "", etag) == etag)
 
 
 RUNNING = text("""
@@ -177,13 +203,14 @@ WITHDRAW = text("DELETE FROM training_jobs WHERE job_id = ANY (:job_ids)")
 
 
 async def accept(
-    chat: AsyncSession, org_id: UUID, found: Sequence[FoundSource], *, priority: Priority, force: bool
+    chat: AsyncSession, bucket: Bucket, org_id: UUID, found: Sequence[FoundSource], *, priority: Priority, force: bool
 ) -> list[AcceptedJob]:
     """One run for each source, committed: the one it has, or a new one; a new one also behind a run of an older edit.
 
     Safe to call twice, from anywhere, at once: the database holds one waiting run per source, and while this
     transaction holds that row no worker can claim it.
     """
+    etags = await _files_that_were_read(chat, bucket, org_id, found)
     await chat.execute(text(TIME_LIMITS))
     offered = {source.source_id: uuid4() for source in found}
     waiting = await _insert(chat, org_id, found, offered, {"priority": priority, "force": force})
@@ -193,7 +220,7 @@ async def accept(
     for source in found:
         created = waiting[source.source_id] == offered[source.source_id]
         run = running.get(source.source_id)
-        if created and run and _serves(run, source):
+        if created and run and _serves(run, source, etags):
             jobs.append(AcceptedJob(run.job_id, source.source_id, "running", created=False))
         else:
             jobs.append(AcceptedJob(waiting[source.source_id], source.source_id, "waiting", created))
@@ -203,9 +230,21 @@ async def accept(
     return jobs
 
 
-def _serves(run: Row[Any], source: FoundSource) -> bool:
+async def _files_that_were_read(
+    chat: AsyncSession, bucket: Bucket, org_id: UUID, found: Sequence[FoundSource]
+) -> dict[str, str]:
+    """Object key → its ETag now, of the files that runs under way have read; asked for before anything is locked."""
+    keys = {source.source_id: source.object_key for source in found if source.object_key}
+    if not keys:
+        return {}
+    running = (await chat.execute(RUNNING, {"org_id": org_id, "source_ids": list(keys)})).all()
+    await chat.rollback()
+    return await bucket.etags({keys[run.source_id] for run in running if ":" in (run.source_version or "")})
+
+
+def _serves(run: Row[Any], source: FoundSource, etags: Mapping[str, str]) -> bool:
     """Whether the run reads the source as it stands now; one that has read nothing yet will."""
-    return run.source_version is None or bool(run.source_version.partition(":")[0] == source.version)
+    return run.source_version is None or _reads(run.source_version, source, etags)
 
 
 async def _insert(

@@ -11,7 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from chat_api.core.database import DATABASE_DOWN, of_org
-from chat_api.core.errors import TooManyRequests
+from chat_api.core.errors import DatabaseUnavailable
+from chat_api.core.refusals import TooManyRequests
 from chat_api.paging import MAX_LISTED
 from chat_api.training.jobs import OF_BOT, Change, find_jobs, jobs_where, read_jobs
 
@@ -102,15 +103,17 @@ class Feed:
         self.watchers: set[Watcher] = set()
 
     async def join(self, watcher: Watcher) -> None:
-        """Has the watcher told of all that changes from now on. Raises what the database raises."""
+        """Has the watcher told of all that changes from now on. Raises what the database raises, DatabaseUnavailable."""
         self.watchers.add(watcher)
         try:
             async with self._starting, asyncio.timeout(LOOK_WITHIN_S):
                 if self._looking is None or self._looking.done():
                     await self._look(tell=False)
                     self._looking = asyncio.create_task(self._keep_looking())
-        except BaseException:
+        except BaseException as error:
             self.watchers.discard(watcher)
+            if isinstance(error, TimeoutError):
+                raise DatabaseUnavailable from None
             raise
 
     async def standing(self, bot_id: UUID | None, after: int | None) -> AsyncIterator[list[Change]]:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.core.database import TIME_LIMITS
-from chat_api.core.errors import Conflict
+from chat_api.core.refusals import Conflict
 from chat_api.paging import cursor_at, place_of
 from chat_api.training.cancel import end_runs
 from chat_api.training.pages import UnknownGeneration

@@ -11,7 +11,7 @@ from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
-from chat_api.core.errors import UnknownJob
+from chat_api.core.refusals import UnknownJob
 from chat_api.paging import cursor_at, place_of
 
 JobStatus = Literal["waiting", "running", "succeeded", "failed", "cancelled", "quarantined"]

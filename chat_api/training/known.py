@@ -6,8 +6,8 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
-from chat_api.core.errors import UnknownBot, UnknownSource
 from chat_api.core.models.dashboard import DashboardBot, TrainingSource
+from chat_api.core.refusals import UnknownBot, UnknownSource
 
 KNOWN_BOT = text("SELECT EXISTS (SELECT FROM sources WHERE org_id = :org_id AND bot_id = :bot_id)")
 KNOWN_SOURCE = text("""

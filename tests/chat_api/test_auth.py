@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from chat_api.auth import Principal, TokenRefused, TokenRules, bearer_token, require, require_bot, verify
-from chat_api.core.errors import ForbiddenBot, MissingScope
+from chat_api.core.refusals import ForbiddenBot, MissingScope
 from tests.chat_api.forge import BOT, MISSING, ORG, Forge, private_key
 from tests.chat_api.forged_tokens import FORGED
 

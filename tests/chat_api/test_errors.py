@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from chat_api.auth import TokenRefused
 from chat_api.core import errors as core
+from chat_api.core import refusals
 from chat_api.errors import CloseCode, as_service_error, install_error_handlers, outcome_of, problem_of
 from chat_api.middleware import BodyLimit, LastResort, RequestContext
 
@@ -66,7 +67,7 @@ def all_errors(cls: type[core.ServiceError] = core.ServiceError) -> Iterator[typ
         yield from all_errors(child)
 
 
-TREE = [cls for cls in all_errors() if cls.__module__ == core.__name__]
+TREE = [cls for cls in all_errors() if cls.__module__ in {core.__name__, refusals.__name__}]
 
 
 @pytest.mark.parametrize("cls", TREE, ids=lambda cls: cls.__name__)
@@ -83,13 +84,13 @@ def test_every_error_is_a_problem(cls: type[core.ServiceError]) -> None:
 @pytest.mark.parametrize(
     ("cls", "status", "close"),
     [
-        (core.Unauthenticated, 401, 4401),
-        (core.MissingScope, 403, 4403),
-        (core.ForbiddenBot, 403, 4403),
-        (core.ForbiddenOrigin, 403, 4403),
-        (core.UnknownSource, 404, 4403),
-        (core.InvalidRequest, 422, 4403),
-        (core.RequestError, 400, 4403),
+        (refusals.Unauthenticated, 401, 4401),
+        (refusals.MissingScope, 403, 4403),
+        (refusals.ForbiddenBot, 403, 4403),
+        (refusals.ForbiddenOrigin, 403, 4403),
+        (refusals.UnknownSource, 404, 4403),
+        (refusals.InvalidRequest, 422, 4403),
+        (refusals.RequestError, 400, 4403),
         (core.DatabaseUnavailable, 503, 1013),
         (core.ProviderUnavailable, 503, 1013),
         (core.ServiceError, 500, 1011),
@@ -106,7 +107,12 @@ def test_retry_after_is_whole_seconds() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [core.Unauthenticated(), core.Unauthenticated(f"{CANARY} is not it"), TokenRefused(CANARY), TokenRefused("other")],
+    [
+        refusals.Unauthenticated(),
+        refusals.Unauthenticated(f"{CANARY} is not it"),
+        TokenRefused(CANARY),
+        TokenRefused("other"),
+    ],
 )
 def test_401_is_the_same_bytes_whatever_is_wrong(error: Exception) -> None:
     answer = answer_to(error)
@@ -138,6 +144,16 @@ def test_database_that_does_not_answer_is_503(error: Exception) -> None:
     assert int(answer.headers["retry-after"]) > 0
     assert CANARY not in answer.text
     assert as_service_error(error).code == "database_unavailable"
+
+
+def test_what_others_hold_is_told_from_a_database_that_is_away() -> None:
+    held = psycopg.errors.LockNotAvailable(CANARY)
+    for error in (held, sql.OperationalError("SELECT 1", None, held)):
+        answer = answer_to(error)
+        assert (answer.status_code, answer.json()["code"]) == (503, "held")
+        assert "again in a few seconds" in answer.json()["detail"]
+        assert int(answer.headers["retry-after"]) > 0
+        assert CANARY not in answer.text
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,16 @@ def test_metrics_on_a_port_of_their_own(offline: Callable[..., Settings]) -> Non
         httpx2.get(address, timeout=10, trust_env=False)
 
 
+def test_metrics_are_not_for_the_public(offline: Callable[..., Settings]) -> None:
+    port = free_port()
+    for own_port in (None, port):
+        with TestClient(create_app(offline(app_env="production", metrics_port=own_port))) as client:
+            assert client.get("/metrics").status_code == 404
+            if own_port:
+                address = f"http://127.0.0.1:{port}/metrics"
+                assert "http_requests_total" in httpx2.get(address, timeout=10, trust_env=False).text
+
+
 def test_documentation(offline_client: TestClient) -> None:
     assert offline_client.get("/docs").status_code == offline_client.get("/redoc").status_code == 200
     paths = offline_client.get("/openapi.json").json()["paths"]

@@ -19,6 +19,8 @@ from chat_api.middleware import BodyLimit, CorsByPath, LastResort, RequestContex
 
 LIMIT = 1000
 DASHBOARD = "https://dashboard.example"
+OPERATORS = [DASHBOARD, "https://Köln.example:443"]
+"""As they are written in the settings."""
 
 
 def make_app() -> FastAPI:
@@ -26,7 +28,7 @@ def make_app() -> FastAPI:
     app = FastAPI()
     app.add_middleware(BodyLimit, max_bytes=LIMIT)
     app.add_middleware(LastResort)
-    app.add_middleware(CorsByPath, origins=[DASHBOARD])
+    app.add_middleware(CorsByPath, origins=OPERATORS)
     app.add_middleware(RequestContext)
     install_error_handlers(app)
 
@@ -208,19 +210,24 @@ def test_answer_that_breaks_off_is_not_followed_by_another(client: TestClient) -
         client.get("/broken-stream")
 
 
-def test_operators_origins_may_call() -> None:
-    client = TestClient(make_app())
-    answer = client.get("/things/1", headers={"Origin": DASHBOARD})
-    assert answer.headers["access-control-allow-origin"] == DASHBOARD
+@pytest.mark.parametrize("origin", [DASHBOARD, "https://xn--kln-sna.example"])
+def test_operators_origins_may_call(client: TestClient, origin: str) -> None:
+    answer = client.get("/things/1", headers={"Origin": origin})
+    assert answer.headers["access-control-allow-origin"] == origin
     preflight = client.options(
         "/things/1",
         headers={
-            "Origin": DASHBOARD,
+            "Origin": origin,
             "Access-Control-Request-Method": "DELETE",
             "Access-Control-Request-Headers": "authorization,content-type",
         },
     )
-    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, DASHBOARD)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, origin)
+
+
+def test_no_other_origin_may_call(client: TestClient) -> None:
+    for origin in ("https://kln.example", "http://dashboard.example", "null"):
+        assert "access-control-allow-origin" not in client.get("/things/1", headers={"Origin": origin}).headers
 
 
 @pytest.mark.parametrize("path", ["/boom", "/nothing/here"])
@@ -234,6 +241,18 @@ def test_their_pages_can_read_errors(client: TestClient, path: str) -> None:
 )
 def test_other_origins_may_not(client: TestClient, origin: str) -> None:
     assert "access-control-allow-origin" not in client.get("/things/1", headers={"Origin": origin}).headers
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("/things/1", "DELETE"), ("/api/chat/messages", "DELETE"), ("/api/chat/messages", "PUT")]
+)
+def test_a_preflight_is_refused_as_all_else_is(client: TestClient, path: str, method: str) -> None:
+    headers = {"Origin": "https://other.example", "Access-Control-Request-Method": method}
+    answer = client.options(path, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    assert "Origin" in answer.headers["vary"]
 
 
 def test_chat_routes_are_not_the_operators_to_open(client: TestClient) -> None:

@@ -21,8 +21,9 @@ from workers.dashboard import SourceToTrain
 from workers.documents import Chunk, Document, Fetched, Reading
 from workers.embed import Backoff, embed_texts
 from workers.learn import Stages, embed_readings
-from workers.pipeline import BATCH_CHUNKS, Training, train
+from workers.pipeline import BATCH_CHUNKS, train
 from workers.receipt import NAMED_FAILURES, Receipt
+from workers.runs import Training
 from workers.store.generation import ensure_space, open_generations
 from workers.tasks.lease import Progress
 from workers.tasks.life import HandBackError, LeaseLostError, Task

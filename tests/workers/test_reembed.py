@@ -19,7 +19,8 @@ from sqlalchemy import Engine, text
 
 from chat_api.core.database import of_org
 from chat_api.core.embeddings import EmbeddingSpace, OpenAIEmbedder
-from chat_api.core.errors import EmbeddingMisconfigured, UnknownBot
+from chat_api.core.errors import EmbeddingMisconfigured
+from chat_api.core.refusals import UnknownBot
 from chat_api.core.settings import Settings
 from tests.conftest import make_settings
 from tests.provider import Provider

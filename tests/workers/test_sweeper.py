@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,11 +13,14 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
+from structlog.testing import capture_logs
 
 from chat_api.core.database import Engines
 from chat_api.core.jobs import MAX_BELLS
+from chat_api.core.models.dashboard import STATUS_COLUMNS, missing_columns
 from tests.servers import free_port
 from tests.workers.chat_rows import ChatRows, engine_of, workers_engine
+from workers import dashboard as told
 from workers.dashboard import project_status
 from workers.sweeper import Sweeper
 from workers.tasks.life import Task, claim, settle
@@ -332,6 +336,49 @@ def test_a_word_that_the_dashboard_refuses_stops_no_other(deployed: Deployment) 
     finally:
         deployed.sql("ALTER TABLE training_sources DROP CONSTRAINT picky")
     assert [deployed.source(source_id)["status"] for source_id in (refused, taken)] == ["pending", "queued"]
+
+
+def test_a_login_that_may_not_write_the_status_is_said_once_and_made_up_for(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(told, "_said_refused", {})
+    sources = [deployed.add_source() for _ in range(3)]
+    for source_id in sources:
+        deployed.rows.wait(source_id)
+    with _reader(deployed) as reader:
+        with reader.connect() as connection:
+            missing = missing_columns(connection)
+        sweeper = deployed.sweeper(dashboard=reader)
+        with capture_logs() as logs:
+            for _ in range(2):
+                sweeper.sweep()
+        deployed.sql(f"GRANT UPDATE ({', '.join(STATUS_COLUMNS)}) ON training_sources TO {reader.url.username}")
+        with reader.connect() as connection:
+            assert missing_columns(connection) == []
+        for _ in range(2):  # finds that the rows are behind, and tells them
+            sweeper.sweep()
+    assert missing == [
+        f"training_sources.{name} (UPDATE is not granted)"
+        for name in ("status", "status_version", "progress", "error_code", "error_message", "job_id", "trained_at")
+    ]
+    said = [line["event"] for line in logs if line["log_level"] == "warning"]
+    assert sorted(said) == ["dashboard_columns_missing", "status_refused"]
+    assert {deployed.source(source_id)["status"] for source_id in sources} == {"queued"}
+
+
+@contextmanager
+def _reader(deployed: Deployment) -> Iterator[Engine]:
+    """The dashboard's database for a login that may read it."""
+    name = f"reader_{uuid4().hex[:12]}"
+    deployed.sql(f"CREATE ROLE {name} LOGIN PASSWORD '{name}'")
+    deployed.sql(f"GRANT SELECT ON orgs, bots, files, training_sources TO {name}")
+    engine = engine_of(deployed.dashboard.url.set(username=name, password=name).render_as_string(hide_password=False))
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+        deployed.sql(f"DROP OWNED BY {name}")
+        deployed.sql(f"DROP ROLE {name}")
 
 
 def test_of_a_deleted_source_the_owner_hears_that_it_is_pending(deployed: Deployment) -> None:

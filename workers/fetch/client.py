@@ -183,15 +183,20 @@ class SafeClient:
 
 
 def status_error(answer: Answer) -> TrainingError:
-    """The typed error for an answer that brought no page."""
-    status, host = answer.fetched.status, parse_url(answer.fetched.url).host
+    """The typed error for an answer that brought no page, with its `http_status`."""
+    error = _error_of(answer.fetched.status, parse_url(answer.fetched.url).host, answer.retry_after)
+    error.http_status = answer.fetched.status
+    return error
+
+
+def _error_of(status: int, host: str, retry_after: float | None) -> TrainingError:
     if status in {404, 410}:
         return NotFound(f"The page does not exist: {host} answered {status}. Check the address.")
     if status in {401, 403}:
         return Forbidden(f"The page needs a login ({host} answered {status}). Make it public or upload its text.")
     if status in _BUSY or status >= 500:
         return FetchFailed(
-            f"{host} answered with an error ({status}). It is tried again by itself.", retry_after=answer.retry_after
+            f"{host} answered with an error ({status}). It is tried again by itself.", retry_after=retry_after
         )
     return BadResponse(f"{host} refused to send the page ({status}). Check that it opens in a browser.")
 

@@ -6,6 +6,7 @@ COPY itself is refused on tables with row-level security.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -15,7 +16,7 @@ from sqlalchemy import Connection
 
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.lexemes import chunk_text, pack
-from workers.documents import Chunk, Document, Fetched, Reading
+from workers.documents import Chunk, Document, Reading
 from workers.languages import language_of
 from workers.tasks.life import Task, storable
 
@@ -145,7 +146,7 @@ def _page_rows(source_id: UUID, reading: Reading) -> Iterator[tuple[Any, ...]]:
         storable(reading.url),
         reading.outcome,
         storable(reading.error.message) if reading.error else None,
-        *_received(reading.fetched),
+        *_received(reading),
         document_id(source_id, reading.url) if reading.document else None,
         len(reading.chunks) if reading.chunks_in_all is None else reading.chunks_in_all,
         reading.position,
@@ -154,9 +155,10 @@ def _page_rows(source_id: UUID, reading: Reading) -> Iterator[tuple[Any, ...]]:
     )
 
 
-def _received(fetched: Fetched | None) -> tuple[Any, ...]:
+def _received(reading: Reading) -> tuple[Any, ...]:
+    fetched, error = reading.fetched, reading.error
     if fetched is None:
-        return (None,) * 5
+        return error.http_status if error else None, datetime.now(UTC) if error else None, None, None, None
     return (
         fetched.status,
         fetched.fetched_at,

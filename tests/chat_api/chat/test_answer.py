@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai import AsyncOpenAI
+from structlog.testing import capture_logs
 
 from chat_api.chat.answer import Ending, ModelAnswerer, Question
 from chat_api.chat.bot import Bot
@@ -79,6 +80,32 @@ def test_tokens_are_estimated_where_the_server_does_not_count_them(unused: Setti
     _, ending = answered(events(chunk("four" * 5), chunk(finish="stop"), DONE), unused)
     assert ending.completion_tokens == 5
     assert ending.prompt_tokens > 100
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "event"),
+    [
+        (404, "model_not_found", "model_rejected"),
+        (400, None, "model_rejected"),
+        (429, "insufficient_quota", "model_unavailable"),
+        (503, "overloaded", "model_unavailable"),
+    ],
+)
+def test_the_operator_learns_which_model_was_refused_and_why(
+    unused: Settings, status: int, code: str | None, event: str
+) -> None:
+    def refused(_: httpx2.Request) -> httpx2.Response:
+        error = {"message": "Why? was what they asked", "code": code}
+        return httpx2.Response(status, json={"error": error}, headers={"Retry-After": "60"})
+
+    with capture_logs() as lines, pytest.raises((ProviderRejected, ProviderUnavailable)):
+        answered(refused, unused, model="gpt-retired")
+    [told] = lines
+    assert {name: told[name] for name in ("event", "status", "code", "model")} == {
+        **{"event": event, "status": status},
+        **{"code": code, "model": "gpt-retired"},
+    }
+    assert "Why?" not in str(lines)
 
 
 @settings(deadline=None, max_examples=40)

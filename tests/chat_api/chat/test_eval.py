@@ -80,6 +80,20 @@ def test_a_follow_up_is_asked_with_its_history(chat: Chat, bot: TestBot, tmp_pat
     assert chat.rows("SELECT 1 FROM usage_days WHERE bot_id = %s AND purpose = 'rewrite'", bot.bot_id)
 
 
+def test_a_file_without_an_address_is_known_by_its_name(chat: Chat, bot: TestBot, tmp_path: Path) -> None:
+    source_id = chat.teach(bot, ["The oven is swept with a brush of straw."])
+    chat.rows(
+        "INSERT INTO pages (org_id, bot_id, source_id, generation, url, outcome, chunks) VALUES (%s, %s, %s, 1, %s, 'ok', 1)",
+        bot.org_id, bot.bot_id, source_id, "s3://bucket/7f/Oven care #2?.pdf",
+    )  # fmt: skip
+    text = json.dumps({"question": "With what is the oven swept?", "expected": "oven care #2?.pdf"})
+    told: list[str] = []
+    assert evaluate(options(chat, bot, written(tmp_path, text=text), "--min-hit", "1"), told.append) == 0
+    visitors = options(chat, bot, written(tmp_path, text=text), "--min-hit", "1")
+    visitors.token = bot.token()
+    assert evaluate(visitors, told.append) == 1, "who may not see the source's pages does not learn its name"
+
+
 def test_an_api_that_is_away_is_no_success(
     chat: Chat, bot: TestBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

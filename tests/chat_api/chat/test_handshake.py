@@ -163,6 +163,18 @@ def test_an_origin_that_is_none_is_told_in_the_log_and_lets_nobody_in(chat: Chat
     assert (told["bot_id"], told["options"]) == (str(bot.bot_id), ["allowed_origins"])
 
 
+@pytest.mark.parametrize("origins", ["ARRAY[NULL, 'https://shop.example']", "ARRAY[ARRAY['https://shop.example']]"])
+def test_an_entry_that_is_no_text_lets_nobody_in_and_harms_nobody(chat: Chat, origins: str) -> None:
+    bot = chat.add_bot("Tea is green.")
+    chat.dashboard(f"UPDATE bots SET allowed_origins = {origins} WHERE id = %s", bot.bot_id)
+    with chat.visit(bot) as server:
+        assert server.asked()[-1]["finish_reason"] == "stop"
+    with chat.dial(headers=bearer(bot.token()), origin="https://other.example") as visit:
+        assert visit.close_code() == 4403
+    with chat.dial(headers=bearer(bot.token()), origin=SHOP) as visit:
+        assert (visit.close_code() == 4403) if "ARRAY[ARRAY" in origins else visit.receive()["type"] == "ready"
+
+
 def test_a_bot_without_origins_is_open_in_development_alone(chat: Chat, chat_settings: Settings) -> None:
     bot = chat.add_bot()
     with chat.visit(bot, origin=SHOP):
@@ -217,3 +229,14 @@ def test_a_renewal_is_for_the_same_visitor(chat: Chat) -> None:
     with chat.visit(bot) as visit:
         visit.send({"type": "auth", "token": "a.b.c"})
         assert visit.close_code() == 4401
+
+
+@pytest.mark.parametrize("origin", ["https://other.example", None])
+def test_a_renewal_counts_from_its_origins_alone(chat: Chat, origin: str | None) -> None:
+    bot = chat.add_bot(origins=[SHOP, "https://other.example"])
+    with chat.visit(bot, origin=origin) as visit:
+        visit.send({"type": "auth", "token": bot.token(origins=[SHOP])})
+        assert visit.close_code() == 4403
+    with chat.visit(bot, origin=SHOP) as visit:
+        visit.send({"type": "auth", "token": bot.token(origins=[SHOP])})
+        assert visit.receive()["type"] == "ready"

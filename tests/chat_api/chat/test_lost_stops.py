@@ -102,3 +102,18 @@ def test_what_is_on_record_is_what_was_streamed(chat: Chat, chat_settings: Setti
     assert "same day" in streamed
     assert "Unwanted" not in streamed
     assert on_record(chat, bot)[:2] == (streamed, "stopped")
+
+
+def test_what_can_not_be_recorded_is_ended_all_the_same(chat: Chat, chat_settings: Settings) -> None:
+    bot = chat.add_bot(PARCELS)
+    question = Ask.model_construct(type="ask", id="q1", text="When?", page_url="\ud800")
+
+    async def run() -> list[Frame]:
+        app = create_app(as_api(chat_settings))
+        async with app.router.lifespan_context(app):
+            known = await app.state.chat.bots.get(bot.org_id, bot.bot_id)
+            with app.state.answers.ask(known, "visitor-1", question, uuid4()).followed() as frames:
+                return [json.loads(frame) async for frame in frames]
+
+    [error] = asyncio.run(run())
+    assert (error["type"], error["code"]) == ("error", "internal")

@@ -169,11 +169,14 @@ def test_what_is_no_question_is_refused_unpaid(rest: Rest, body: Row) -> None:
     assert rest.chat.turns(bot) == []
 
 
-def test_a_lone_surrogate_is_no_question(rest: Rest) -> None:
+@pytest.mark.parametrize("field", ["id", "text", "page_url"])
+def test_a_lone_surrogate_is_no_question(rest: Rest, field: str) -> None:
     bot = rest.chat.add_bot(PARCELS)
-    headers = {"Content-Type": "application/json"}
-    answer = rest.call("POST", PATH, bot.token(), content=b'{"id": "q1", "text": "\\ud800"}', headers=headers)
-    assert answer.status_code == 422
+    body = {"id": "q1", "text": "Why?", field: "\ud800"}
+    answer = rest.call(
+        "POST", PATH, bot.token(), content=json.dumps(body), headers={"Content-Type": "application/json"}
+    )
+    assert refusal(answer) == (422, "invalid_request")
 
 
 def test_a_provider_that_fails_is_a_problem(rest: Rest) -> None:

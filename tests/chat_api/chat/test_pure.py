@@ -56,7 +56,7 @@ def shown(pieces: list[str], offered: int) -> tuple[str, list[int]]:
         ("Both [2][1], and again [2].", "Both [2][1], and again [2].", [2, 1]),
         ("Both [1, 3; 9].", "Both [1][3].", [1, 3]),
         ("[ 2 ] and [02]", "[2] and [2]", [2]),
-        ("[99999] [123456789]", "", []),
+        ("So [99] [099] [999]", "So", []),
         ("So [[9]1] [[9]7]", "So [1]", [1]),
         ("So [\u0663]", "So [3]", [3]),
         ("[1] [2]", "", []),
@@ -235,7 +235,7 @@ def test_a_score_means_the_same_for_every_model(model: str) -> None:
 # --- configuration, origins, frames -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("raw", [None, [], "x", 1, {}, {"unknown": 1}, {"model": None}])
+@pytest.mark.parametrize("raw", [None, {}, {"unknown": 1}, {"model": None}])
 def test_no_configuration_is_the_default_one(raw: object) -> None:
     assert parse_config(raw) == (BotConfig(), [])
 

@@ -15,12 +15,13 @@ from tests.servers import Servers
 
 pytestmark = pytest.mark.stack
 
-LISTENERS = 5
+LISTENERS, TELLERS = 5, 2
 
 
 @pytest.fixture(autouse=True)
 def small_and_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relaying, "LISTENERS", LISTENERS)
+    monkeypatch.setattr(relaying, "TELLERS", TELLERS)
     monkeypatch.setattr(relaying, "REDIS_WITHIN_S", 10.0)
 
 
@@ -68,6 +69,15 @@ def test_listeners_beyond_the_limit_are_deaf_and_the_others_hear_on(servers: Ser
             return [await heard(relay, keys[0], first), await heard(relay, keys[-1], late)]
 
     assert asyncio.run(play()) == [True, False]
+
+
+def test_answers_told_in_the_same_moment_wait_for_their_turn(servers: Servers) -> None:
+    async def play() -> bool:
+        async with relay_of(servers) as relay, relay.listening(key := a_key()) as listener:
+            await asyncio.gather(*(heard(relay, a_key(), Listener(None)) for _ in range(10 * TELLERS)))
+            return await heard(relay, key, listener)
+
+    assert asyncio.run(play())
 
 
 def test_room_is_made_by_who_leaves(servers: Servers) -> None:

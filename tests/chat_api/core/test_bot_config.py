@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_api.core.bot_config import BotConfig, CuratedAnswer, OrgLimits, OwnersQuestion, parse_config, parse_limits
+from chat_api.core.models.dashboard import limit_in
 
 SOURCE = "0b5f4d0e-3f0e-4c5b-9d0f-7a4a1de0b0aa"
 json_values = st.recursive(
@@ -50,6 +51,17 @@ def test_every_option_is_taken() -> None:
         ("blocked_terms", ["x"] * 201),
         ("daily_token_budget", -1),
         ("daily_token_budget", "lots"),
+        ("daily_token_budget", "10"),
+        ("max_tokens", True),
+        ("max_tokens", 10.5),
+        ("temperature", True),
+        ("temperature", "1"),
+        ("similarity_threshold", True),
+        ("history_length", False),
+        ("retrieval_k", "5"),
+        ("answer_cache", "no"),
+        ("answer_cache", 0),
+        ("test_questions", [{"question": "Who?", "answerable": "no"}]),
         ("answer_cache", "perhaps"),
         ("theme", ["red"]),
         ("theme", {"a": {"b": 1}}),
@@ -72,19 +84,39 @@ def test_a_bad_value_is_named_and_falls_back(name: str, value: object) -> None:
 
 def test_an_orgs_limits() -> None:
     assert parse_limits({"monthly_tokens": 5, "allowed_models": ["a"], "messages_per_minute": 0, "max_file_mb": 1}) == (
-        OrgLimits(5, 0, ("a",)),
+        OrgLimits(5, 0, ("a",), max_file_mb=1),
         [],
     )
     assert parse_limits({"monthly_tokens": -5, "allowed_models": "gpt-4o"}) == (
         OrgLimits(),
         ["monthly_tokens", "allowed_models"],
     )
+    assert parse_limits({"monthly_tokens": "5", "messages_per_minute": True}) == (
+        OrgLimits(),
+        ["monthly_tokens", "messages_per_minute"],
+    )
     assert parse_limits(None) == (OrgLimits(), [])
+
+
+@pytest.mark.parametrize(
+    ("value", "good"), [(0, True), (0.5, True), (10**30, True), (-1, False), (True, False), ("1", False), ([1], False)]
+)
+@pytest.mark.parametrize("name", ["monthly_pages", "max_sources", "max_file_mb"])
+def test_what_bounds_trainings_is_what_doctor_calls_good(name: str, value: object, *, good: bool) -> None:
+    assert parse_limits({name: value})[1] == ([] if good else [name])
+    assert (limit_in({name: value}, name) is not None) is good
+
+
+@pytest.mark.parametrize("raw", [[], "x", 0, False, [{"disclaimer": "kept"}]])
+def test_what_is_no_object_is_named_itself(raw: object) -> None:
+    assert parse_config(raw) == (BotConfig(), ["config"])
+    assert parse_limits(raw) == (OrgLimits(), ["limits"])
 
 
 @given(st.dictionaries(st.sampled_from(list(BotConfig.__slots__)), json_values))
 def test_anything_gives_a_usable_configuration(raw: dict[str, object]) -> None:
     config, bad = parse_config(raw)
     assert set(bad) <= set(raw)
+    assert all(raw[name] is not None for name in bad)
     assert all(getattr(config, name) == getattr(BotConfig(), name) for name in bad)
     repr(config)

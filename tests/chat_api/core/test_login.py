@@ -11,8 +11,11 @@ import psycopg
 import pytest
 from psycopg import sql
 from pydantic import SecretStr
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
+from chat_api.core import database
+from chat_api.core import login as login_module
 from chat_api.core.login import PowerfulLoginError, check_login
 from chat_api.core.settings import Settings
 from chat_api.main import create_app
@@ -91,6 +94,12 @@ def test_it_is_a_warning_elsewhere_or_when_it_was_allowed_by_name(settings: Sett
 
 def test_a_database_that_is_away_stops_no_start(strict: Settings) -> None:
     check_login(strict.model_copy(update={"python_chat_db_port": 1}))
+
+
+def test_nor_does_one_that_is_frozen(strict: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login_module, "POWERS", text("SELECT pg_sleep(30)"))
+    monkeypatch.setattr(database, "ANSWER_WITHIN_S", 0.5)
+    check_login(strict)
 
 
 def test_readyz_refuses_it_too(strict: Settings) -> None:

@@ -15,6 +15,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from chat_api.core.settings import Settings
+from chat_api.training import events as module
 from chat_api.training.events import LATE_VERSIONS, MAX_WATCHERS
 from tests.chat_api.chat_world import serving
 from tests.chat_api.training.office import READ, Office, Row
@@ -277,6 +278,18 @@ def test_a_stream_does_not_begin_without_the_database(office: Office, api_settin
         url = address.replace("ws://", "http://").removesuffix("/api/chat/ws") + EVENTS
         answer = httpx2.get(url, headers=office.headers(READ), timeout=20, trust_env=False)
     assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+
+
+def test_a_stream_does_not_begin_while_the_database_says_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_WITHIN_S", 0.5)
+    with psycopg.connect(office.chat_dsn) as holder:
+        holder.execute("LOCK TABLE training_jobs IN ACCESS EXCLUSIVE MODE")
+        answer = office.call("GET", "/events")
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    until_there_is_room(office)
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", str(2**63)])

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from chat_api.core import database
+from chat_api.training import cancel
 from tests.chat_api.training.office import READ, WRITE, Office
 
 pytestmark = pytest.mark.stack
@@ -250,6 +251,21 @@ def test_a_cancelled_retrain_leaves_the_old_answers_and_says_so(office: Office) 
     assert office.answering(source_id) == ["old"]
     row = office.row(source_id)
     assert (row["status"], row["error_code"]) == ("trained", "cancelled")
+
+
+@pytest.mark.parametrize("table", ["sources", "training_tasks", "training_jobs", "generations"])
+def test_a_run_that_others_hold_is_said_to_be_held(office: Office, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    source_id = office.add_source()
+    job_id = office.add_job(source_id, status="running")
+    office.add_generation(source_id, 1, "building", job_id=job_id)
+    monkeypatch.setattr(cancel, "LOCKS_WITHIN_S", 0.5)
+    with psycopg.connect(office.chat_dsn) as holder:
+        rows = holder.execute(f"SELECT FROM {table} WHERE source_id = %s FOR UPDATE".encode(), [source_id])
+        assert rows.rowcount == 1
+        answer = office.call("POST", f"/jobs/{job_id}/cancel")
+        assert (answer.status_code, answer.json()["code"]) == (503, "held")
+        assert office.get(f"/jobs/{job_id}")["status"] == "running"
+    assert office.call("POST", f"/jobs/{job_id}/cancel").json()["status"] == "cancelled"
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled", "quarantined"])

@@ -1,0 +1,89 @@
+"""Recorded answers whose sources are deleted meanwhile: they are given anew, not repeated."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.chat_api.chat.answers_world import PARCELS, paid, resume
+from tests.chat_api.chat.rest_world import Rest
+from tests.chat_api.chat_world import Chat, Frame, TestBot
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(60)]
+
+NOW = "Parcels ordered by noon leave on the same day."
+
+
+def delete(rest: Rest, bot: TestBot, source_id: UUID) -> None:
+    """Deletes a source as its owner does."""
+    answer = rest.call("DELETE", f"/api/training/delete/{source_id}", bot.token(scope="training:write"))
+    assert answer.status_code == 200, answer.text
+
+
+def offered(frames: list[Frame]) -> set[str]:
+    """The sources that were offered."""
+    return {source["source_id"] for source in frames[0]["sources"]}
+
+
+def on_record(chat: Chat, bot: TestBot) -> list[Any]:
+    return chat.rows("SELECT message_id::text, answer, error_code FROM turns WHERE bot_id = %s", bot.bot_id)
+
+
+@pytest.fixture
+def world(chat: Chat) -> tuple[TestBot, UUID, UUID]:
+    """A bot, a source that answers cite, and one that is offered beside it."""
+    bot = chat.add_bot()
+    cited, beside = chat.teach(bot, [PARCELS]), chat.teach(bot, ["We sell kettles."])
+    chat.provider.controls.answers.append("They leave today [1].")
+    return bot, cited, beside
+
+
+def test_an_answer_that_cites_a_deleted_source_is_given_anew(
+    chat: Chat, other: Chat, rest: Rest, world: tuple[TestBot, UUID, UUID]
+) -> None:
+    bot, cited, _ = world
+    with chat.visit(bot) as visit, other.visit(bot) as back:
+        first = visit.asked("When do parcels leave?")
+        assert first[-1]["citations"] == [1]
+        delete(rest, bot, UUID(first[0]["sources"][0]["source_id"]))
+        chat.teach(bot, [NOW])
+        again = visit.asked("When do parcels leave?")
+        assert str(cited) in offered(first) - offered(again)
+        assert again[-1]["message_id"] != first[-1]["message_id"]
+        assert on_record(chat, bot) == [(again[-1]["message_id"], again[-1]["text"], None)]
+        replayed = back.asked("When do parcels leave?", conversation_id=visit.ready["conversation_id"])
+        assert (replayed[-1]["message_id"], offered(replayed)) == (again[-1]["message_id"], offered(again))
+    assert paid(chat) == 2
+
+
+def test_an_answer_that_does_not_cite_it_is_repeated(chat: Chat, rest: Rest, world: tuple[TestBot, UUID, UUID]) -> None:
+    bot, _, beside = world
+    with chat.visit(bot) as visit:
+        first = visit.asked("When do parcels leave?")
+        assert str(beside) in offered(first)
+        assert first[0]["sources"][0]["source_id"] != str(beside)
+        delete(rest, bot, beside)
+        assert visit.asked("When do parcels leave?")[-1]["message_id"] == first[-1]["message_id"]
+    assert paid(chat) == 1
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_answer_that_cites_a_deleted_source_is_not_resumed(
+    chat: Chat, rest: Rest, world: tuple[TestBot, UUID, UUID], kept: bool
+) -> None:
+    bot, cited, _ = world
+    with chat.visit(bot) as visit:
+        first = visit.asked("When do parcels leave?")
+        delete(rest, bot, cited)
+        chat.teach(bot, [NOW])
+        if not kept:
+            chat.rows("DELETE FROM answers WHERE bot_id = %s", bot.bot_id)
+        resume(visit, visit.ready["conversation_id"], 1)
+        if kept:
+            assert visit.receive()["code"] == "cannot_resume"
+            visit.ask("When do parcels leave?")
+        again = visit.answer()
+    assert (again[0]["type"], again[0]["seq"]) == ("sources", 1 if kept else 2)
+    assert str(cited) not in offered(again)
+    assert again[-1]["message_id"] != first[-1]["message_id"]
+    assert on_record(chat, bot) == [(again[-1]["message_id"], again[-1]["text"], None)]
