@@ -85,12 +85,7 @@ def create_app(
         title="chat_api",
         description="Turns a company's own pages and files into a website chatbot that answers with citations.",
         lifespan=lifespan,
-        middleware=[
-            Middleware(RequestContext),
-            Middleware(CorsByPath, origins=settings.cors_origin_list),
-            Middleware(LastResort),
-            Middleware(BodyLimit),
-        ],
+        middleware=_middleware(settings),
     )
     app.state.settings = settings
     app.state.keys = keys or KeyRing(settings.jwt_public_key_path)
@@ -100,6 +95,12 @@ def create_app(
     if not settings.metrics_port and settings.app_env != "production":
         app.add_api_route("/metrics", health.metrics, include_in_schema=False)
     return app
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    """From the outermost to the innermost."""
+    cors = Middleware(CorsByPath, origins=settings.cors_origin_list)
+    return [Middleware(RequestContext), cors, Middleware(LastResort), Middleware(BodyLimit)]
 
 
 def _sockets(settings: Settings) -> Sockets:
