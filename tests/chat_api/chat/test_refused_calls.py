@@ -1,5 +1,7 @@
 """What a provider refused is not paid for; what it may have begun is. And texts that a provider should not send."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from chat_api.core.settings import Settings
@@ -22,11 +24,19 @@ def reserved(chat: Chat, bot: TestBot) -> int:
     return len(chat.rows("SELECT 1 FROM budget_reservations WHERE bot_id = %s", bot.bot_id))
 
 
+@pytest.fixture(scope="module")
+def patient_address(chat_settings: Settings) -> Iterator[str]:
+    """A server that waits for its provider as long as it takes: what is cut short in its middle may have been begun."""
+    with serving(chat_settings.model_copy(update={"llm_timeout_s": 30})) as address:
+        yield address
+
+
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 503])
-def test_a_refused_call_costs_no_budget(chat: Chat, status: int) -> None:
+def test_a_refused_call_costs_no_budget(chat: Chat, patient_address: str, status: int) -> None:
     bot = chat.add_bot(PARCELS, daily_token_budget=100_000)
     chat.provider.fail(status, "chat", times=9)
-    with chat.visit(bot) as visit:
+    patient = Chat(patient_address, chat.chat_dsn, chat.dashboard_dsn, chat.provider)
+    with patient.visit(bot) as visit:
         for number in range(2):
             error = visit.asked(ask_id=str(number))[-1]
             assert error["type"] == "error"
