@@ -7,6 +7,7 @@ from typing import NamedTuple
 from chat_api.core.errors import ServiceError
 from workers.dashboard import SourceToTrain
 from workers.documents import Reading
+from workers.fetch.urls import MAX_URL
 from workers.learn import Stages
 from workers.store.failed import Failure, write_failures
 from workers.store.generation import remember_bot
@@ -38,5 +39,10 @@ def note_failures(failed: Sequence[Failed], stages: Stages) -> None:
 
 
 def _met(failed: Failed, stages: Stages) -> Reading:
-    met = failed.met or Reading(stages.reader.address(failed.found))
+    met = failed.met or Reading(_told(stages.reader.address(failed.found)))
     return replace(met, document=None, chunks=(), unchanged=False, skipped=None, error=failed.error)
+
+
+def _told(address: str) -> str:
+    """An address that nothing was read of, as far as it can be a key of the ledger."""
+    return address.encode()[:MAX_URL].decode(errors="ignore")

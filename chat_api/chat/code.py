@@ -12,8 +12,9 @@ _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _INDENT = r"(?:[ \t>]|[-*+•][ \t]|\d{1,9}[.)][ \t])*"
 _MAY_INDENT = re.compile(rf"{_INDENT}(?:[-*+•]|\d{{1,9}}[.)]?)?")
 _OPENING = re.compile(rf"{_INDENT}(`{{3,}}(?=[^`\n]*\n?\Z)|~{{3,}})[^\n]*\n?")
-_CLOSING = re.compile(rf"{_INDENT}(`{{3,}}|~{{3,}})[ \t]*\n?")
-_MAY_GROW = re.compile(rf"{_INDENT}(?:`+|~+)[ \t]*")
+_CITED = r"(?:[ \t]*\[[\d ,;]*\])*[ \t]*"
+_CLOSING = re.compile(rf"{_INDENT}(`{{3,}}|~{{3,}}){_CITED}\r?\n?")
+_MAY_GROW = re.compile(rf"{_INDENT}(?:`+|~+){_CITED}(?:\[[\d ,;]*)?\r?")
 _RUN = re.compile(r"`+")
 
 

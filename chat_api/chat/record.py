@@ -98,7 +98,8 @@ KEEP_TURN = text(f"""
            :completion_tokens, CAST(:timings AS jsonb), :error_code
     WHERE {CLOSED} AND EXISTS (SELECT FROM conversations WHERE {IN_CONVERSATION} AND conversations.visitor = :visitor)
     ON CONFLICT (org_id, bot_id, conversation_id, ask_id) DO UPDATE
-    SET message_id = excluded.message_id, answer = excluded.answer, finish_reason = excluded.finish_reason,
+    SET message_id = excluded.message_id, page_url = excluded.page_url, answer = excluded.answer,
+        finish_reason = excluded.finish_reason, feedback = NULL, feedback_comment = NULL,
         sources = excluded.sources, citations = excluded.citations, unsupported = excluded.unsupported,
         model = excluded.model,
         prompt_tokens = turns.prompt_tokens + excluded.prompt_tokens,

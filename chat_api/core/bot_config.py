@@ -97,10 +97,15 @@ def _judged(adapters: Mapping[str, TypeAdapter[Any]], raw: object, whole: str) -
             continue
         try:
             # Read as JSON, strictness knows that lists are tuples there, and uuids texts.
-            good[name] = adapter.validate_json(json.dumps(given[name]), strict=True)
+            good[name] = adapter.validate_json(json.dumps(_whole(given[name])), strict=True)
         except ValidationError:
             bad.append(name)
     return good, bad
+
+
+def _whole(value: object) -> object:
+    """The value; 20.0, as some write what is 20, as the whole number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _adapters(kind: type[Any]) -> dict[str, TypeAdapter[Any]]:

@@ -1,6 +1,7 @@
 """What a run that failed has met: in the ledger while it is the newest word, and never to be gone back to or released."""
 
 import json
+import secrets
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -41,6 +42,17 @@ def ledger(shop: World, source_id: UUID, query: str = "") -> dict[str, Row]:
 
 def offered(shop: World, source_id: UUID) -> list[str]:
     return [one["state"] for one in get(shop, source_id, "generations")["generations"]]
+
+
+@pytest.mark.parametrize("kind", ["url", "site"])
+def test_an_address_too_long_to_be_kept_is_named_by_its_beginning(shop: World, kind: str) -> None:
+    address = shop.site.url("/ä") + secrets.token_urlsafe(9_000)
+    add = shop.client.add_site_source if kind == "site" else shop.client.add_url_source
+    source_id = add(shop.bot_id, address)
+    assert shop.train(source_id)["error"]["code"] == "invalid_url"
+    [page] = get(shop, source_id, "pages")["pages"]
+    assert page["outcome"] == "invalid_url"
+    assert address.startswith(page["url"])
 
 
 @pytest.mark.parametrize(

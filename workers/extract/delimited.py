@@ -16,7 +16,7 @@ _MAX_FIELD = 1 << 20
 _DELIMITERS = "\t;,|"
 _SAMPLE, _SAMPLE_ROWS, _FEW_ROWS = 65_536, 100, 4
 _HINT = "sep="
-_VALUE = re.compile(r"\s*[^\w\s]*\d[\d.,:/%’'\s-]*[^\w\s]*\s*")
+_VALUE = re.compile(r"\s*[^\w\s]*\d[\d.,:/%’'\s-]*+[^\w\s]*+\s*")
 _ENDED = re.compile(r"[.!?…][\"'”’»)]*\s*\Z")
 
 

@@ -1,15 +1,16 @@
-"""Owns what a PDF page shows beside its text: pictures, and what is filled with a colour."""
+"""Owns what a PDF page shows beside its text: pictures and surfaces."""
 
 import ctypes
+import math
 from itertools import islice
 from typing import Any, NamedTuple
 
 import pypdfium2
 import pypdfium2.raw as pdfium
 
-from workers.extract.pdf_chars import WHITE
-
 _MOST_OF_PAGE, _MOST_OBJECTS, _DEPTH = 0.7, 2000, 4
+_BAND = 4.0
+"""So wide in points, a line is a surface."""
 
 
 class Area(NamedTuple):
@@ -47,7 +48,7 @@ def _area(image: Any) -> float:
 
 
 def backgrounds(page: Any) -> list[Area] | None:
-    """Where white text may be seen: on pictures, on what is filled with a colour, or in forms; None where all over."""
+    """Where white text may be seen: on pictures and surfaces, or in forms; None where all over."""
     try:
         found = list(islice(page.get_objects(max_depth=1), _MOST_OBJECTS + 1))
         areas = [Area(*one.get_bounds()) for one in found if _is_background(one)]
@@ -57,14 +58,14 @@ def backgrounds(page: Any) -> list[Area] | None:
 
 
 def _is_background(drawn: Any) -> bool:
+    # Whatever the colour: that of a pattern, such as a gradient, can't be asked for, and is told as white.
     if drawn.type == pdfium.FPDF_PAGEOBJ_PATH:
         fill, stroke = ctypes.c_int(), ctypes.c_int()
         known = pdfium.FPDFPath_GetDrawMode(drawn, ctypes.byref(fill), ctypes.byref(stroke))
-        return not known or (bool(fill.value) and not _is_white(drawn))
+        return not known or bool(fill.value) or (bool(stroke.value) and _stroke_width(drawn) >= _BAND)
     return bool(drawn.type != pdfium.FPDF_PAGEOBJ_TEXT)
 
 
-def _is_white(path: Any) -> bool:
-    color = [ctypes.c_uint() for _ in range(4)]
-    known = pdfium.FPDFPageObj_GetFillColor(path, *map(ctypes.byref, color))
-    return bool(known) and min(part.value for part in color[:3]) >= WHITE
+def _stroke_width(path: Any) -> float:
+    width = ctypes.c_float()
+    return width.value if pdfium.FPDFPageObj_GetStrokeWidth(path, ctypes.byref(width)) else math.inf

@@ -7,7 +7,7 @@ import pytest
 
 from tests.chat_api.chat.answers_world import PARCELS, paid, resume
 from tests.chat_api.chat.rest_world import Rest
-from tests.chat_api.chat_world import Chat, Frame, TestBot
+from tests.chat_api.chat_world import Chat, Frame, TestBot, wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(60)]
 
@@ -29,6 +29,10 @@ def on_record(chat: Chat, bot: TestBot) -> list[Any]:
     return chat.rows("SELECT message_id::text, answer, error_code FROM turns WHERE bot_id = %s", bot.bot_id)
 
 
+def rating(chat: Chat, bot: TestBot) -> list[Any]:
+    return chat.rows("SELECT feedback, feedback_comment FROM turns WHERE bot_id = %s", bot.bot_id)
+
+
 @pytest.fixture
 def world(chat: Chat) -> tuple[TestBot, UUID, UUID]:
     """A bot, a source that answers cite, and one that is offered beside it."""
@@ -45,11 +49,14 @@ def test_an_answer_that_cites_a_deleted_source_is_given_anew(
     with chat.visit(bot) as visit, other.visit(bot) as back:
         first = visit.asked("When do parcels leave?")
         assert first[-1]["citations"] == [1]
+        visit.send({"type": "feedback", "message_id": first[-1]["message_id"], "value": "down", "comment": "Wrong."})
+        wait_until(lambda: rating(chat, bot) == [("down", "Wrong.")])
         delete(rest, bot, UUID(first[0]["sources"][0]["source_id"]))
         chat.teach(bot, [NOW])
         again = visit.asked("When do parcels leave?")
         assert str(cited) in offered(first) - offered(again)
         assert again[-1]["message_id"] != first[-1]["message_id"]
+        assert rating(chat, bot) == [(None, None)]
         assert on_record(chat, bot) == [(again[-1]["message_id"], again[-1]["text"], None)]
         replayed = back.asked("When do parcels leave?", conversation_id=visit.ready["conversation_id"])
         assert (replayed[-1]["message_id"], offered(replayed)) == (again[-1]["message_id"], offered(again))

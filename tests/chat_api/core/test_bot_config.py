@@ -82,6 +82,11 @@ def test_a_bad_value_is_named_and_falls_back(name: str, value: object) -> None:
     assert config == BotConfig(disclaimer="kept")
 
 
+def test_a_whole_number_may_be_written_as_a_fraction() -> None:
+    assert parse_config({"max_tokens": 500.0, "temperature": 1.0}) == (BotConfig(max_tokens=500, temperature=1), [])
+    assert parse_limits({"monthly_tokens": 1e6})[0].monthly_tokens == 1_000_000
+
+
 def test_an_orgs_limits() -> None:
     assert parse_limits({"monthly_tokens": 5, "allowed_models": ["a"], "messages_per_minute": 0, "max_file_mb": 1}) == (
         OrgLimits(5, 0, ("a",), max_file_mb=1),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from fpdf import FPDF
 from fpdf.enums import TextMode
+from fpdf.pattern import LinearGradient
 from PIL import Image
 
 from tests.workers.extract.files import read, texts
@@ -46,6 +47,19 @@ def outlined(pdf: FPDF) -> None:
     pdf.rect(10, 50, 150, 20, style="D")
 
 
+def shaded(pdf: FPDF) -> None:
+    """A rectangle with a gradient."""
+    gradient = LinearGradient(10, 50, 160, 50, ["#000050", "#0000a0"])
+    with pdf.use_pattern(gradient):
+        pdf.rect(10, 50, 150, 20, style="F")
+
+
+def banded(pdf: FPDF) -> None:
+    """A line as high as the words."""
+    pdf.set_line_width(20)
+    pdf.line(10, 60, 160, 60)
+
+
 def pictured(pdf: FPDF) -> None:
     """A picture where the words are."""
     pdf.image(Image.new("RGB", (60, 20), "navy"), x=10, y=50, w=150, h=20)
@@ -70,7 +84,6 @@ def mode(kind: TextMode) -> Draw:
     [
         (colored(255, 255, 255),),
         (colored(251, 252, 253),),
-        (colored(255, 255, 255), filled(255, 255, 255)),
         (colored(255, 255, 255), filled(0, 0, 90, at=200)),
         (colored(255, 255, 255), outlined),
         (sized(1),),
@@ -87,6 +100,9 @@ def test_what_no_reader_sees_is_dropped_and_reported(steps: tuple[Draw, ...]) ->
     [
         (colored(240, 240, 240),),
         (colored(255, 255, 255), filled(0, 0, 90)),
+        (colored(255, 255, 255), filled(255, 255, 255)),
+        (colored(255, 255, 255), shaded),
+        (colored(255, 255, 255), banded),
         (colored(255, 255, 255), pictured),
         (colored(255, 255, 255), mode(TextMode.INVISIBLE)),
         (colored(255, 255, 255), mode(TextMode.STROKE)),
