@@ -78,7 +78,6 @@ def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> No
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
     )
 
 
