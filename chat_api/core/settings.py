@@ -92,7 +92,7 @@ class Settings(DatabaseSettings):
         None,
         ge=1,
         le=65535,
-        description="Serve /metrics on a port of its own instead of the API's; a worker pool serves its own there too",
+        description="Serve /metrics on a port of its own; else the API serves its own beside the rest, but not in production",
     )
 
     visitor_messages_per_minute: int = Field(300, ge=1, description="Messages a minute of one visitor")

@@ -175,7 +175,7 @@ def _columns(engines: Engines, _fix: bool) -> Finding | None:
         sentence = "The dashboard's database does not answer: training waits."
         return Finding("dashboard_away", sentence, [type(error).__name__], "bring it back", fixable=False)
     sentence = "The dashboard's database lacks columns that are needed: training waits."
-    mend = "give them back, or their old names"
+    mend = "give them back, or their old names, or the right to UPDATE them"
     return Finding("dashboard_columns", sentence, lacking, mend, fixable=False) if lacking else None
 
 

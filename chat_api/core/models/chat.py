@@ -120,7 +120,8 @@ class Generation(ChatBase):
     """One complete build of a source. Readers see the live one; it is replaced in one transaction.
 
     `reader_version` is the extraction and chunking it was read with; `crawl` is what a crawl's tasks share (robots,
-    scope, how many pages are accepted); a parked one has the error code in `held_by` and its `diff` to the live one.
+    scope, how many pages are accepted); a parked one has the error code in `held_by` and its `diff` to the live one. A
+    discarded one says there whether its failed run's pages are kept (`ledger`) or no more (`no_ledger`).
     """
 
     __tablename__ = "generations"
