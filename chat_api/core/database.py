@@ -237,6 +237,10 @@ def _begin_request(connection: Connection) -> None:
     except psycopg.Error as error:
         connection.invalidate(error)
         raise sql.OperationalError(SET_ORG, None, error, hide_parameters=True, connection_invalidated=True) from error
+    except BaseException as error:
+        # Cut off in the middle of its trip, it would take the answers that are still on the way for the next one's.
+        connection.invalidate(error)
+        raise
 
 
 async def _set_org(driver: Any, org_id: UUID) -> None:

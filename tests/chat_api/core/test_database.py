@@ -1,6 +1,7 @@
 """Transactions that say whose rows they see; and what the policies that ask for it cost the planner: nothing."""
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -85,18 +86,18 @@ def test_what_was_cancelled_on_the_way_leaves_no_org_behind(shared: Settings) ->
 
         async def cut_off(tenant: Tenant) -> None:
             doing = asyncio.create_task(one(tenant))
-            for _ in range(draw.randrange(40)):
-                await asyncio.sleep(0)
+            await asyncio.sleep(draw.random() * 0.006)
             doing.cancel()
             await asyncio.wait([doing])
             assert doing.cancelled() or doing.exception() is None
 
-        for _ in range(30):
-            await asyncio.gather(cut_off(MINE), cut_off(OTHER), one(MINE), one(OTHER))
+        for _ in range(200):
+            await asyncio.gather(cut_off(MINE), cut_off(OTHER), cut_off(OTHER), one(MINE), one(OTHER))
             async with engines.chat.connect() as connection:
                 assert await seen(connection) == []
 
     with_engines(shared, look, db_pool_size=3)
+    gc.collect()  # a login that was cut off holds its socket in a cycle, and the database can't be dropped meanwhile
 
 
 def test_a_connection_that_was_ended_is_told_as_such_and_not_used_again(shared: Settings, module_chat_db: str) -> None:
@@ -166,14 +167,13 @@ def test_a_trip_that_was_cut_off_leaves_no_org_behind(shared: Settings) -> None:
 
         async def cut_off(tenant: Tenant) -> None:
             doing = asyncio.create_task(one(tenant))
-            for _ in range(draw.randrange(40)):
-                await asyncio.sleep(0)
+            await asyncio.sleep(draw.random() * 0.006)
             doing.cancel()
             await asyncio.wait([doing])
             assert doing.cancelled() or doing.exception() is None
 
-        for _ in range(30):
-            await asyncio.gather(cut_off(MINE), cut_off(OTHER), one(MINE), one(OTHER))
+        for _ in range(200):
+            await asyncio.gather(cut_off(MINE), cut_off(OTHER), cut_off(OTHER), one(MINE), one(OTHER))
             async with engines.tenant(MINE.org_id) as connection:
                 assert await seen(connection) == [MINE.org_id]
 
