@@ -100,6 +100,7 @@ def _fetched(runs: Sequence[Run], stages: Stages, check: Callable[[], None]) -> 
                     run.met = run.fresh.reading
                 except ServiceError as error:
                     run.error = error
+            _note_objects([run for run in ready.values() if run.goes_on and run.training.found.file], stages)
             yield [run for run in ready.values() if run.goes_on]
     finally:  # whoever stops does not wait for servers that are slow
         threads.shutdown(wait=False, cancel_futures=True)
@@ -107,11 +108,14 @@ def _fetched(runs: Sequence[Run], stages: Stages, check: Callable[[], None]) -> 
 
 def _fetch(run: Run, stages: Stages) -> Fresh:
     with run.training.progress.at("fetch"):
-        fresh = stages.reader.fetch(run.training.found, run.live)
-        if run.training.found.file:  # an object that is overwritten from now on gets a run of its own
-            with stages.chat.begin() as connection:
-                note_versions(connection, [(run.task, _full_version(run, fresh.reading))])
-    return fresh
+        return stages.reader.fetch(run.training.found, run.live)
+
+
+def _note_objects(runs: Sequence[Run], stages: Stages) -> None:
+    """Has an object that is overwritten from now on get a run of its own."""
+    if runs:
+        with stages.chat.begin() as connection:
+            note_versions(connection, [(run.task, _full_version(run, run.met)) for run in runs])
 
 
 def _read(runs: Sequence[Run], stages: Stages, check: Callable[[], None]) -> list[Run]:

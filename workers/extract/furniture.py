@@ -34,6 +34,8 @@ def without_furniture(document: Document, marks: Collection[str]) -> Document:
 
 def with_contact(document: Document) -> Document:
     """The document with what its footer says of how to reach its owner, as far as its text does not."""
+    if not document.contact:
+        return document
     text = _letters(" ".join(block.text for block in document.blocks))
     missing = [
         block for block in document.contact if not all(map(text.__contains__, map(_letters, block.text.split("\n"))))

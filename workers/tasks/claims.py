@@ -16,6 +16,9 @@ LOOKED_AT = MOST_TOGETHER * PART
 TURN_LOCK = 7_305_101
 TURN_WITHIN_S = 1.0
 
+ANY_WAITING = text(
+    "SELECT EXISTS (SELECT FROM training_tasks WHERE status = 'waiting' AND priority = :priority)"  # planned in no time
+)
 TAKE_TURN = text("SELECT pg_try_advisory_xact_lock(:lock)")
 WAITING = "FROM training_tasks WHERE status = 'waiting' AND priority = :priority"
 # A run's first task waits while another run of its source is under way; later ones are done while their own run is.
@@ -101,6 +104,8 @@ def take_due(connection: Connection, holder: str, lease_s: float, cap: int, afte
     """The tasks claimed for `holder`, in one priority and of one org; none when nothing is due."""
     _take_turn(connection)
     for priority, together in TOGETHER.items():
+        if not connection.execute(ANY_WAITING, {"priority": priority}).scalar_one():
+            continue
         values = {
             **{"priority": priority, "holder": holder, "lease_s": lease_s, "cap": cap, "after": after},
             **{"least": UUID(int=0), "together": together, "looked_at": LOOKED_AT},
