@@ -95,13 +95,17 @@ class Kept:
         return found.keys.get(key) if found else None
 
 
+class _Handler(MotoRequestHandler):
+    protocol_version = "HTTP/1.1"  # connections are kept, as by other buckets
+
+
 def main() -> None:
     """Serve the folder, port and bucket of the command line until SIGTERM."""
     folder, port, bucket = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     kept = Kept(DomainDispatcherApplication(create_backend_app), folder)
     kept.make_bucket(bucket)
-    server = make_server("127.0.0.1", port, kept, threaded=True, request_handler=MotoRequestHandler)
+    server = make_server("127.0.0.1", port, kept, threaded=True, request_handler=_Handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.serve_forever()
 
