@@ -13,6 +13,7 @@ MAX_COLUMNS = 1_000
 MAX_CARRIED = 500
 """Characters of a cell's text that the rows below it say, too, which it covers."""
 _TOO_LARGE = "A table is larger than what is read. Split it."
+_TOO_WIDE = f"A table has text beyond its {MAX_COLUMNS:,}th column. Split it."
 _LINES = 200
 _HEAD_LENGTH = 80
 _NUMBER = re.compile(r"[^\w]*[\d.,'’/:%-][\d.,'’/:%\s-]*[^\w]*")
@@ -118,10 +119,16 @@ def _headless(row: Row) -> Iterator[str]:
 
 def _clean(cells: Row) -> Row:
     """The cells on one line each. Raises TooLarge before it looks at what is larger than all that is read."""
-    cells = cells[:MAX_COLUMNS]
+    if any(cells[MAX_COLUMNS:]):
+        raise too_wide()
     if sum(map(len, cells)) > MAX_TEXT:
         raise TooLarge(_TOO_LARGE)
-    return tuple(" ".join(cell.split()) for cell in cells)
+    return tuple(" ".join(cell.split()) for cell in cells[:MAX_COLUMNS])
+
+
+def too_wide() -> TooLarge:
+    """The error for text beyond MAX_COLUMNS."""
+    return TooLarge(_TOO_WIDE)
 
 
 def _begins(row: Row, head: Row, last: Row) -> bool:

@@ -7,7 +7,7 @@ from chat_api.core.errors import EncryptedDocument
 from workers.documents import Block, Document
 from workers.extract.archive import Archive
 from workers.extract.dates import dates_of
-from workers.extract.grid import MAX_COLUMNS, Records, carried, markdown
+from workers.extract.grid import MAX_COLUMNS, Records, carried, markdown, too_wide
 from workers.extract.lists import joined_lists
 from workers.extract.odf_lists import Numbering
 from workers.extract.odf_text import drop_unseen, frames, notes, paragraphs, text_of
@@ -227,7 +227,10 @@ def _row(row: Any) -> list[str | None]:
     beside = 0
     for cell in row.iterchildren("table-cell", "covered-table-cell"):
         text = " ".join(text_of(one) for one in paragraphs(cell)).strip()
-        times = max(0, min(whole(attribute(cell, "number-columns-repeated"), 1), MAX_COLUMNS - len(cells)))
+        wanted = max(0, whole(attribute(cell, "number-columns-repeated"), 1))
+        times = min(wanted, MAX_COLUMNS - len(cells))
+        if text and times < wanted:
+            raise too_wide()
         if cell.tag == "table-cell" or text:
             cells += [text] * times
             beside = whole(attribute(cell, "number-columns-spanned"), 1) - 1

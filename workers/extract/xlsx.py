@@ -6,7 +6,7 @@ from typing import Any
 
 from chat_api.core.errors import TooLarge, UnsupportedType
 from workers.documents import Block, Document
-from workers.extract.grid import MAX_COLUMNS, MAX_TEXT, Records
+from workers.extract.grid import MAX_COLUMNS, MAX_TEXT, Records, too_wide
 from workers.extract.ooxml import Package
 from workers.extract.xlsx_merged import Merged, column_of
 from workers.extract.xlsx_values import Formats
@@ -111,7 +111,9 @@ class _Sheet:
         for cell in row.iterchildren("c"):
             column = _column(attribute(cell, "r"), len(cells))
             text = self._values.of(cell)
-            if text and column < MAX_COLUMNS:
+            if text and column >= MAX_COLUMNS:
+                raise too_wide()
+            if text:
                 cells += [""] * (column + 1 - len(cells))
                 cells[column] = text
         return cells

@@ -7,6 +7,7 @@ from html import escape
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odf import opendocument, table, text
 
 from chat_api.core.errors import MalformedDocument, TooLarge
 from tests.workers.extract.files import all_text, read, texts
@@ -72,6 +73,52 @@ def test_a_row_that_is_larger_than_all_that_is_read_is_refused_at_once() -> None
         list(Records().blocks([[long] * 11]))
     with pytest.raises(TooLarge, match="table is larger"):
         grid.markdown([[long] * 11])
+
+
+WIDE = ["x", *[""] * (grid.MAX_COLUMNS - 2)]
+
+
+def test_text_beyond_the_last_column_that_is_read_is_refused_and_not_left_out() -> None:
+    assert sheet([[*WIDE, "last"]]) == ["- x | last"]
+    assert sheet([[*WIDE, "last", *[""] * 10]]) == ["- x | last"]
+    for row in ([*WIDE, "last", "beyond"], [*WIDE, "", "", "beyond"]):
+        with pytest.raises(TooLarge, match="1,000th column"):
+            sheet([row])
+        with pytest.raises(TooLarge, match="1,000th column"):
+            grid.markdown([row])
+
+
+def test_a_workbook_that_is_too_wide_is_refused() -> None:
+    def cells(last: str) -> bytes:
+        return workbook(
+            f'<row r="1"><c r="A1" t="str"><v>x</v></c><c r="{last}1" t="str"><v>y</v></c><c r="XFD1"/></row>'
+        )
+
+    assert all_text(read(cells("ALL"))).endswith("- x | y")
+    with pytest.raises(TooLarge, match="1,000th column"):
+        read(cells("ALM"))
+
+
+def test_an_opendocument_sheet_that_is_too_wide_is_refused() -> None:
+    def spreadsheet(gap: int, times: int = 1) -> bytes:
+        made = opendocument.OpenDocumentSpreadsheet()
+        row = table.TableRow()
+        for text_, repeated in (("x", 1), ("", gap), ("y", times), ("", 15_000)):
+            cell = table.TableCell(numbercolumnsrepeated=repeated)
+            if text_:
+                cell.addElement(text.P(text=text_))
+            row.addElement(cell)
+        only = table.Table(name="Sheet")
+        only.addElement(row)
+        made.spreadsheet.addElement(only)
+        buffer = io.BytesIO()
+        made.save(buffer)
+        return buffer.getvalue()
+
+    assert all_text(read(spreadsheet(998))).endswith("- x | y")
+    for wide in (spreadsheet(999), spreadsheet(998, 2)):
+        with pytest.raises(TooLarge, match="1,000th column"):
+            read(wide)
 
 
 def test_long_cells_are_kept_whole() -> None:
