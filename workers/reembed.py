@@ -29,6 +29,8 @@ from workers.tasks.life import HandBackError, LeaseLostError, Task, assert_held,
 
 BATCH_CHUNKS = 512
 ASK_EVERY_S = 2.0
+STILL_FOR_S = 600.0
+"""How long a switch is waited for while nothing moves and nobody works."""
 NAMED_FAILURES = 20
 log = structlog.get_logger(__name__)
 
@@ -198,6 +200,11 @@ FAILED = text("""
     ORDER BY source_id LIMIT :limit
 """)
 
+AT_REST = text("""
+    SELECT NOT EXISTS (SELECT FROM training_tasks WHERE status = 'running' AND lease_expires_at > now()
+                       OR kind = 'reembed' AND status = 'waiting' AND run_after > now())
+""")
+
 
 def served_space(settings: Settings, model: str | None, dimensions: int | None) -> EmbeddingSpace:
     """`space_named`, after one text was embedded in it. Raises EmbeddingMisconfigured and whatever else is in the way."""
@@ -268,22 +275,37 @@ def _collect(chat: Engine) -> None:
 def await_switch(
     chat: Engine, bots: Sequence[BotKey], say: Callable[[str], None], sleep: Callable[[float], None] = time.sleep
 ) -> bool:
-    """Tells how far the bots are until each is switched, or held by a text that was refused; whether all are switched."""
+    """Tells how far the bots are until each is switched, or held by a text that was refused; whether all are switched.
+
+    Those left after ten minutes in which nothing moved though it was due, and no worker had anything in hand, are not.
+    """
     waiting, held = list(bots), False
     told: dict[BotKey, str] = {}
+    moved_at = time.monotonic()
     while waiting:
         for bot in list(waiting):
             with of_org(chat, bot.org_id).connect() as connection:
                 words, over = _progress(connection, bot)
             if told.get(bot) != words:
                 say(f"{bot.bot_id}: {words}")
-            told[bot] = words
+                told[bot], moved_at = words, time.monotonic()
             if over is not None:
                 held = held or not over
                 waiting.remove(bot)
+        if waiting and not _at_rest(chat):
+            moved_at = time.monotonic()
+        if waiting and time.monotonic() - moved_at >= STILL_FOR_S:
+            say(f"{len(waiting)} bots are waited for no longer: no worker has a task in hand. Start `python -m workers`.")
+            return False
         if waiting:
             sleep(ASK_EVERY_S)
     return not held
+
+
+def _at_rest(chat: Engine) -> bool:
+    """Whether nobody works, and nothing waits for its next try."""
+    with chat.connect() as connection:
+        return bool(connection.execute(AT_REST).scalar_one())
 
 
 def _progress(connection: Connection, bot: BotKey) -> tuple[str, bool | None]:

@@ -477,6 +477,38 @@ def test_a_source_whose_tries_are_used_up_holds_the_bot_and_is_named(shelf: Shel
     assert str(source_id) in shelf.said[-1]
 
 
+class StillWaitingError(Exception):
+    """Raised instead of sleeping."""
+
+
+def still_waiting(_seconds: float) -> None:
+    raise StillWaitingError
+
+
+def test_nobody_who_works_is_waited_for_only_so_long(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    bot = shelf.add_bot()
+    shelf.add_source(bot, passages(3))
+    shelf.begin()
+    with pytest.raises(StillWaitingError):
+        await_switch(shelf.worker.engines.chat, [bot], shelf.said.append, still_waiting)
+    monkeypatch.setattr("workers.reembed.STILL_FOR_S", 0)
+    assert not await_switch(shelf.worker.engines.chat, [bot], shelf.said.append, still_waiting)
+    assert "Start `python -m workers`" in shelf.said[-1]
+
+    shelf.claimed()
+    monkeypatch.setattr("workers.reembed.STILL_FOR_S", 0.05)
+    naps = iter([0.1, 0.1])
+
+    def nap(seconds: float) -> None:
+        if (for_s := next(naps, None)) is None:
+            still_waiting(seconds)
+        else:
+            time.sleep(for_s)
+
+    with pytest.raises(StillWaitingError):
+        await_switch(shelf.worker.engines.chat, [bot], shelf.said.append, nap)
+
+
 def test_a_refused_text_is_tried_again_when_the_command_is_repeated(shelf: Shelf) -> None:
     bot = shelf.add_bot()
     shelf.add_source(bot, ["This one is poisoned."])
