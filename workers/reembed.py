@@ -295,7 +295,9 @@ def await_switch(
         if waiting and not _at_rest(chat):
             moved_at = time.monotonic()
         if waiting and time.monotonic() - moved_at >= STILL_FOR_S:
-            say(f"{len(waiting)} bots are waited for no longer: no worker has a task in hand. Start `python -m workers`.")
+            say(
+                f"{len(waiting)} bots are waited for no longer: no worker has a task in hand. Start `python -m workers`."
+            )
             return False
         if waiting:
             sleep(ASK_EVERY_S)
