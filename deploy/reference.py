@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fastapi.routing import APIRoute
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 from pydantic_core import PydanticUndefined
 from sqlalchemy import Column, MetaData
 
+from chat_api.core.bot_config import BotConfig, OrgLimits
 from chat_api.core.errors import training_errors
 from chat_api.core.models import ChatBase
 from chat_api.core.models.dashboard import DashboardBase
@@ -96,6 +97,42 @@ def _sentence(text: str | None) -> str:
     return (text or "").replace("|", "\\|")
 
 
+def configuration() -> str:
+    """Every key of `bots.config` with its bounds, default and meaning."""
+    return _keys(BotConfig)
+
+
+def limits() -> str:
+    """Every key of `orgs.limits`."""
+    return _keys(OrgLimits)
+
+
+def _keys(kind: type[Any]) -> str:
+    rows = [
+        (f"`{name}`", _bounds(told), _default(told), _sentence(told["description"]))
+        for name, told in TypeAdapter(kind).json_schema()["properties"].items()
+    ]
+    return table(("key", "value", "default", "meaning"), rows)
+
+
+def _default(told: dict[str, Any]) -> str:
+    value = told.get("default")
+    return "–" if value in (None, [], "") else f"`{json.dumps(value)}`"
+
+
+def _bounds(told: dict[str, Any]) -> str:
+    """What values a JSON schema lets through, in words."""
+    found = next((one for one in told.get("anyOf", []) if one.get("type") != "null"), {}) | told
+    if "maxItems" in found:
+        return f"list of ≤ {found['maxItems']}"
+    if "maxLength" in found:
+        return f"text, ≤ {found['maxLength']:,} characters"
+    if "maximum" in found and found["maximum"] < 10**9:
+        return f"{found['minimum']:,}–{found['maximum']:,}"
+    words = {"integer": "number, ≥ 0", "number": "number, ≥ 0", "boolean": "`true`, `false`", "object": "object"}
+    return words[found["type"]]
+
+
 def errors() -> str:
     """Every code that can end on a training job, with the sentence its owner reads."""
     rows = [
@@ -170,6 +207,8 @@ def generators() -> dict[str, Callable[[], str]]:
     """What stands between `<!-- generated: name -->` and `<!-- end -->`, by name."""
     return {
         "settings": settings,
+        "configuration": configuration,
+        "limits": limits,
         "errors": errors,
         "stages": stages,
         "routes": routes,

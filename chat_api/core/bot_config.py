@@ -40,24 +40,78 @@ class OwnersQuestion:
 class BotConfig:
     """What of `bots.config` a turn or a training needs; `similarity_threshold` and scores are on the same scale of 0 to 1."""
 
-    system_prompt: Annotated[str, StringConstraints(max_length=20_000)] = ""
-    model: ModelName | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.2
-    max_tokens: Annotated[int, Field(ge=1, le=16_000)] = 800
-    history_length: Annotated[int, Field(ge=0, le=50)] = 6
-    retrieval_k: Annotated[int, Field(ge=1, le=50)] = 6
-    similarity_threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
-    language: Annotated[str | None, StringConstraints(max_length=35)] = None
-    welcome_message: Sentence = "Hello! What would you like to know?"
-    fallback_message: Sentence = "I could not find an answer to that in our pages."
-    disclaimer: Sentence = ""
-    sample_questions: Annotated[tuple[Sentence, ...], Field(max_length=20)] = ()
-    curated_answers: Annotated[tuple[CuratedAnswer, ...], Field(max_length=500)] = ()
-    blocked_terms: Annotated[tuple[Term, ...], Field(max_length=200)] = ()
-    daily_token_budget: Annotated[int, Field(ge=0, le=10**12)] | None = None
-    answer_cache: bool = True
-    test_questions: Annotated[tuple[OwnersQuestion, ...], Field(max_length=100)] = ()
-    theme: Annotated[dict[str, str | int | float | bool | None], Field(max_length=50)] = field(default_factory=dict)
+    system_prompt: Annotated[
+        str,
+        StringConstraints(max_length=20_000),
+        Field(description="What the model is told besides our own task: tone, role, what to do without an answer."),
+    ] = ""
+    model: Annotated[
+        ModelName | None, Field(description="The chat model, one of the org's `allowed_models`; else `OPENAI_MODEL`.")
+    ] = None
+    temperature: Annotated[
+        float, Field(ge=0, le=2, description="How freely the model chooses its words; not sent to reasoning models.")
+    ] = 0.2
+    max_tokens: Annotated[int, Field(ge=1, le=16_000, description="The longest answer, in tokens.")] = 800
+    history_length: Annotated[
+        int,
+        Field(ge=0, le=50, description="Earlier turns of the conversation that the model sees; 0: each stands alone."),
+    ] = 6
+    retrieval_k: Annotated[int, Field(ge=1, le=50, description="Passages that an answer is made from, at most.")] = 6
+    similarity_threshold: Annotated[
+        float, Field(ge=0, le=1, description="The score below which no passage counts; the same scale for every model.")
+    ] = 0.3
+    language: Annotated[
+        str | None,
+        Field(max_length=35, description="The answer's language where the question does not tell which; else its own."),
+    ] = None
+    welcome_message: Annotated[Sentence, Field(description="What the widget says first.")] = (
+        "Hello! What would you like to know?"
+    )
+    fallback_message: Annotated[
+        Sentence,
+        Field(description="The answer where no passage is above the threshold, or the model finds none in them."),
+    ] = "I could not find an answer to that in our pages."
+    disclaimer: Annotated[Sentence, Field(description="Stands below the widget, and below the fallback message.")] = ""
+    sample_questions: Annotated[
+        tuple[Sentence, ...],
+        Field(
+            max_length=20, description="Questions that a visitor is offered; drawn from the bot's headings if empty."
+        ),
+    ] = ()
+    curated_answers: Annotated[
+        tuple[CuratedAnswer, ...],
+        Field(
+            max_length=500,
+            description="`{question, answer}`: given as they are to that question, also with other fillers and slips of"
+            " the pen; no model is asked.",
+        ),
+    ] = ()
+    blocked_terms: Annotated[
+        tuple[Term, ...],
+        Field(max_length=200, description="Questions with one of them are not answered; answers have them masked."),
+    ] = ()
+    daily_token_budget: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=10**12,
+            description="Tokens of the bot's chats in a day (UTC): near it `OPENAI_CHEAPER_MODEL`, beyond it only curated"
+            " and cached answers and the fallback message.",
+        ),
+    ] = None
+    answer_cache: Annotated[
+        bool, Field(description="Whether the same question gets the same answer until content or configuration change.")
+    ] = True
+    test_questions: Annotated[
+        tuple[OwnersQuestion, ...],
+        Field(
+            max_length=100, description="Questions that no retraining may lose the answers of; see *What happens when*."
+        ),
+    ] = ()
+    theme: Annotated[
+        dict[str, str | int | float | bool | None],
+        Field(max_length=50, description="The dashboard's own; the widget takes its looks from its tag."),
+    ] = field(default_factory=dict)
 
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -67,12 +121,33 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class OrgLimits:
     """`orgs.limits`; None where there is no limit. What is trained is bounded by `limit_in`, which takes the same."""
 
-    monthly_tokens: Annotated[int, Field(ge=0, le=10**15)] | None = None
-    messages_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    allowed_models: Annotated[tuple[ModelName, ...], Field(max_length=100)] | None = None
-    monthly_pages: Amount | None = None
-    max_sources: Amount | None = None
-    max_file_mb: Amount | None = None
+    monthly_tokens: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=10**15,
+            description="Tokens that its bots use in a month (UTC), training included. Beyond it chats have what costs"
+            " nothing; training goes on.",
+        ),
+    ] = None
+    messages_per_minute: Annotated[
+        int | None, Field(ge=0, le=1_000_000, description="Of all its visitors, in place of `ORG_MESSAGES_PER_MINUTE`.")
+    ] = None
+    allowed_models: Annotated[
+        tuple[ModelName, ...] | None,
+        Field(
+            max_length=100,
+            description="The chat models that its bots may name; instead of another one `OPENAI_MODEL`, or the first.",
+        ),
+    ] = None
+    monthly_pages: Annotated[
+        Amount | None,
+        Field(description="Pages and addresses of `url`, `site` and `sitemap` sources read in a month (UTC)."),
+    ] = None
+    max_sources: Annotated[
+        Amount | None, Field(description="Sources; younger ones than the first so many are `quota_exceeded`.")
+    ] = None
+    max_file_mb: Annotated[Amount | None, Field(description="A file's size in MiB, in place of `MAX_FILE_MB`.")] = None
 
 
 def parse_config(raw: object) -> tuple[BotConfig, list[str]]:

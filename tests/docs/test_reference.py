@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.routing import WebSocketRoute
 
+from chat_api.core.bot_config import BotConfig, OrgLimits
 from chat_api.core.errors import training_errors
 from chat_api.core.models import ChatBase
 from chat_api.core.models.dashboard import DashboardBase
@@ -77,6 +79,33 @@ def test_every_error_code_and_stage_is_documented() -> None:
     assert 20 <= len(codes) <= 40
     assert [code for code in codes if f"`{code}`" not in FLOW] == []
     assert [stage for stage in STAGES if f"**{stage}**" not in FLOW] == []
+
+
+def test_every_key_of_configuration_and_limits_has_a_meaning() -> None:
+    for kind in (BotConfig, OrgLimits):
+        assert [
+            name for name, told in TypeAdapter(kind).json_schema()["properties"].items() if not told["description"]
+        ] == []
+
+
+def test_every_option_of_a_source_is_documented() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "workers").rglob("*.py"))
+    options = set(re.findall(r"options\)?\.get\(\"(\w+)\"\)|options ->> '(\w+)'", code))
+    names = {name for pair in options for name in pair if name}
+    assert len(names) >= 8
+    rows = re.search(r"### What your rows say\n(.*?)\n### ", README, re.DOTALL)
+    assert rows
+    assert [name for name in sorted(names) if not re.search(rf"`(?:options\.)?{name}\b", rows[1])] == []
+
+
+def test_every_attribute_of_the_widget_is_documented() -> None:
+    code = (REPOSITORY / "chat_api" / "widget" / "widget.js").read_text(encoding="utf-8")
+    read = re.findall(r"dataset\.(\w+)", code)
+    for names in re.findall(r"const \{ ([\w, ]+) \} = (?:this|script)\.dataset", code):
+        read += names.split(", ")
+    attributes = {"data-" + re.sub("[A-Z]", lambda letter: f"-{letter[0].lower()}", name) for name in read}
+    assert len(attributes) >= 8
+    assert [name for name in sorted(attributes) if f"`{name}`" not in README] == []
 
 
 def test_every_table_is_documented() -> None:
