@@ -75,7 +75,8 @@ class BotConfig:
     sample_questions: Annotated[
         tuple[Sentence, ...],
         Field(
-            max_length=20, description="Questions that a visitor is offered; drawn from the bot's headings if empty."
+            max_length=20,
+            description="Questions that a visitor is offered; without any, some of its headings where nothing was found.",
         ),
     ] = ()
     curated_answers: Annotated[
@@ -95,8 +96,8 @@ class BotConfig:
         Field(
             ge=0,
             le=10**12,
-            description="Tokens of the bot's chats in a day (UTC): near it `OPENAI_CHEAPER_MODEL`, beyond it only curated"
-            " and cached answers and the fallback message.",
+            description="Tokens of the bot's chats in a day (UTC): near it `OPENAI_CHEAPER_MODEL`; where no answer fits in"
+            " any more, curated and cached ones and the fallback message; once it is used up, `budget_exhausted`.",
         ),
     ] = None
     answer_cache: Annotated[
@@ -126,8 +127,8 @@ class OrgLimits:
         Field(
             ge=0,
             le=10**15,
-            description="Tokens that its bots use in a month (UTC), training included. Beyond it chats have what costs"
-            " nothing; training goes on.",
+            description="Tokens that its bots use in a month (UTC), training included: for chats as `daily_token_budget`;"
+            " training goes on.",
         ),
     ] = None
     messages_per_minute: Annotated[
