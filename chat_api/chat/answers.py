@@ -203,6 +203,8 @@ class Answers:
             refused += 1
         if passed is Passed.UNKNOWN:
             answer.fail(UnknownResource("There is no conversation with this id."))
+        elif passed is Passed.AWAY:
+            answer.fail(DatabaseUnavailable())
 
     async def _take_over(self, answer: LiveAnswer, taken: Taken, hold: Hold) -> None:
         """Makes an answer anew whose replica died; its first frame follows the last one that any reader has."""

@@ -17,6 +17,8 @@ LOOK_EVERY_S = 0.5
 LOOK_AGAIN_S = 0.1
 UNREAD_S = 1.0
 """For how long an answer is passed on that nobody reads: one reader may give way to another."""
+AWAY_S = 60.0
+"""For how long a journal that can't be read is waited for while nothing is told."""
 log = structlog.get_logger(__name__)
 
 
@@ -33,6 +35,8 @@ class Passed(enum.Enum):
     """The visitor has no such answer."""
     UNREAD = "unread"
     """Nobody reads it here any more."""
+    AWAY = "away"
+    """The journal could not be read, and nothing was told."""
 
 
 class Passing:
@@ -42,16 +46,20 @@ class Passing:
         self._journal, self._relay, self._key, self._visitor, self._stream = journal, relay, key, visitor, stream
         self._holder: UUID | None = None
         self._follow_at = 0.0
+        self._heard_at = time.monotonic()
 
     async def run(self) -> Passed:
-        """Passes frames on until there are no more. Without a database it waits for it."""
+        """Passes frames on until there are no more. A database that is away is waited for, though not for ever."""
         async with self._relay.listening(self._key) as listener:
             while True:
                 try:
                     if passed := await self._look():
                         return passed
+                    self._heard_at = time.monotonic()
                 except (SQLAlchemyError, TimeoutError) as error:
                     log.warning("journal_away", error=type(error).__name__)
+                    if time.monotonic() - self._heard_at > AWAY_S:
+                        return Passed.AWAY
                 if await self._hear(listener):
                     return Passed.WHOLE
 
@@ -107,5 +115,6 @@ class Passing:
     def _take(self, batch: Batch) -> None:
         """Adds what is new of a batch; what nobody has any more is skipped."""
         stream = self._stream
+        self._heard_at = time.monotonic()
         stream.skip_to(batch.first_seq - 1)
         stream.add(*batch.frames[len(stream.frames) - batch.first_seq + 1 :])

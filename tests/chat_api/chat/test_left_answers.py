@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import cast
@@ -14,6 +15,7 @@ import pytest
 from chat_api.chat.answers import Answers
 from chat_api.chat.bot import Bot
 from chat_api.chat.journal import AnswerKey, Hold, Journal
+from chat_api.chat.live import LiveAnswer
 from chat_api.chat.messages import Ask
 from chat_api.chat.passing import Passed, Passing
 from chat_api.chat.relay import Relay
@@ -32,7 +34,7 @@ from tests.chat_api.chat.answers_world import (
     text_of,
 )
 from tests.chat_api.chat_world import Chat, Frame, TestBot, Visit, wait_until
-from tests.servers import as_api
+from tests.servers import as_api, free_port
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(90)]
 
@@ -140,6 +142,26 @@ def test_passing_on_ends_when_the_cancellation_was_lost(chat: Chat, bot: TestBot
                 return await asyncio.wait_for(passing, 10)
 
     assert asyncio.run(play()) is Passed.UNREAD
+
+
+def test_passing_on_waits_for_a_database_that_is_away_only_so_long(
+    chat_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat_api.chat.passing.AWAY_S", 1.0)
+    nobody = as_api(chat_settings).model_copy(update={"python_chat_db_port": free_port()})
+    key = AnswerKey(uuid4(), uuid4(), uuid4(), "q1")
+    bot = cast(Bot, SimpleNamespace(org_id=key.org_id, bot_id=key.bot_id))
+
+    async def play() -> list[str]:
+        relay = Relay(chat_settings.redis_url.get_secret_value())
+        async with async_engines(nobody) as engines, contextlib.aclosing(relay), asyncio.timeout(20):
+            services = cast(ChatServices, SimpleNamespace(engines=engines))
+            answer = Answers(services, relay, grace_s=60)._begin(LiveAnswer(key, bot, "visitor-1", 60), None)
+            with answer.followed() as frames:
+                return [frame async for frame in frames]
+
+    [frame] = map(json.loads, asyncio.run(play()))
+    assert (frame["type"], frame["id"], frame["code"]) == ("error", "q1", "internal")
 
 
 def test_an_answer_is_followed_for_as_long_as_its_holder_says(
