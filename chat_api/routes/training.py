@@ -51,6 +51,8 @@ router = APIRouter(
     route_class=TokenFirst,
 )
 MAX_SOURCES = 500
+ROWS_LOOKED_AT = 2_000
+"""How many of a bot's sources are looked at together for a page of those that need training."""
 
 Writer = Annotated[Principal, Depends(require_scope("training:write"))]
 Reader = Annotated[Principal, Depends(require_scope("training:read"))]
@@ -148,9 +150,11 @@ async def queue(
 async def _find(
     body: QueueRequest, principal: Principal, chat: ChatSession, dashboard: DashboardSession, bucket: Bucket
 ) -> tuple[list[FoundSource], list[Refused]]:
+    if body.bot_id and body.cursor:
+        return await _find_page(body.bot_id, body.cursor, principal, chat, dashboard, bucket)
     if body.bot_id:
-        found, refused = await find_bot_sources(dashboard, principal, body.bot_id, body.cursor)
-        if not body.force or body.cursor:  # with force the first page's call has queued them all
+        found, refused = await find_bot_sources(dashboard, principal, body.bot_id)
+        if not body.force:
             await dashboard.rollback()
             found = await needing_training(chat, bucket, principal.org_id, found)
         return found, refused[:MAX_SOURCES]
@@ -158,6 +162,23 @@ async def _find(
     if body.source_id and refused:
         raise refused[0][1]
     return found, refused
+
+
+async def _find_page(
+    bot_id: UUID, cursor: UUID, principal: Principal, chat: ChatSession, dashboard: DashboardSession, bucket: Bucket
+) -> tuple[list[FoundSource], list[Refused]]:
+    """One page and the first source of the next: the call without a cursor has queued them all."""
+    needing: list[FoundSource] = []
+    refused: list[Refused] = []
+    while len(needing) <= MAX_SOURCES:
+        some, beyond = await find_bot_sources(dashboard, principal, bot_id, cursor, ROWS_LOOKED_AT)
+        await dashboard.rollback()
+        needing += await needing_training(chat, bucket, principal.org_id, some)
+        refused += beyond
+        if len(some) + len(beyond) < ROWS_LOOKED_AT:
+            break
+        cursor = max([source.source_id for source in some] + [source_id for source_id, _ in beyond])
+    return needing[: MAX_SOURCES + 1], refused[:MAX_SOURCES]
 
 
 async def _dry_run(

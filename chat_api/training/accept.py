@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, Select, select, text, tuple_
+from sqlalchemy import ARRAY, Row, Select, Uuid, any_, bindparam, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
@@ -112,9 +112,9 @@ async def find_sources(
 
 
 async def find_bot_sources(
-    dashboard: AsyncSession, principal: Principal, bot_id: UUID, after: UUID | None
+    dashboard: AsyncSession, principal: Principal, bot_id: UUID, after: UUID | None = None, most: int | None = None
 ) -> tuple[list[FoundSource], list[Refused]]:
-    """All sources of a bot by id, or those after one, and those beyond the org's quota.
+    """A bot's sources by id, all or `most` of those after one, and those of them that are beyond the org's quota.
 
     Raises UnknownBot for a bot of another org, ForbiddenBot.
     """
@@ -124,7 +124,7 @@ async def find_bot_sources(
     if (await dashboard.execute(known)).scalar_one_or_none() is None:
         raise UnknownBot
     require_bot(principal, bot_id)
-    sources = _sources(principal).where(TrainingSource.bot_id == bot_id).order_by(TrainingSource.id)
+    sources = _sources(principal).where(TrainingSource.bot_id == bot_id).order_by(TrainingSource.id).limit(most)
     rows = await _found(dashboard, sources.where(TrainingSource.id > after) if after else sources)
     beyond = await _beyond_quota(dashboard, principal, [source.source_id for source in rows])
     found = [source for source in rows if source.source_id not in beyond]
@@ -139,17 +139,19 @@ async def _beyond_quota(dashboard: AsyncSession, principal: Principal, source_id
     if first is None:
         return set()
     age = tuple_(TrainingSource.created_at, TrainingSource.id)
-    beyond = select(TrainingSource.id).where(TrainingSource.id.in_(source_ids), age >= tuple_(*first))
+    among = TrainingSource.id == any_(bindparam("among", source_ids, ARRAY(Uuid())))  # more than a statement's values
+    beyond = select(TrainingSource.id).where(among, age >= tuple_(*first))
     return set((await dashboard.execute(beyond)).scalars())
 
 
 LIVE_VERSIONS = text("""
     SELECT source_id, source_version FROM sources JOIN generations USING (org_id, bot_id, source_id)
-    WHERE org_id = :org_id AND bot_id = :bot_id AND generation = live_generation AND sources.deleted_at IS NULL
+    WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = ANY (:source_ids) AND generation = live_generation
+      AND sources.deleted_at IS NULL
 """)
 IN_TRAINING = text("""
     SELECT source_id FROM training_jobs
-    WHERE org_id = :org_id AND bot_id = :bot_id AND status IN ('waiting', 'running')
+    WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = ANY (:source_ids) AND status IN ('waiting', 'running')
 """)
 
 
@@ -162,7 +164,7 @@ async def needing_training(
     """
     if not found:
         return []
-    values = {"org_id": org_id, "bot_id": found[0].bot_id}
+    values = {"org_id": org_id, "bot_id": found[0].bot_id, "source_ids": [source.source_id for source in found]}
     rows = await chat.execute(LIVE_VERSIONS, values)
     live: dict[UUID, str] = {row.source_id: row.source_version for row in rows}
     active = set((await chat.execute(IN_TRAINING, values)).scalars())
@@ -185,7 +187,7 @@ def _reads(version: str, source: FoundSource, etags: Mapping[str, str] | None = 
 
 
 RUNNING = text("""
-    SELECT job_id, source_id, source_version FROM training_jobs
+    SELECT job_id, bot_id, source_id, source_version FROM training_jobs
     WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND status = 'running'
 """)
 UNPIN = text("""
@@ -243,8 +245,9 @@ async def _files_that_were_read(
 
 
 def _serves(run: Row[Any], source: FoundSource, etags: Mapping[str, str]) -> bool:
-    """Whether the run reads the source as it stands now; one that has read nothing yet will."""
-    return run.source_version is None or _reads(run.source_version, source, etags)
+    """Whether the run reads the source as it stands now, for the bot that it is of; one that has read nothing yet will."""
+    reads = run.source_version is None or _reads(run.source_version, source, etags)
+    return bool(run.bot_id == source.bot_id) and reads
 
 
 async def _insert(

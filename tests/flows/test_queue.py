@@ -232,6 +232,17 @@ def test_the_callers_request_id_is_the_runs(shop: World) -> None:
     assert shop.chat("SELECT request_id FROM training_jobs") == [{"request_id": "from-the-edge-0001"}]
 
 
+def test_a_run_of_the_bot_that_a_source_has_left_serves_nobody(shop: World, chat: Engine) -> None:
+    source_id, other_bot = add(shop), shop.client.add_bot("Other", {})
+    old = queue_one(shop, source_id)
+    take(chat)
+    assert queue_one(shop, source_id)["job_id"] == old["job_id"]
+    shop.dashboard("UPDATE training_sources SET bot_id = %s WHERE id = %s", other_bot, source_id)
+    moved = queue_one(shop, source_id)
+    assert (moved["created"], moved["status"]) == (True, "waiting")
+    assert shop.chat("SELECT bot_id FROM training_jobs WHERE job_id = %s", moved["job_id"]) == [{"bot_id": other_bot}]
+
+
 # --- what is not yours -----------------------------------------------------------------------------------------------
 
 
@@ -448,6 +459,22 @@ def test_a_page_whose_cursor_is_gone_goes_on_all_the_same(shop: World) -> None:
     shop.dashboard("DELETE FROM training_sources WHERE id = %s", ids[1])
     listed = queue(shop, {**body, "cursor": str(ids[1])}).json()["jobs"]
     assert [job["source_id"] for job in listed] == [str(ids[2]), str(ids[3])]
+
+
+def test_a_further_page_looks_at_its_own_sources_alone(shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat_api.routes.training.MAX_SOURCES", 2)
+    monkeypatch.setattr("chat_api.routes.training.ROWS_LOOKED_AT", 1)
+    ids = sorted(add(shop) for _ in range(6))
+    body = {"bot_id": str(shop.bot_id)}
+    first = queue(shop, body).json()
+    assert (first["next_cursor"], len(first["jobs"])) == (str(ids[1]), 2)
+    shop.chat("DELETE FROM training_jobs WHERE source_id = %s RETURNING 1", ids[5])
+    second = queue(shop, {**body, "cursor": first["next_cursor"]}).json()
+    assert [job["source_id"] for job in second["jobs"]] == [str(ids[2]), str(ids[3])]
+    assert not shop.chat("SELECT 1 FROM training_jobs WHERE source_id = %s", ids[5])
+    last = queue(shop, {**body, "cursor": second["next_cursor"]}).json()
+    assert [(job["source_id"], job["created"]) for job in last["jobs"]] == [(str(ids[4]), False), (str(ids[5]), True)]
+    assert last["next_cursor"] is None
 
 
 # --- what we stand on is away ----------------------------------------------------------------------------------------
