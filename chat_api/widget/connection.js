@@ -4,22 +4,35 @@ const HEARTBEAT_MS = 25_000;
 const STABLE_MS = 10_000;
 const MAX_DELAY_MS = 30_000;
 const TOKEN_TIMEOUT_MS = 15_000;
-const MAX_TIMER_MS = 2 ** 31 - 1;
+export const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** The token's claims, or {}: read for its lifetime and whose it is, trusted for nothing else. */
-function claimsOf(token) {
+/** The token address works and has no token for this visitor: asking it again by itself would be no help. */
+class NoToken extends Error {}
+
+/** The token's claims, read for its lifetime and whose it is, trusted for nothing else. */
+const claimsOf = (token) => JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+
+/** The token in a body that is `{"token": "…"}` or the bare token; null when it is neither. */
+function tokenIn(body) {
   try {
-    return JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+    const token = body.startsWith("{") ? JSON.parse(body).token : body;
+    return claimsOf(token) && token;
   } catch {
-    return {};
+    return null;
   }
 }
 
 async function fetchToken(url) {
-  const response = await fetch(url, { credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(TOKEN_TIMEOUT_MS) });
-  if (!response.ok) throw new Error(`the token address answered ${response.status}`);
-  const body = (await response.text()).trim();
-  return body.startsWith("{") ? JSON.parse(body).token : body;
+  const options = { credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(TOKEN_TIMEOUT_MS) };
+  const response = await fetch(url, options).catch(({ message }) => {
+    throw new Error(`the token address can't be reached: ${message}`);
+  });
+  const { ok, status } = response;
+  const Reason = status < 500 && status !== 408 && status !== 429 ? NoToken : Error;
+  if (!ok) throw new Reason(`the token address answered ${status}`);
+  const token = tokenIn((await response.text()).trim());
+  if (!token) throw new NoToken("the token address answered something that is no token");
+  return token;
 }
 
 export class Connection {
@@ -35,8 +48,12 @@ export class Connection {
   #retryTimer;
   #renewTimer;
   #heartbeat;
+  #reported = new Set();
 
-  /** `on`: `frame(frame)`, `status(name)`, `identity(text)` of a token before it is used, `tooBig()`. */
+  /**
+   * `on`: `frame(frame)`, `status(name)`, `refused(name)` when it will not try again by itself, `identity(text)` of a
+   * token before it is used, `tooBig()`.
+   */
   constructor(tokenUrl, socketUrl, on) {
     Object.assign(this, { tokenUrl, socketUrl, on });
   }
@@ -75,11 +92,20 @@ export class Connection {
     try {
       const token = await fetchToken(this.tokenUrl);
       if (this.#wanted && !this.socket) this.#dial(token);
-    } catch {
-      if (this.#wanted) this.#retry();
+    } catch (error) {
+      this.#report(error);
+      if (!this.#wanted) return;
+      if (error instanceof NoToken) this.#giveUp("unavailable");
+      else this.#retry();
     } finally {
       this.#connecting = false;
     }
+  }
+
+  /** Tells who built the page, once: what is wrong there stays wrong. */
+  #report({ message }) {
+    if (!this.#reported.has(message)) console.error(`chat widget: ${message}`);
+    this.#reported.add(message);
   }
 
   #dial(token) {
@@ -133,7 +159,7 @@ export class Connection {
 
   #giveUp(status) {
     this.#wanted = false;
-    this.on.status(status);
+    this.on.refused(status);
   }
 
   #retry() {
@@ -168,7 +194,8 @@ export class Connection {
       if (socket !== this.socket) return;
       this.send({ type: "auth", token });
       this.#adopt(token);
-    } catch {
+    } catch (error) {
+      this.#report(error);
       if (socket === this.socket) this.#renewIn(15_000);
     }
   }

@@ -4,6 +4,7 @@ import { Connection } from "./connection.js";
 
 const MAX_TURNS_KEPT = 20;
 const MAX_SENDS = 5;
+const STOP_WITHIN_MS = 5_000;
 
 /** randomUUID exists in secure contexts only, getRandomValues everywhere. */
 function newId() {
@@ -20,22 +21,30 @@ const newTurn = (question) => ({ id: newId(), question, status: "pending", sends
 
 /**
  * A turn is `{id, question, status: pending|done|failed, seq, answer, sources, citations, finish, messageId, suggestions,
- * feedback, error, retryAfter}`. Works without session storage, too: then it forgets with the page.
+ * feedback, error, retryAt, stopping}`. Works without session storage, too: then it forgets with the page.
  */
 export class Session {
   state = { turns: [], conversationId: null, identity: null, bot: null, open: null };
+  /** What the tab remembers of a conversation, until a token says whether it is this visitor's. */
+  #recalled = null;
 
-  /** `view`: `changed()` when turns came or went, `drew(turn)` when one grew, `settled(turn)`, `status(name)`, `notice(text)`. */
+  /**
+   * `view`: `changed()` when turns came or went, `drew(turn)` when one grew, `settled(turn)`, `status(name)`,
+   * `refused(name)` when only the visitor can have it tried again, `notice(text)`.
+   */
   constructor({ api, tokenUrl, text, view }) {
     Object.assign(this, { text, view, key: `chat-widget ${api} ${tokenUrl}` });
     this.connection = new Connection(tokenUrl, `${api.replace(/^http/, "ws")}/api/chat/ws`, {
       frame: (frame) => this.#receive(frame),
       status: (name) => view.status(name),
+      refused: (name) => this.#refused(name),
       identity: (identity) => this.#recognise(identity),
       tooBig: () => this.pending && this.#fail(this.pending, text.errors.too_long),
     });
     try {
-      Object.assign(this.state, JSON.parse(sessionStorage.getItem(this.key)));
+      const { bot, open, ...conversation } = JSON.parse(sessionStorage.getItem(this.key));
+      Object.assign(this.state, { bot, open });
+      this.#recalled = conversation;
     } catch {
       // Blocked or damaged storage: start empty.
     }
@@ -45,11 +54,16 @@ export class Session {
     return this.state.turns.find((turn) => turn.status === "pending");
   }
 
+  /** Whether there is a conversation, be it one that may turn out to be another visitor's. */
+  get begun() {
+    return Boolean(this.state.turns.length || this.#recalled?.turns?.length);
+  }
+
   remember(changes = {}) {
     Object.assign(this.state, changes);
     this.state.turns = this.state.turns.slice(-MAX_TURNS_KEPT);
     try {
-      sessionStorage.setItem(this.key, JSON.stringify(this.state));
+      sessionStorage.setItem(this.key, JSON.stringify({ ...this.state, ...this.#recalled }));
     } catch {
       // Blocked or full storage: the page goes on without memory.
     }
@@ -68,9 +82,7 @@ export class Session {
   }
 
   stop() {
-    const turn = this.pending;
-    if (!turn || this.connection.send({ type: "stop", id: turn.id })) return;
-    this.#settle(turn, { status: "done", finish: "stopped" });
+    if (this.pending) this.#halt(this.pending);
   }
 
   rate(turn, value) {
@@ -91,6 +103,22 @@ export class Session {
     this.view.changed();
     this.connection.open();
     this.#deliver();
+  }
+
+  /**
+   * Tells the server to end the answer, which waits a while for its end to come. One that has ended here alone goes on
+   * being paid for: `stopping` has the next socket's server told, too.
+   */
+  #halt(turn) {
+    const sent = this.connection.send({ type: "stop", id: turn.id });
+    turn.stopping = turn.status === "pending" || !sent;
+    this.remember();
+    if (sent) setTimeout(() => this.#endStopped(turn), STOP_WITHIN_MS);
+    else this.#endStopped(turn);
+  }
+
+  #endStopped(turn) {
+    if (turn.status === "pending") this.#settle(turn, { status: "done", finish: "stopped" });
   }
 
   /**
@@ -140,13 +168,14 @@ export class Session {
     this.remember({ bot: bot ?? state.bot, conversationId: state.conversationId ?? conversation_id });
     this.view.changed();
     this.#deliver();
+    state.turns.filter((turn) => turn.stopping).forEach((turn) => this.#halt(turn));
     state.turns.filter((turn) => turn.feedbackDue).forEach((turn) => this.rate(turn, turn.feedback));
   }
 
   #advance(turn, frame) {
     if (frame.seq <= turn.seq) return;
     turn.seq = frame.seq ?? turn.seq;
-    if (frame.code === "cannot_resume") return void this.#send(turn);
+    if (frame.code === "cannot_resume") return void (turn.stopping ? this.#endStopped(turn) : this.#send(turn));
     if (frame.type === "error") return void this.#fail(turn, this.#sentence(frame), frame.retry_after);
     if (frame.type === "done") return void this.#finish(turn, frame);
     if (frame.type === "sources") Object.assign(turn, { answer: "", sources: frame.sources.map(citable) });
@@ -156,17 +185,24 @@ export class Session {
 
   #finish(turn, { text, citations, finish_reason, message_id, sample_questions }) {
     const changes = { status: "done", citations, finish: finish_reason, messageId: message_id, suggestions: sample_questions };
-    this.#settle(turn, { ...changes, answer: text ?? turn.answer });
+    this.#settle(turn, { ...changes, answer: text ?? turn.answer, stopping: false });
   }
 
-  #fail(turn, error, retryAfter) {
-    this.#settle(turn, { status: "failed", error, retryAfter });
+  #fail(turn, error, retryAfter = 0) {
+    this.#settle(turn, { status: "failed", error, retryAt: Date.now() + retryAfter * 1000, stopping: false });
+  }
+
+  /** What was asked would wait for ever. */
+  #refused(name) {
+    this.view.refused(name);
+    while (this.pending) this.#fail(this.pending, this.text.statuses[name]);
   }
 
   #settle(turn, changes) {
     Object.assign(turn, changes);
     this.remember();
     this.view.settled(turn);
+    this.#deliver();
   }
 
   #sentence({ code, message }) {
@@ -178,10 +214,16 @@ export class Session {
   #recognise(identity) {
     const known = this.state.identity;
     if (known && known !== identity) this.#forget();
+    const recalled = this.#recalled;
+    this.#recalled = null;
     this.remember({ identity });
+    if (recalled?.identity !== identity) return;
+    this.remember({ conversationId: recalled.conversationId, turns: [...recalled.turns, ...this.state.turns] });
+    this.view.changed();
   }
 
   #forget() {
+    this.#recalled = null;
     this.remember({ turns: [], conversationId: null });
     this.view.changed();
   }

@@ -1,10 +1,15 @@
 /** The style sheet, used as a constructed one: it passes a host page's strict style-src, where <style> would not. */
+
+/** Luminances: of text that stands out 4.5 : 1 from the light grounds below, and of a ground from which white does. */
+const MAX_ON_LIGHT = 0.155;
+const MAX_UNDER_WHITE = 0.179;
+
 export const CSS_TEXT = `
   :host { --accent: #2355d3; --on-accent: #fff; --bg: #fff; --fg: #1b1f24; --muted: #5c6570; --line: #e1e4e8;
     --soft: #f4f5f7; --bad: #a4260f; --link: var(--accent); all: initial; color-scheme: light dark;
     font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; color: var(--fg); }
   @media (prefers-color-scheme: dark) { :host { --bg: #16191d; --fg: #e7e9ec; --muted: #9aa3ad; --line: #30363d;
-    --soft: #22272d; --bad: #ff9b86; --link: color-mix(in srgb, var(--accent) 45%, #fff); } }
+    --soft: #22272d; --bad: #ff9b86; --link: color-mix(in srgb, var(--accent) 40%, #fff); } }
   * { box-sizing: border-box; }
   :host([data-target]) { display: block; height: 100%; }
   [hidden], .disclaimer:empty, .chips:empty, small:empty { display: none !important; }
@@ -51,7 +56,7 @@ export const CSS_TEXT = `
   .actions svg { width: 16px; height: 16px; } .actions .note { margin: 0 0 0 4px; }
   .tool[aria-pressed=true] { color: var(--link); }
   .note { margin: 8px 0 0; font-size: 13px; color: var(--muted); } .note.bad { color: var(--bad); }
-  .chips { display: flex; flex-wrap: wrap; gap: 8px; margin: 12px 0 0; }
+  .chips { border: 0; padding: 0; min-width: 0; display: flex; flex-wrap: wrap; gap: 8px; margin: 12px 0 0; }
   .chip { border: 1px solid var(--line); border-radius: 16px; padding: 5px 12px; text-align: left; font-size: 14px; color: var(--link); }
   .chip:hover { background: var(--soft); } .chip:disabled { opacity: .5; cursor: default; }
   .status { margin: 0; padding: 6px 16px; font-size: 13px; color: var(--muted); background: var(--soft); } .status:empty { display: none; }
@@ -71,3 +76,24 @@ export const CSS_TEXT = `
   @media (max-width: 480px) { .floating .panel { inset: 0; width: 100%; height: 100%; height: 100dvh; max-height: none;
     border: 0; border-radius: 0; } .floating .panel:not([hidden]) + .launcher { display: none; } }
   @media (prefers-reduced-motion: reduce) { * { animation: none !important; } }`;
+
+/** Sets what keeps text on the accent, and links in it on a light ground, readable. `accent` is its computed value. */
+export function keepReadable(style, accent) {
+  const light = luminance(accent);
+  if (light > MAX_UNDER_WHITE) style.setProperty("--on-accent", "#000");
+  // Mixed with black, a colour loses luminance about with the square of what is left of it.
+  const share = Math.sqrt(MAX_ON_LIGHT / light);
+  if (share < 1) style.setProperty("--link", `color-mix(in srgb, var(--accent) ${share * 100}%, #000)`);
+}
+
+/** WCAG's relative luminance, 0 to 1. A colour computes in the notation it was written in; a painted pixel has one only. */
+function luminance(colour) {
+  const canvas = document.createElement("canvas").getContext("2d");
+  canvas.fillStyle = colour;
+  canvas.fillRect(0, 0, 1, 1);
+  const [red, green, blue] = Array.from(canvas.getImageData(0, 0, 1, 1).data, (byte) => {
+    const channel = byte / 255;
+    return channel <= 0.04045 ? channel / 12.92 : ((channel + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}

@@ -1,5 +1,6 @@
 /** One question and its answer on the screen. */
 
+import { MAX_TIMER_MS } from "./connection.js";
 import { h, iconButton, link, quiet, safeUrl, textButton } from "./dom.js";
 import { blockNode, splitBlocks } from "./markdown.js";
 
@@ -9,10 +10,12 @@ export class TurnView {
   #blocks = [];
   #cited = [];
 
-  /** `act`: `ask(question)`, `retry(turn)`, `rate(turn, value)`. */
-  constructor(turn, text, act) {
-    Object.assign(this, { turn, text, act });
-    this.node = h("article", {}, h("div", { class: "question" }, quiet(`${text.you}: `), turn.question));
+  /** `lang`: the page's language, for words that are not the widget's own. `act`: `ask(question)`, `retry(turn)`, `rate(turn, value)`. */
+  constructor(turn, text, lang, act) {
+    Object.assign(this, { turn, text, lang, act });
+    // Remembered turns come all at once, after the panel was opened: none of them is news to a screen reader.
+    const live = turn.status === "pending" ? null : "off";
+    this.node = h("article", { "aria-live": live }, h("div", { class: "question" }, quiet(`${text.you}: `), h("span", { lang }, turn.question)));
     if (turn.status === "pending") this.stream();
     else this.settle();
   }
@@ -25,19 +28,29 @@ export class TurnView {
     this.#drawSources();
   }
 
-  /** Puts the finished answer in the streamed one's place: one new node in the log, so it is announced once, whole. */
+  /**
+   * Puts the finished answer in the streamed one's place: one new node in the log, so it is announced once, whole.
+   * Only where a visitor has selected some of it are its nodes kept.
+   */
   settle() {
-    this.#replaceAnswer({});
+    if (this.#selected()) for (const name of ["aria-live", "aria-busy"]) this.answer.removeAttribute(name);
+    else this.#replaceAnswer({});
     this.answer.prepend(quiet(`${this.text.answer}: `));
     this.#drawBody();
     this.#drawSources();
     this.answer.append(...this.#ending());
   }
 
+  #selected() {
+    if (!this.answer) return false;
+    const [range] = getSelection().getComposedRanges?.({ shadowRoots: [this.node.getRootNode()] }) ?? [];
+    return Boolean(range) && !range.collapsed && this.answer.contains(range.startContainer);
+  }
+
   #replaceAnswer(attributes) {
     this.answer?.remove();
     this.answer = h("div", { class: "answer", ...attributes });
-    this.body = h("div", { class: "body" });
+    this.body = h("div", { class: "body", lang: this.lang });
     this.#blocks = [];
     this.#cited = [];
     this.answer.append(this.body);
@@ -99,7 +112,8 @@ export class TurnView {
     const address = safeUrl(url);
     const name = title || address?.host || this.text.source;
     const where = [page && `${this.text.page} ${page}`, heading !== name && heading, address?.host].filter(Boolean);
-    const label = address ? link(address, name, quiet(` (${this.text.newTab})`)) : h("span", {}, name);
+    const words = h("span", { lang: this.lang }, name);
+    const label = address ? link(address, words, quiet(` (${this.text.newTab})`)) : words;
     const item = { id: this.#sourceId(n), tabindex: "-1" };
     return h("li", item, h("span", { class: "n" }, `${n}`), h("div", {}, label, h("small", {}, where.join(" · "))));
   }
@@ -108,18 +122,19 @@ export class TurnView {
     const { status, finish, messageId, suggestions = [] } = this.turn;
     if (status === "failed") return this.#failure();
     const nodes = [];
-    if (finish === "stopped") nodes.push(h("p", { class: "note" }, this.text.stopped));
-    if (suggestions.length) nodes.push(chips(suggestions, this.act.ask));
+    if (this.text.endings[finish]) nodes.push(h("p", { class: "note" }, this.text.endings[finish]));
+    if (suggestions.length) nodes.push(chips(suggestions, this.lang, this.act.ask));
     if (messageId) nodes.push(this.#feedback());
     return nodes;
   }
 
   #failure() {
-    const { error, retryAfter } = this.turn;
+    const { error, retryAt } = this.turn;
+    const wait = retryAt - Date.now();
     const retry = textButton(this.text.retry, "chip", () => this.act.retry(this.turn));
-    retry.disabled = retryAfter > 0;
-    if (retry.disabled) setTimeout(() => (retry.disabled = false), retryAfter * 1000);
-    return [h("p", { class: "note bad" }, error), h("div", { class: "chips" }, retry)];
+    retry.disabled = wait > 0;
+    if (retry.disabled) setTimeout(() => (retry.disabled = false), Math.min(wait, MAX_TIMER_MS));
+    return [h("p", { class: "note bad" }, error), h("fieldset", { class: "chips" }, retry)];
   }
 
   #feedback() {
@@ -133,7 +148,7 @@ export class TurnView {
   }
 }
 
-/** Questions as buttons. */
-export function chips(questions, ask) {
-  return h("div", { class: "chips" }, ...questions.map((question) => textButton(question, "chip", () => ask(question))));
+/** Questions as buttons. A field set can be disabled as a whole. */
+export function chips(questions, lang, ask) {
+  return h("fieldset", { class: "chips", lang }, ...questions.map((question) => textButton(question, "chip", () => ask(question))));
 }

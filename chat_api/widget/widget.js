@@ -17,23 +17,30 @@
 import { h, icon, iconButton, textButton } from "./dom.js";
 import { blockNode, splitBlocks } from "./markdown.js";
 import { Session } from "./session.js";
-import { CSS_TEXT } from "./style.js";
+import { CSS_TEXT, keepReadable } from "./style.js";
 import { TEXTS } from "./texts.js";
 import { chips, TurnView } from "./turn.js";
 
 const MAX_QUESTION = 4000;
 const NEAR_END_PX = 160;
+const NOTICE_MS = 8000;
 
 class ChatWidget extends HTMLElement {
   #views = new Map();
-  #wake = () => this.session.connection.wake();
-  #sleep = () => this.showStatus("offline");
+  #lastStatus = [];
+  #wake = () => {
+    this.#say(...this.#lastStatus);
+    this.session.connection.wake();
+  };
+  #sleep = () => this.#say(this.text.statuses.offline);
 
   connectedCallback() {
     const { api, tokenUrl, lang, target } = this.dataset;
     const language = (lang || document.documentElement.lang || "en").slice(0, 2).toLowerCase();
-    this.lang = language in TEXTS ? language : "en";
-    this.text = TEXTS[this.lang];
+    this.ownLang = language in TEXTS ? language : "en";
+    this.text = TEXTS[this.ownLang];
+    // What the bot says is taken to be in the page's language; where that says none, in an unknown one.
+    this.botLang = this.closest("[lang]")?.lang ?? "";
     this.inline = Boolean(target);
     this.session = new Session({ api, tokenUrl: new URL(tokenUrl, document.baseURI).href, text: this.text, view: this.#view() });
     this.#build();
@@ -55,7 +62,8 @@ class ChatWidget extends HTMLElement {
       drew: (turn) => this.#drawSoon(turn),
       settled: (turn) => this.#drawSettled(turn),
       status: (name) => this.showStatus(name),
-      notice: (text) => this.status.replaceChildren(text),
+      refused: (name) => this.showStatus(name, textButton(this.text.retry, "", () => this.reconnect())),
+      notice: (text) => this.#notice(text),
     };
   }
 
@@ -72,19 +80,19 @@ class ChatWidget extends HTMLElement {
     this.#views.clear();
     this.log = h("div", { class: "log", role: "log", "aria-live": "polite", "aria-label": text.log, tabindex: "0" });
     this.status = h("p", { class: "status", role: "status" });
-    this.disclaimer = h("p", { class: "disclaimer" });
+    this.disclaimer = h("p", { class: "disclaimer", lang: this.botLang });
     this.launcher = iconButton("chat", text.open, "launcher", () => this.toggle(this.panel.hidden), { hidden: inline, "aria-expanded": "false" });
     this.panel = h("section", { class: "panel", role: inline ? "region" : "dialog", hidden: !inline },
       this.#header(), this.log, this.status, this.#form(), this.disclaimer);
     for (const type of ["keydown", "keyup", "keypress"]) this.panel.addEventListener(type, (event) => this.#onKey(event));
     this.#drawAll();
     const place = inline ? "inline" : `floating ${this.dataset.position === "left" ? "left" : "right"}`;
-    this.#attach(h("div", { class: place }, this.panel, this.launcher));
+    this.#attach(h("div", { class: place, lang: this.ownLang }, this.panel, this.launcher));
   }
 
   #header() {
     const { text } = this;
-    this.heading = h("h2");
+    this.heading = h("h2", { lang: this.botLang });
     const restart = iconButton("restart", text.restart, "tool", () => this.restart());
     const close = iconButton("close", text.close, "tool", () => this.toggle(false), { hidden: this.inline });
     return h("header", {}, this.heading, restart, close);
@@ -110,8 +118,7 @@ class ChatWidget extends HTMLElement {
 
   #colour(style) {
     style.setProperty("--accent", this.dataset.color);
-    const [red, green, blue] = getComputedStyle(this.sendButton).backgroundColor.match(/[\d.]+/g).map(Number);
-    if (red * 0.299 + green * 0.587 + blue * 0.114 > 160) style.setProperty("--on-accent", "#111");
+    keepReadable(style, getComputedStyle(this.sendButton).backgroundColor);
   }
 
   // --- what the visitor does -----------------------------------------------------------------------------------------
@@ -119,7 +126,7 @@ class ChatWidget extends HTMLElement {
   toggle(open, focus = true) {
     this.panel.hidden = !open;
     this.launcher.setAttribute("aria-expanded", `${open}`);
-    this.launcher.setAttribute("aria-label", open ? this.text.close : this.text.open);
+    for (const name of ["aria-label", "title"]) this.launcher.setAttribute(name, open ? this.text.close : this.text.open);
     this.launcher.replaceChildren(icon(open ? "close" : "chat"));
     this.session.remember({ open });
     if (open) this.session.connection.open();
@@ -134,7 +141,6 @@ class ChatWidget extends HTMLElement {
 
   ask(question) {
     const taken = this.session.ask(question);
-    if (taken) this.#scroll(true);
     this.input.focus();
     return taken;
   }
@@ -147,7 +153,6 @@ class ChatWidget extends HTMLElement {
   /** The button goes with what it stands for: without a new place the focus would leave the panel. */
   retry(turn) {
     this.session.retry(turn);
-    this.#scroll(true);
     this.input.focus();
   }
 
@@ -178,11 +183,12 @@ class ChatWidget extends HTMLElement {
     this.heading.textContent = this.dataset.title || bot?.name || this.text.title;
     this.panel.setAttribute("aria-label", this.heading.textContent);
     this.disclaimer.textContent = bot?.disclaimer ?? "";
-    this.#drawIntro(bot?.welcome_message ?? "", turns.length ? [] : bot?.sample_questions ?? []);
+    this.#drawIntro(bot?.welcome_message ?? "", this.session.begun ? [] : bot?.sample_questions ?? []);
     this.#drawTurns(turns);
     this.#drawControls();
   }
 
+  /** New ones are scrolled to. They may come before others: what was asked before it was known whose the older ones are. */
   #drawTurns(turns) {
     for (const [turn, view] of this.#views) {
       if (turns.includes(turn)) continue;
@@ -190,18 +196,21 @@ class ChatWidget extends HTMLElement {
       this.#views.delete(turn);
     }
     const act = { ask: (text) => this.ask(text), retry: (turn) => this.retry(turn), rate: (turn, value) => this.session.rate(turn, value) };
-    for (const turn of turns.filter((other) => !this.#views.has(other))) {
-      const view = new TurnView(turn, this.text, act);
+    const added = turns.filter((turn) => !this.#views.has(turn));
+    for (const turn of added.reverse()) {
+      const view = new TurnView(turn, this.text, this.botLang, act);
+      const next = this.#views.get(turns[turns.indexOf(turn) + 1]);
+      this.log.insertBefore(view.node, next?.node ?? null);
       this.#views.set(turn, view);
-      this.log.append(view.node);
     }
+    if (added.length) this.#scroll(true);
   }
 
   #drawIntro(welcome, samples) {
     const key = JSON.stringify([welcome, samples]);
     if (this.intro?.key === key && this.log.contains(this.intro.node)) return;
-    const body = h("div", { class: "body" }, ...splitBlocks(welcome).map((block) => blockNode(block, () => null)));
-    const node = h("div", {}, body, chips(samples, (text) => this.ask(text)));
+    const body = h("div", { class: "body", lang: this.botLang }, ...splitBlocks(welcome).map((block) => blockNode(block, () => null)));
+    const node = h("div", {}, body, chips(samples, this.botLang, (text) => this.ask(text)));
     this.intro?.node.remove();
     this.log.prepend(node);
     this.intro = { key, node };
@@ -211,15 +220,23 @@ class ChatWidget extends HTMLElement {
   #drawSoon(turn) {
     this.drawing ??= requestAnimationFrame(() => {
       this.drawing = null;
-      if (turn.status === "pending") this.#views.get(turn)?.stream();
-      this.#scroll();
+      if (turn.status === "pending") this.#redraw(() => this.#views.get(turn)?.stream());
     });
   }
 
   #drawSettled(turn) {
-    this.#views.get(turn)?.settle();
+    this.#redraw(() => this.#views.get(turn)?.settle());
+  }
+
+  /** The Stop button goes, and links are new ones: without a new place the focus would leave the panel. */
+  #redraw(draw) {
+    const focused = this.shadowRoot.activeElement;
+    draw();
     this.#drawControls();
     this.#scroll();
+    if (!focused || focused.getClientRects().length) return;
+    const same = [...this.log.querySelectorAll("a, [tabindex]")].findLast((node) => node.isEqualNode(focused));
+    (same ?? this.input).focus({ preventScroll: true });
   }
 
   #drawControls() {
@@ -227,6 +244,7 @@ class ChatWidget extends HTMLElement {
     this.sendButton.hidden = pending;
     this.stopButton.hidden = !pending;
     this.sendButton.disabled = !this.input.value.trim();
+    for (const chips of this.log.querySelectorAll(".chips")) chips.disabled = pending;
   }
 
   /** Follows the answer unless the visitor has scrolled up to read. */
@@ -235,10 +253,21 @@ class ChatWidget extends HTMLElement {
     if (force || log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END_PX) log.scrollTop = log.scrollHeight;
   }
 
-  showStatus(name) {
-    this.status.replaceChildren(this.text.statuses[name] ?? "");
-    if (name !== "forbidden" && name !== "rejected") return;
-    this.status.append(textButton(this.text.retry, "", () => this.reconnect()));
+  showStatus(name, ...more) {
+    const { statuses } = this.text;
+    // A connection that is offline tries again as soon as it is not.
+    this.#lastStatus = [statuses[name === "offline" ? "retrying" : name] ?? "", ...more];
+    this.#say(statuses[name] ?? "", ...more);
+  }
+
+  #notice(text) {
+    this.#say(text);
+    this.noticeTimer = setTimeout(() => this.#say(...this.#lastStatus), NOTICE_MS);
+  }
+
+  #say(...words) {
+    clearTimeout(this.noticeTimer);
+    this.status.replaceChildren(...words);
   }
 }
 

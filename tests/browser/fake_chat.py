@@ -107,6 +107,8 @@ class FakeChat:
         self.connections = 0
         self.tokens = 0
         self.silent_tokens = 0
+        self.no_token: Response | None = None
+        """What the token address answers instead of a token."""
         self.token_lifetime_s = 3600
         self.visitor = "visitor-1"
         self.attributes = ""
@@ -219,8 +221,10 @@ def create_app(chat: FakeChat) -> FastAPI:
     def script() -> Response:
         return Response(widget_script(), media_type="text/javascript")
 
-    @app.get("/token")
-    async def token() -> dict[str, str]:
+    @app.get("/token", response_model=None)
+    async def token() -> Response | dict[str, str]:
+        if chat.no_token:
+            return chat.no_token
         given = {"token": chat.token()}
         if chat.silent_tokens:
             chat.silent_tokens -= 1
