@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, Row, select, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
@@ -92,13 +91,15 @@ def _beyond_quota(session: Session, rows: Sequence[SourceToTrain]) -> set[UUID]:
     return beyond
 
 
-# What the owner is told: of a source under a tombstone, that it is pending; of one whose run is over while the next one
-# waits, that it is queued.
+# What the owner is told: of a source whose run is over while the next one waits, also under the bot it was moved to, that
+# it is queued; of another one under a tombstone, that it is pending. Only of one that was deleted for good does the row
+# name no run: the reconciler knows a deletion by that.
 UNPROJECTED = text("""
     SELECT job.job_id, job.org_id, job.source_id, job.status_version, job.progress_done, job.progress_total,
-           CASE WHEN source.deleted_at IS NOT NULL THEN 'deleted'
-                WHEN next.job_id IS NOT NULL THEN next.status ELSE job.status END AS status,
-           CASE WHEN source.deleted_at IS NULL THEN coalesce(next.job_id, job.job_id) END AS told_job_id,
+           CASE WHEN next.job_id IS NOT NULL THEN next.status
+                WHEN source.deleted_at IS NOT NULL THEN 'deleted' ELSE job.status END AS status,
+           CASE WHEN next.job_id IS NOT NULL THEN next.job_id
+                WHEN source.deleted_at IS NULL OR source.removal_held_at IS NOT NULL THEN job.job_id END AS told_job_id,
            CASE WHEN source.deleted_at IS NULL AND next.job_id IS NULL THEN job.error_code END AS error_code,
            CASE WHEN source.deleted_at IS NULL AND next.job_id IS NULL THEN job.error_message END AS error_message,
            CASE WHEN job.status = 'succeeded' THEN job.finished_at END AS trained_at,
@@ -107,9 +108,16 @@ UNPROJECTED = text("""
     JOIN sources AS source USING (org_id, bot_id, source_id)
     LEFT JOIN training_jobs AS next ON next.org_id = job.org_id AND next.source_id = job.source_id
                                     AND next.status = 'waiting' AND job.finished_at IS NOT NULL
-    WHERE job.projected_version < job.status_version
+    WHERE job.projected_version < job.status_version AND job.status_version > :after
       AND (CAST(:job_ids AS uuid[]) IS NULL OR job.job_id = ANY (CAST(:job_ids AS uuid[])))
     ORDER BY job.status_version LIMIT :at_once
+""")
+# One that somebody else holds is told later: its transaction may have been left open.
+HELD_BY_OTHERS = text("""
+    WITH free AS MATERIALIZED (
+        SELECT id FROM training_sources WHERE id = ANY (:source_ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+    )
+    SELECT id FROM training_sources WHERE id = ANY (:source_ids) AND id NOT IN (SELECT id FROM free)
 """)
 # One that is changed in this moment is told again, and not waited for: whoever changes it may wait for another of these.
 PROJECTED = text("""
@@ -124,10 +132,30 @@ PROJECTED = text("""
 
 
 def project_status(chat: Engine, dashboard: Engine, job_ids: Sequence[UUID] | None = None) -> int:
-    """Tells the dashboard's rows what became of these jobs, or of 500 whose word is behind; how many were told."""
+    """Tells the dashboard's rows what became of these jobs, or of 500 whose word is behind; how many were told.
+
+    Rows that somebody holds locked are not waited for, but left behind.
+    """
+    return _tell(chat, dashboard, _behind(chat, job_ids=job_ids))
+
+
+def project_all(chat: Engine, dashboard: Engine, within_s: float) -> None:
+    """Tells the dashboard's rows all that is behind, or as much as it can in so long."""
+    after, until = 0, time.monotonic() + within_s
+    while behind := _behind(chat, after=after):
+        _tell(chat, dashboard, behind)
+        if len(behind) < TOLD_AT_ONCE or time.monotonic() >= until:
+            return
+        after = behind[-1].status_version
+
+
+def _behind(chat: Engine, *, job_ids: Sequence[UUID] | None = None, after: int = 0) -> Sequence[Row[Any]]:
+    values = {"job_ids": None if job_ids is None else list(job_ids), "after": after, "at_once": TOLD_AT_ONCE}
     with chat.connect() as connection:
-        values = {"job_ids": None if job_ids is None else list(job_ids), "at_once": TOLD_AT_ONCE}
-        behind = connection.execute(UNPROJECTED, values).all()
+        return connection.execute(UNPROJECTED, values).all()
+
+
+def _tell(chat: Engine, dashboard: Engine, behind: Sequence[Row[Any]]) -> int:
     told = _write_statuses(dashboard, behind) if behind else []
     if told:
         values = {"job_ids": [row.job_id for row in told], "versions": [row.status_version for row in told]}
@@ -140,16 +168,18 @@ def _write_statuses(dashboard: Engine, behind: Sequence[Row[Any]]) -> Sequence[R
     """Those of the rows that need not be told again; one that the dashboard refuses or holds locked stops no other."""
     try:
         with dashboard.begin() as connection:
-            connection.execute(WRITE_STATUS, told_values([_told(row) for row in behind]))
+            source_ids = [row.source_id for row in behind]
+            held = set(connection.execute(HELD_BY_OTHERS, {"source_ids": source_ids}).scalars())
+            free = [row for row in behind if row.source_id not in held]
+            connection.execute(WRITE_STATUS, told_values([_told(row) for row in free]))
     except DBAPIError as error:
-        locked = isinstance(error.orig, LockNotAvailable)
-        if isinstance(error, DATABASE_DOWN) and not locked:
+        if isinstance(error, DATABASE_DOWN):
             raise
         if len(behind) > 1:
             return [told for row in behind for told in _write_statuses(dashboard, [row])]
         _say_refused(behind[0].source_id, type(error.orig).__name__)
-        return [] if locked else behind
-    return behind
+        return behind
+    return free
 
 
 def _say_refused(source_id: UUID, error: str) -> None:

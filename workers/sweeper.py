@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from chat_api.core.database import DATABASE_DOWN, Engines, say_org
 from chat_api.core.jobs import ring
-from workers.dashboard import TOLD_AT_ONCE, project_status
+from workers.dashboard import project_all
 from workers.metrics import LEASES_EXPIRED, EndedRuns
 from workers.reconcile.reconciler import Reconciler
 from workers.reconcile.refresh import Refresher
@@ -145,9 +145,7 @@ class Sweeper:
 
     def project(self) -> None:
         """Tells the dashboard what it has not been told."""
-        until = time.monotonic() + DUTY_S
-        while project_status(self._engines.chat, self._engines.dashboard) == TOLD_AT_ONCE and time.monotonic() < until:
-            pass
+        project_all(self._engines.chat, self._engines.dashboard, DUTY_S)
 
     def collect(self) -> None:
         """Removes what no reader can see any more, a bounded number of rows at a time."""

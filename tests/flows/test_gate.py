@@ -1,10 +1,14 @@
 """The owner's test questions hold a new generation back that would lose one of them; through public doors."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from psycopg.types.json import Jsonb
+from sqlalchemy import event
 
 from tests.flows.world import Row, World
 from tests.provider import Provider
@@ -139,6 +143,90 @@ def test_what_nothing_answered_must_not_be_answered(open_shop: World) -> None:
     write(shop, source_id, f"{ASKED} {ASKED}")
     lost(shop, source_id)
     assert texts(shop, source_id) == ROSES
+
+
+@dataclass
+class Looked:
+    """What the worker's questions have looked at."""
+
+    places: int = 0
+    """Generations whose words were read."""
+    whole: int = 0
+    """Searches through the vectors of all sources."""
+
+
+@contextmanager
+def looking(shop: World) -> Iterator[Looked]:
+    """Counts what is looked at within it."""
+    looked = Looked()
+
+    def note(_connection: object, cursor: Any, statement: str, values: Any, *_: object) -> None:
+        if "string_agg(chunk.lexemes" in statement:
+            looked.places += cursor.rowcount
+        if "candidate AS MATERIALIZED" in statement:
+            looked.whole += values.get("others", True)
+
+    engine = shop.worker.engines.chat
+    event.listen(engine, "after_cursor_execute", note)
+    try:
+        yield looked
+    finally:
+        event.remove(engine, "after_cursor_execute", note)
+
+
+def test_what_nothing_should_answer_is_not_asked_where_nothing_can_be_lost(open_shop: World) -> None:
+    shop = open_shop
+    ask_of(shop, {"question": ASKED, "answerable": False}, threshold=0.6)
+    shop.provider.counts.inputs = 0
+    with looking(shop) as looked:
+        source_id, _ = learned(shop, DELIVERY), learned(shop, KETTLES)
+        assert shop.provider.counts.inputs == 2  # no question's
+        for force in (False, True):
+            assert shop.train(source_id, force=force)["status"] == "succeeded"
+    assert (looked, shop.provider.counts.inputs) == (Looked(), 2)
+
+
+def test_what_nothing_should_answer_is_asked_of_its_own_source(open_shop: World) -> None:
+    """However many others there are: their words are read once, and their vectors only if the source now answers it."""
+    shop = open_shop
+    source_id, *_ = [learned(shop, f"{words} Day {day}.") for words in (ROSES, KETTLES) for day in range(3)]
+    ask_of(shop, {"question": ASKED, "answerable": False}, threshold=0.6)
+    found = []
+    for day in range(3):
+        write(shop, source_id, f"{ROSES} It is day {day}.")
+        with looking(shop) as looked:
+            assert shop.train(source_id)["receipt"]["warnings"] == []
+        found.append(looked)
+    # The source's new generation, and at first those of all; then the one that went live the last time.
+    assert found == [Looked(7, 0), Looked(2, 0), Looked(2, 0)]
+    write(shop, source_id, f"{ASKED} {ASKED}")
+    with looking(shop) as looked:
+        lost(shop, source_id)
+    assert looked == Looked(2, 1)
+
+
+def test_what_was_answered_already_is_not_lost(open_shop: World) -> None:
+    shop = open_shop
+    source_id, beside = learned(shop, ROSES), learned(shop, f"{ASKED} {ASKED}")
+    ask_of(shop, {"question": ASKED, "answerable": False}, threshold=0.6)
+    [warning] = _changed(shop, beside, f"{ASKED} {ASKED} {ASKED}")
+    assert ASKED in warning
+    assert _changed(shop, source_id, KETTLES) == []  # that is no doing of this source
+    [warning] = _changed(shop, source_id, f"{ASKED} {ASKED} Who knows?")
+    assert ASKED in warning
+    # What others have answered counts no more once they are changed.
+    assert _changed(shop, source_id, ROSES) == _changed(shop, beside, KETTLES) == []
+    write(shop, source_id, f"{ASKED} {ASKED}")
+    lost(shop, source_id)
+
+
+def _changed(shop: World, source_id: UUID, words: str) -> list[str]:
+    """What is said of a changed text that goes live."""
+    write(shop, source_id, words)
+    job = shop.train(source_id)
+    assert job["status"] == "succeeded", job
+    warnings: list[str] = job["receipt"]["warnings"]
+    return warnings
 
 
 def html(body: str) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import ProgrammingError
 from structlog.testing import capture_logs
 
@@ -301,6 +301,27 @@ def test_a_row_that_the_dashboard_holds_locked_stops_no_other_and_is_told_later(
     assert [deployed.source(source_id)["status"] for source_id in (locked, free)] == ["pending", "queued"]
     deployed.sweeper().project()
     assert deployed.source(locked)["status"] == "queued"
+
+
+def test_rows_of_a_transaction_left_open_are_passed_over_and_not_waited_for(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(told, "TOLD_AT_ONCE", 7)
+    sources = [deployed.add_source() for _ in range(30)]
+    for source_id in sources:
+        deployed.rows.wait(source_id)
+    hasty = engine_of(deployed.dashboard.url.render_as_string(hide_password=False))
+    failed: list[object] = []
+    event.listen(hasty, "handle_error", failed.append)
+    with deployed.dashboard.connect() as connection:
+        connection.execute(
+            text("SELECT 1 FROM training_sources WHERE id = ANY (:ids) FOR UPDATE"), {"ids": sources[:20]}
+        )
+        _with_lock_timeout(hasty, lambda: deployed.sweeper(dashboard=hasty).project())
+    assert [deployed.source(source_id)["status"] for source_id in sources] == ["pending"] * 20 + ["queued"] * 10
+    assert failed == []
+    deployed.sweeper().project()
+    assert {deployed.source(source_id)["status"] for source_id in sources} == {"queued"}
 
 
 def test_a_run_that_is_changed_while_it_is_told_is_not_waited_for_and_told_again(deployed: Deployment) -> None:

@@ -1,6 +1,6 @@
 """Searches what a bot knows twice, by vectors and by words as the chat does: with a source's live generation, and its new."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
@@ -8,35 +8,18 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
-from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy import Engine, Row, text
 
 from chat_api.core.lexemes import terms_of
-from chat_api.core.postings import Hit, Place, Postings, Segment, sieved
+from chat_api.core.postings import Hit, Place, Postings
 from chat_api.core.scores import CANDIDATES, HITS, fused, score_of, trust_in
-from chat_api.core.segments import (
-    BEGINNING,
-    CHUNKS,
-    MOST_CHUNKS,
-    PAGE,
-    arrays_of,
-    batches,
-    ids_of,
-    page_of,
-    segments_of,
-)
+from chat_api.core.segments import arrays_of
+from workers.gate.words import Words
 from workers.store.rows import Build
 
 BEST = 3
 """Passages that a question's answer has to be among."""
 
-PLACES = text("""
-    SELECT source_id, generation, (SELECT count(*) FROM (
-        SELECT FROM chunks WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = place.source_id
-            AND generation = place.generation LIMIT :most) AS chunk) AS chunks
-    FROM (SELECT source_id, live_generation AS generation FROM sources
-          WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
-          UNION ALL SELECT CAST(:source_id AS uuid), CAST(:generation AS int)) AS place
-""")
 NEAREST = """
     (SELECT embedding.source_id, embedding.generation, embedding.chunk_id,
             embedding.vector <#> CAST(:query AS halfvec) AS distance
@@ -47,10 +30,11 @@ NEAREST = """
        AND embedding.org_id = :org_id AND embedding.bot_id = :bot_id AND embedding.space_id = :space_id
      ORDER BY distance LIMIT :k)
 """
-# What is nearest of the other sources, of this one's live generation and of its new one, and what has the words.
+# What is nearest of the other sources if they are asked, of this one's live generation and of its new one, and what has
+# the words.
 FIND = text(f"""
     WITH candidate AS MATERIALIZED (
-        {NEAREST.format(generation="source.live_generation", which="source.source_id <> :source_id")}
+        {NEAREST.format(generation="source.live_generation", which="CAST(:others AS boolean) AND source.source_id <> :source_id")}
         UNION
         {NEAREST.format(generation="source.live_generation", which="source.source_id = :source_id")}
         UNION
@@ -103,31 +87,22 @@ class Search:
 
     build: Build
     chat: Engine
-    live: frozenset[Place]
-    """This source's live generation, if it has one."""
-    words_before: Postings | None
-    words_after: Postings | None
+    words: Words
 
     @classmethod
     def over(cls, build: Build, chat: Engine, questions: Sequence[str]) -> Self:
-        """What these questions are asked of; above so many chunks, as in the chat, by their vectors alone."""
-        with chat.begin() as connection:
-            rows = connection.execute(PLACES, {**key_of(build), "most": MOST_CHUNKS + 1}).all()
-        sizes = {Place(row.source_id, row.generation): int(row.chunks) for row in rows}
-        new = _new(build)
-        live = frozenset(place for place in sizes if place.source_id == new.source_id and place != new)
-        if sum(sizes.values()) > MOST_CHUNKS:
-            return cls(build, chat, live, None, None)
-        terms = np.unique(np.concatenate([np.zeros(0, np.uint32), *(terms_of(one)["term"] for one in questions)]))
-        found = [sieved(segment, terms) for segment in _segments(build, chat, sizes)]
-        before = Postings.of([segment for segment in found if segment.place != new])
-        after = Postings.of([segment for segment in found if segment.place not in live])
-        return cls(build, chat, live, before, after)
+        """What any of these questions are asked of; above so many chunks, as in the chat, by their vectors alone."""
+        return cls(build, chat, Words.of(build, chat, questions))
 
-    def ask(self, question: str, vector: NDArray[np.float32]) -> Answers:
-        """What the question finds; `vector` is its unit vector in the build's space."""
-        hits_before, hits_after = _hits(self.words_before, question), _hits(self.words_after, question)
+    def ask(self, question: str, vector: NDArray[np.float32], *, alone: bool = False) -> Answers:
+        """What the question finds, of the build's source `alone` or of all; `vector` is its unit vector in the build's space.
+
+        A passage has the same score either way.
+        """
+        hits_before, hits_after = _hits(self.words.before, question), _hits(self.words.after, question)
         listed = {(hit.place, hit.chunk_id) for hit in [*hits_before[:CANDIDATES], *hits_after[:CANDIDATES]]}
+        if alone:
+            listed = {one for one in listed if one[0].source_id == self.build.task.source_id}
         values = {
             **key_of(self.build),
             **arrays_of([place for place, _ in listed]),
@@ -135,12 +110,13 @@ class Search:
             "space_id": self.build.space_id,
             "query": HalfVector(vector).to_text(),
             "k": CANDIDATES,
+            "others": not alone,
         }
         with self.chat.begin() as connection:
             rows = connection.execute(FIND, values).all()
         new = _new(self.build)
         before = [row for row in rows if _place(row) != new]
-        after = [row for row in rows if _place(row) not in self.live]
+        after = [row for row in rows if _place(row) not in self.words.live]
         return Answers(self._best(question, before, hits_before), self._best(question, after, hits_after))
 
     def _best(self, question: str, rows: Sequence[Row[Any]], hits: Sequence[Hit]) -> list[Passage]:
@@ -169,23 +145,3 @@ def _place(row: Row[Any]) -> Place:
 
 def _hits(words: Postings | None, question: str) -> list[Hit]:
     return words.find(terms_of(question)["term"], HITS) if words else []
-
-
-def _segments(build: Build, chat: Engine, sizes: dict[Place, int]) -> Iterator[Segment]:
-    """The places' chunks, a page in each transaction."""
-    for places in batches(sizes):
-        after = BEGINNING
-        while True:
-            with chat.begin() as connection:
-                segments, ids = _page(connection, build, places, after)
-            yield from segments
-            if len(places) > 1 or len(ids) < PAGE:
-                break
-            after = max(ids)
-
-
-def _page(
-    connection: Connection, build: Build, places: Sequence[Place], after: UUID
-) -> tuple[list[Segment], list[UUID]]:
-    rows = connection.execute(CHUNKS, {**key_of(build), **page_of(places, after)}).all()
-    return segments_of(rows), [chunk_id for row in rows for chunk_id in ids_of(row)]

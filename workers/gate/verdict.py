@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import urldefrag
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import text
 
 from chat_api.core.bot_config import BotConfig, OwnersQuestion, parse_config
@@ -22,6 +24,18 @@ ASKED_WITHIN_S = 60.0
 """How long a generation's questions are asked; what there is no time for holds nothing back."""
 NAMED, NAMED_CHARS = 5, 80
 
+# A chunk's id is made from its document and its text: with the same ids, the same is found.
+CHANGE = text("""
+    SELECT live_generation IS NOT NULL AS live, EXISTS (
+        SELECT FROM (SELECT chunk_id FROM chunks WHERE org_id = :org_id AND bot_id = :bot_id
+                         AND source_id = :source_id AND generation = source.live_generation) AS old
+        FULL JOIN (SELECT chunk_id FROM chunks WHERE org_id = :org_id AND bot_id = :bot_id
+                       AND source_id = :source_id AND generation = :generation) AS new USING (chunk_id)
+        WHERE old.chunk_id IS NULL OR new.chunk_id IS NULL
+    ) AS changed
+    FROM sources AS source
+    WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id AND deleted_at IS NULL
+""")
 # Canonical addresses, and those that pages were read at, of this source's two generations.
 AT_ADDRESSES = text("""
     WITH wanted AS (
@@ -73,8 +87,8 @@ def lost_questions(
 ) -> list[str]:
     """The test questions that pass now and would fail with the build live; the receipt names those that fail without it.
 
-    None where the bot has no questions that concern the source, or the source is not live yet. Raises what `check` and
-    the provider raise.
+    None where the bot has no questions that concern the source, or the source says what it said; and while it says
+    nothing yet, none can be lost. Raises what `check` and the provider raise.
     """
     config, _ = parse_config(bot.config)
     questions = list(_concerning(build, config.test_questions, stages)) if config.test_questions else []
@@ -106,47 +120,69 @@ def _judged(
     check: Callable[[], None],
 ) -> list[str]:
     until, unasked, lost = time.monotonic() + ASKED_WITHIN_S, 0, []
-    search = Search.over(build, stages.chat, [question.text for question in questions])
+    # Of all questions, so that what is kept of the words is what the bot's next source asks for.
+    search = Search.over(build, stages.chat, [owners.question for owners in config.test_questions])
     for question in questions:
         check()
         vector = vectors.by_question.get(question.text)
         if vector is None or time.monotonic() > until:
             unasked += 1
             continue
-        answers = search.ask(question.text, vector)
-        if question.passes(answers.after, config.similarity_threshold):
-            continue
-        if search.live and question.passes(answers.before, config.similarity_threshold):
+        before, after = _outcomes(search, question, vector, config.similarity_threshold)
+        if before and not after:
             lost.append(question.text)
-        else:
+        elif not after:
             receipt.warn(question.failing())
     if unasked:
         receipt.warn(f"{unasked} test questions could not be asked: there was no time, or no vector of them.")
     return lost
 
 
+def _outcomes(search: Search, question: _Question, vector: NDArray[np.float32], threshold: float) -> tuple[bool, bool]:
+    """Whether the question passes as things are, and with the build live.
+
+    What others say is there before and after. So a question that nothing should answer is lost only by what its source
+    says, and where that answers it for the first time, others are asked if they have answered it already.
+    """
+    if not question.owners.answerable:
+        own = search.ask(question.text, vector, alone=True)
+        before, after = question.passes(own.before, threshold), question.passes(own.after, threshold)
+        if after or not before:
+            return before, after
+    answers = search.ask(question.text, vector)
+    before = bool(search.words.live) and question.passes(answers.before, threshold)
+    return before, question.passes(answers.after, threshold)
+
+
 def _concerning(build: Build, given: Sequence[OwnersQuestion], stages: Stages) -> Iterator[_Question]:
-    """Those that expect this source or one of its pages, now or in its new generation; and those that expect nothing."""
+    """Those that expect this source or one of its pages, now or in its new generation; and those that expect nothing.
+
+    None where both generations say the same; and of a source's first one, none that expect nothing: they can't be lost.
+    """
     source_id = build.task.source_id
+    with stages.chat.begin() as connection:
+        change = connection.execute(CHANGE, key_of(build)).one_or_none()
+    if change is None or not change.changed:
+        return
     at = _documents_at(build, [question.url for question in given if question.url], stages)
     for question in given:
-        if question.source_id == source_id or not question.answerable:
+        if question.source_id == source_id or (change.live and not question.answerable):
             yield _Question(question, source_id)
-        elif question.url:
-            documents = frozenset().union(*(at.get(spelling, ()) for spelling in _spellings(question.url)))
-            if documents:
-                yield _Question(question, source_id, documents)
+        elif question.url in at:
+            yield _Question(question, source_id, at[question.url])
 
 
-def _documents_at(build: Build, urls: Sequence[str], stages: Stages) -> dict[str, set[UUID]]:
-    """By address, however it is spelt, the documents that the source has there, now or in its new generation."""
-    at: dict[str, set[UUID]] = {}
-    if urls:
-        values = {**key_of(build), "urls": [spelling for url in urls for spelling in _spellings(url)]}
-        with stages.chat.begin() as connection:
-            for row in connection.execute(AT_ADDRESSES, values):
-                at.setdefault(row.url, set()).add(row.document_id)
-    return at
+def _documents_at(build: Build, urls: Sequence[str], stages: Stages) -> dict[str, frozenset[UUID]]:
+    """By address, the documents that the source has there however it is spelt, now or in its new generation."""
+    if not urls:
+        return {}
+    found: dict[str, set[UUID]] = {}
+    values = {**key_of(build), "urls": [spelling for url in urls for spelling in _spellings(url)]}
+    with stages.chat.begin() as connection:
+        for row in connection.execute(AT_ADDRESSES, values):
+            found.setdefault(row.url, set()).add(row.document_id)
+    at = {url: frozenset().union(*(found.get(spelling, ()) for spelling in _spellings(url))) for url in urls}
+    return {url: documents for url, documents in at.items() if documents}
 
 
 def _spellings(url: str) -> list[str]:

@@ -13,7 +13,11 @@ from chat_api.core.models.dashboard import File, TrainingSource, row_version
 from workers.reconcile.verdicts import Place, SourceRow
 
 HASHED_AT_ONCE = 500
-MOST_VERSIONS = 100_000
+MOST_VERSIONS = 1_000_000
+"""How many are remembered, in some 200 MB."""
+PARTS = 8
+"""One of so many parts of them is dropped when they are too many."""
+MARK_BYTES = 8
 READ_S = 5.0
 """How long one sweep may read contents; the page ends where the time does."""
 
@@ -48,7 +52,9 @@ class DashboardRows:
 
     def __init__(self, dashboard: Engine) -> None:
         self._dashboard = dashboard
-        self._versions: dict[UUID, tuple[int, str]] = {}
+        self._versions: dict[bytes, bytes] = {}
+        """By source id: the row's mark, and the version it had with that."""
+        self._dropped = 0
 
     def still_there(self, source_ids: Sequence[UUID]) -> set[Place]:
         """Where those of the sources are now that can be trained."""
@@ -58,12 +64,12 @@ class DashboardRows:
     def after(self, source_id: UUID, page: int) -> tuple[list[SourceRow], UUID | None]:
         """The next rows, a page at most, with their versions; and the id at which they end, None at the last page."""
         if len(self._versions) > MOST_VERSIONS:
-            self._versions.clear()
+            self._drop_some()
         with self._dashboard.connect() as connection:
             found = connection.execute(ROWS, {"after": source_id, "page": page}).all()
         last = found[-1].id if len(found) == page else None
-        marks = {row.id: hash((row.written_by, row.written_at, row.updated_at, row.object_key)) for row in found}
-        unread = [row.id for row in found if not row.gone and self._versions.get(row.id, (0, ""))[0] != marks[row.id]]
+        marks = {row.id: _mark(row) for row in found}
+        unread = [row.id for row in found if not row.gone and self._known(row.id)[:MARK_BYTES] != marks[row.id]]
         read = self._read_versions(unread, marks)
         if read < len(unread):
             last = unread[read]
@@ -71,7 +77,15 @@ class DashboardRows:
             last = found[-1].id if found else None
         return [self._row(row) for row in found], last
 
-    def _read_versions(self, source_ids: Sequence[UUID], marks: dict[UUID, int]) -> int:
+    def _drop_some(self) -> None:
+        """Another part each time: the oldest, of what is read in turn, would be just what is needed next."""
+        self._dropped = (self._dropped + 1) % PARTS
+        self._versions = {key: known for key, known in self._versions.items() if key[-1] % PARTS != self._dropped}
+
+    def _known(self, source_id: UUID) -> bytes:
+        return self._versions.get(source_id.bytes, b"")
+
+    def _read_versions(self, source_ids: Sequence[UUID], marks: dict[UUID, bytes]) -> int:
         """Reads the contents of rows that may have changed, for so long as one sweep may; how many were read."""
         until, read = time.monotonic() + READ_S, 0
         with Session(self._dashboard) as session:
@@ -82,7 +96,8 @@ class DashboardRows:
                     File, (File.id == TrainingSource.file_id) & (File.org_id == TrainingSource.org_id)
                 )
                 for source, object_key in session.execute(whole):
-                    self._versions[source.id] = (marks[source.id], row_version(source, object_key))
+                    version = bytes.fromhex(row_version(source, object_key))
+                    self._versions[source.id.bytes] = marks[source.id] + version
                 session.expunge_all()
                 read += len(some)
         return read
@@ -92,11 +107,16 @@ class DashboardRows:
             place=Place(row.org_id, row.bot_id, row.id),
             source_type=row.type,
             small=is_small(row.type, row.size_bytes),
-            gone=row.gone or ("" if row.id in self._versions else "source"),  # deleted while it was read
+            gone=row.gone or ("" if self._known(row.id) else "source"),  # deleted while it was read
             age_s=row.age_s,
             status=row.status,
             status_version=row.status_version,
             error_code=row.error_code,
             job_id=row.job_id,
-            version=self._versions.get(row.id, (0, ""))[1],
+            version=self._known(row.id)[MARK_BYTES:].hex(),
         )
+
+
+def _mark(row: Row[Any]) -> bytes:
+    """Another one as soon as the row, or its file, can have changed."""
+    return hash((row.written_by, row.written_at, row.updated_at, row.object_key)).to_bytes(MARK_BYTES, signed=True)

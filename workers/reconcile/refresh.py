@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -54,26 +55,38 @@ DUE = text("""
           AND NOT EXISTS (SELECT FROM training_jobs AS job WHERE job.org_id = given.org_id
                           AND job.source_id = given.source_id AND job.status IN ('waiting', 'running'))
     )
-    SELECT source_id FROM due LEFT JOIN active USING (org_id) WHERE place <= :at_once - coalesce(active.runs, 0)
+    SELECT source_id, org_id, place <= :at_once - coalesce(active.runs, 0) AS has_room
+    FROM due LEFT JOIN active USING (org_id) WHERE place <= :at_once
 """)
 
 
 class Refresher:
-    """Looks once a minute, one page of the dashboard's scheduled sources at a time."""
+    """Looks at one page of the dashboard's scheduled sources at a time; a minute after a round in which none was due."""
 
     def __init__(self, engines: Engines, runs_per_org: int) -> None:
         self._engines, self._runs_per_org = engines, runs_per_org
         self._after, self._looked_at = FIRST, -EVERY_S
+        self._page, self._any_due, self._turns = 0, False, Turns()
 
     def refresh(self) -> int:
         """Queues what is due as bulk runs, so many of an org at once as it may have; how many."""
-        if self._after == FIRST:
-            if time.monotonic() - self._looked_at < EVERY_S:
-                return 0
-            self._looked_at = time.monotonic()
-        scheduled = self._scheduled()
-        if not scheduled:
+        if time.monotonic() - self._looked_at < EVERY_S:
             return 0
+        if self._after == FIRST:
+            self._page, self._any_due = 0, False
+        scheduled = self._scheduled()
+        due = self._due(scheduled)
+        chosen = self._turns.choose(self._page, due)
+        self._page, self._any_due = self._page + 1, self._any_due or bool(due)
+        if self._after == FIRST:
+            self._turns.end_round(self._page)
+            if not self._any_due:
+                self._looked_at = time.monotonic()
+        wanted = [_wanted(row) for row in scheduled if row.source_id in chosen]
+        return len(queue_runs(self._engines.chat, wanted, request_id=REFRESH))
+
+    def _due(self, scheduled: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+        """Those that are due: the stalest of each org, and whether it may have a run more for it."""
         values = {
             "org_ids": [row.org_id for row in scheduled],
             "bot_ids": [row.bot_id for row in scheduled],
@@ -83,9 +96,7 @@ class Refresher:
             "at_once": self._runs_per_org,
         }
         with self._engines.chat.connect() as connection:
-            due = set(connection.execute(DUE, values).scalars())
-        wanted = [_wanted(row) for row in scheduled if row.source_id in due]
-        return len(queue_runs(self._engines.chat, wanted, request_id=REFRESH))
+            return connection.execute(DUE, values).all()
 
     def _scheduled(self) -> Sequence[Row[Any]]:
         values = {"after": self._after, "names": list(PERIOD_S), "page": PAGE}
@@ -93,6 +104,44 @@ class Refresher:
             found = connection.execute(SCHEDULED, values).all()
         self._after = found[-1].source_id if len(found) == PAGE else FIRST
         return found
+
+
+class Turns:
+    """Whose turn it is among the pages, for each org: none is served again while one waits that was not."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[UUID, set[int]] = defaultdict(set)
+        self._served: defaultdict[UUID, set[int]] = defaultdict(set)
+
+    def choose(self, page: int, due: Sequence[Row[Any]]) -> set[UUID]:
+        """Those of the page's due sources (source_id, org_id, has_room) that are to be trained now."""
+        with_room: dict[UUID, set[UUID]] = {row.org_id: set() for row in due}
+        for row in due:
+            if row.has_room:
+                with_room[row.org_id].add(row.source_id)
+        for org_id, pages in self._waiting.items():
+            if org_id not in with_room:
+                pages.discard(page)
+        served = (some for org_id, some in with_room.items() if self._serves(org_id, page, has_room=bool(some)))
+        return set().union(*served)
+
+    def _serves(self, org_id: UUID, page: int, *, has_room: bool) -> bool:
+        waiting, served = self._waiting[org_id], self._served[org_id]
+        waiting.add(page)
+        if waiting <= served:
+            served.clear()
+        if not has_room or page in served:
+            return False
+        waiting.remove(page)
+        served.add(page)
+        return True
+
+    def end_round(self, pages: int) -> None:
+        """Forgets pages that are no longer there, and orgs for which none waits."""
+        for org_id in list(self._served):
+            self._waiting[org_id] &= set(range(pages))
+            if not self._waiting[org_id]:
+                del self._waiting[org_id], self._served[org_id]
 
 
 def period_s(source_id: UUID, refresh: str) -> float:

@@ -25,7 +25,7 @@ GIVEN = """
 """
 READY = text(f"""
     WITH {GIVEN}
-    SELECT task_id FROM given
+    SELECT task_id, bots.space_id IS NULL AS first FROM given
     JOIN generations AS build USING (org_id, bot_id, source_id, generation)
     JOIN bots USING (org_id, bot_id)
     WHERE build.state = 'building' AND coalesce(bots.space_id, given.space_id) = given.space_id
@@ -58,11 +58,18 @@ MAKE_LIVE = text(f"""
     UPDATE sources SET live_generation = given.generation FROM given
     WHERE sources.org_id = given.org_id AND sources.bot_id = given.bot_id AND sources.source_id = given.source_id
 """)  # noqa: S608
+# All the bots are held in one order, also those that read a space already, as READ_SPACES holds them: whoever held some
+# of them here and the others there would wait for one who does the same the other way about.
 FIRST_SPACE = text("""
-    UPDATE bots SET space_id = given.space_id
-    FROM (SELECT DISTINCT * FROM unnest(CAST(:org_ids AS uuid[]), CAST(:bot_ids AS uuid[]), CAST(:space_ids AS int[])))
-         AS given (org_id, bot_id, space_id)
-    WHERE bots.org_id = given.org_id AND bots.bot_id = given.bot_id AND bots.space_id IS NULL
+    UPDATE bots SET space_id = held.space_id
+    FROM (
+        SELECT org_id, bot_id, given.space_id
+        FROM bots JOIN (SELECT DISTINCT * FROM unnest(CAST(:org_ids AS uuid[]), CAST(:bot_ids AS uuid[]),
+                                                      CAST(:space_ids AS int[])))
+                       AS given (org_id, bot_id, space_id) USING (org_id, bot_id)
+        ORDER BY bot_id FOR NO KEY UPDATE OF bots
+    ) AS held
+    WHERE bots.org_id = held.org_id AND bots.bot_id = held.bot_id AND bots.space_id IS NULL
 """)
 READ_SPACES = text("""
     SELECT bots.space_id = given.space_id
@@ -83,14 +90,14 @@ def switch(connection: Connection, finished: Sequence[tuple[Build, Receipt]]) ->
     alive = alive_sources(connection, tasks)
     held = hold(connection, tasks)
     finished = [one for one in finished if one[0].task.source_id in alive and one[0].task.task_id in held]
-    ready = set(connection.execute(READY, _values(finished)).scalars()) if finished else set()
+    ready = {row.task_id: row.first for row in connection.execute(READY, _values(finished))} if finished else {}
     finished = [one for one in finished if one[0].task.task_id in ready]
     if finished:
         values = _values(finished)
         connection.execute(END_RUNS, values)
         connection.execute(MAKE_LIVE, values)
-        _read_spaces(connection, values)
-    return ready
+        _read_spaces(connection, values, first=any(ready.values()))
+    return set(ready)
 
 
 def why_not(connection: Connection, task: Task) -> ServiceError:
@@ -100,11 +107,14 @@ def why_not(connection: Connection, task: Task) -> ServiceError:
     return EmbeddingUnavailable(SPACE_CHANGED) if alive else SourceDeleted()
 
 
-def _read_spaces(connection: Connection, values: dict[str, Any]) -> None:
-    """Has the bots read the builds' spaces where they read none yet. Raises EmbeddingUnavailable when one reads another."""
-    if all(connection.execute(READ_SPACES, values).scalars()):
-        return
-    connection.execute(FIRST_SPACE, values)
+def _read_spaces(connection: Connection, values: dict[str, Any], *, first: bool) -> None:
+    """Has the bots read the builds' spaces where they read none yet. Raises EmbeddingUnavailable when one reads another.
+
+    `first`: whether there may be bots that read none. They get theirs before it is read: two who have both read a bot's
+    row, and hold it, would each wait for the other to write it.
+    """
+    if first:
+        connection.execute(FIRST_SPACE, values)
     if not all(connection.execute(READ_SPACES, values).scalars()):
         raise EmbeddingUnavailable(SPACE_CHANGED)
 

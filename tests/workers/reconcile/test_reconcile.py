@@ -431,6 +431,39 @@ def test_a_source_that_moves_takes_nothing_with_it_and_may_come_home(two: TwoDat
     assert (set(two.answers()), two.status(source_id)) == ({source_id}, "trained")
 
 
+def move_and_queue(two: TwoDatabases, source_id: UUID, bot_id: UUID) -> None:
+    two.there("UPDATE training_sources SET bot_id = :bot WHERE id = :id", bot=bot_id, id=source_id)
+    queue_runs(two.engines.chat, [Wanted(two.org_id, bot_id, source_id, "text", small=True)])
+
+
+def test_the_end_of_a_run_where_a_source_was_does_not_delete_it_where_its_next_run_waits(two: TwoDatabases) -> None:
+    source_id = two.add_source()
+    two.sweep()
+    assert len(two.claim()) == 1
+    two.sweep()
+    assert two.status(source_id) == "processing"
+    two.edit(source_id, "Edited.", age_s=0)
+    _, bot_id = two.add_bot()
+    move_and_queue(two, source_id, bot_id)
+    two.sweep()
+    assert (two.runs(source_id), two.status(source_id)) == (["cancelled", "waiting"], "queued")
+    two.sweep()
+    two.converge()
+    assert (two.runs(source_id), two.status(source_id)) == (["cancelled", "succeeded"], "trained")
+    assert two.answers() == {source_id: "Edited."}
+    assert two.here("SELECT bot_id FROM sources WHERE deleted_at IS NULL") == [{"bot_id": bot_id}]
+
+
+def test_a_source_that_comes_home_while_it_is_in_training_elsewhere_goes_on_answering(two: TwoDatabases) -> None:
+    [source_id] = trained(two)
+    move_and_queue(two, source_id, two.add_bot()[1])
+    assert len(two.claim()) == 1
+    two.there("UPDATE training_sources SET bot_id = :bot", bot=two.bot_id)
+    two.sweep(3)
+    assert (two.answers(), two.status(source_id)) == ({source_id: "Words 0."}, "trained")
+    assert two.runs(source_id) == ["succeeded", "cancelled"]
+
+
 def test_a_source_deleted_through_us_is_not_trained_in_another_bot_of_its_org(two: TwoDatabases) -> None:
     [source_id] = trained(two)
     delete_here(two, source_id)
@@ -500,6 +533,27 @@ def test_contents_are_read_for_so_long_as_a_sweep_may(two: TwoDatabases, monkeyp
     assert pages == 3
     two.work()
     assert set(two.answers()) == set(sources)
+
+
+def test_of_more_versions_than_are_remembered_only_some_are_read_again(
+    two: TwoDatabases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboard_rows, "MOST_VERSIONS", 32)
+    for number in range(40):
+        two.add_source(f"Words {number}.", age_s=0)
+    read: list[int] = []
+
+    def count(_connection: object, cursor: Any, statement: str, *_rest: object) -> None:
+        if "training_sources.content" in statement:
+            read.append(cursor.rowcount)
+
+    event.listen(two.engines.dashboard, "after_cursor_execute", count)
+    reconciler = Reconciler(two.engines)
+    reconciler.reconcile()
+    assert sum(read) == 40
+    for _ in range(dashboard_rows.PARTS):
+        reconciler.reconcile()
+    assert sum(read) == 40 + 40  # each once more, while the parts take turns
 
 
 def test_what_was_queued_since_the_look_is_not_queued_again(two: TwoDatabases) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.workers.reconcile.two_databases import TwoDatabases
+from workers.reconcile import refresh as module
 from workers.reconcile.refresh import PERIOD_S, REFRESH, Refresher, period_s
 
 pytestmark = pytest.mark.stack
@@ -81,6 +82,35 @@ def test_so_many_of_an_org_at_once_and_the_stalest_first(two: TwoDatabases) -> N
         "UPDATE training_jobs SET status = 'succeeded', finished_at = now() WHERE status IN ('waiting', 'running')"
     )
     assert refresh(two) == 3
+
+
+def test_while_any_are_due_each_sweep_fills_what_is_free_and_then_it_rests(two: TwoDatabases) -> None:
+    scheduled(two, 5)
+    refresher = Refresher(two.engines, 2)
+    assert (refresher.refresh(), refresher.refresh()) == (2, 0)
+    two.work()
+    assert refresher.refresh() == 2
+    two.work()
+    assert refresher.refresh() == 1
+    two.work()
+    assert refresher.refresh() == 0
+    age(two, 1.2)
+    assert (refresher.refresh(), refresh(two)) == (0, 2)
+
+
+def test_pages_take_turns_also_when_there_is_only_ever_room_at_the_first(
+    two: TwoDatabases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = sorted(scheduled(two, 8))
+    monkeypatch.setattr(module, "PAGE", 3)
+    refresher, pages = Refresher(two.engines, 1), [sources[:3], sources[3:6], sources[6:]]
+    served: list[int] = []
+    for _ in sources:
+        assert sum(refresher.refresh() for _ in pages) == 1
+        [run] = two.here("SELECT source_id FROM training_jobs WHERE status = 'waiting'")
+        served += [number for number, page in enumerate(pages) if run["source_id"] in page]
+        two.work()
+    assert served == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
 LEFT_ALONE = {

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.errors import EmbeddingUnavailable, NotFound, ServiceError, SourceDeleted
@@ -468,6 +468,7 @@ def test_what_is_read_otherwise_now_is_not_compared(rows: ChatRows, change: str)
 # --- spaces ----------------------------------------------------------------------------------------------------------
 
 OTHER = EmbeddingSpace("other-model", 4)
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 def test_a_build_is_of_the_space_that_its_bot_reads(rows: ChatRows) -> None:
@@ -496,14 +497,39 @@ def test_two_first_trainings_in_different_spaces_do_not_both_go_live(rows: ChatR
         assert switch(first, [(builds[0], Receipt())])
         with ThreadPoolExecutor(1) as threads:
             second = threads.submit(go_live, rows, builds[1])
-            waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            while not rows.sql(waiting) and not second.done():
+            while not rows.sql(WAITING) and not second.done():
                 pass
             first.commit()
             with pytest.raises(EmbeddingUnavailable):
                 second.result(20)
     assert [row["text"] for row in rows.sql(ANSWERING)] == ["test-model"]
     assert rows.job(builds[1].task.job_id)["status"] == "running"
+
+
+def test_two_first_switches_of_a_bot_do_not_wait_for_each_other(rows: ChatRows) -> None:
+    """Neither goes on from where it has read the bot's space before the other has read it too, or waits for a lock."""
+    builds = [open_build(rows, rows.claimed()) for _ in range(2)]
+    for number, build in enumerate(builds):
+        write(rows, build, reading(f"https://a.example/{number}", f"text {number}"))
+    there = [threading.Event(), threading.Event()]
+
+    def go(number: int) -> set[int]:
+        def meet(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            if "FOR SHARE OF bots" in statement:
+                there[number].set()
+                assert any(there[1 - number].wait(0.05) or rows.sql(WAITING) for _ in range(400))
+
+        try:
+            with rows.engine.begin() as connection:
+                event.listen(connection, "after_cursor_execute", meet)
+                return switch(connection, [(builds[number], Receipt())])
+        finally:
+            there[number].set()
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(go, range(2))) == [{build.task.task_id} for build in builds]
+    assert [row["text"] for row in rows.sql(ANSWERING)] == ["text 0", "text 1"]
+    assert rows.sql("SELECT space_id FROM bots") == [{"space_id": builds[0].space_id}]
 
 
 # --- parked and used ---------------------------------------------------------------------------------------------------
