@@ -24,6 +24,7 @@ from workers.commands.export import export
 from workers.commands.imports import add_options as add_import_options
 from workers.commands.imports import import_
 from workers.commands.process import STILL_FOR_S, Ended, find_sources, queue_sources, wait_for_runs
+from workers.commands.reembed import await_switch, reembed, served_space
 from workers.commands.release import allow_removals
 from workers.commands.rows import find_target
 from workers.commands.seed import add_options as add_seed_options
@@ -34,7 +35,6 @@ from workers.commands.terminal import Bar, agreed
 from workers.commands.upload import add_options as add_upload_options
 from workers.commands.upload import upload
 from workers.reconcile.queueing import Wanted
-from workers.reembed import await_switch, reembed, served_space
 
 WATCH_EVERY_S = 2.0
 CLEAR = "\033[H\033[2J"

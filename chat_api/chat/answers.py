@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Coroutine
 from uuid import UUID
 
@@ -13,11 +12,11 @@ from chat_api.chat.bot import Bot
 from chat_api.chat.citations import cited_in
 from chat_api.chat.journal import FOLLOWED_S, LEASE_S, AnswerKey, Hold, InFlightElsewhereError, Journal, Kept, Taken
 from chat_api.chat.live import LiveAnswer, Why
-from chat_api.chat.messages import Ask, CannotResume, Frame, Resume
+from chat_api.chat.messages import Ask, CannotResume, Resume
 from chat_api.chat.passing import Passed, Passing
 from chat_api.chat.record import conversation_of, loading
 from chat_api.chat.relay import Relay
-from chat_api.chat.stream import AnswerStream
+from chat_api.chat.stream import told_by
 from chat_api.chat.turn import ChatServices, Turn
 from chat_api.core.database import DATABASE_DOWN
 from chat_api.core.errors import DatabaseUnavailable, ServiceError
@@ -289,14 +288,3 @@ class Answers:
             followed = bool(told and told.followed)
         if answer.deserted and not followed:
             answer.end(Why.LEFT)
-
-
-def told_by(stream: AnswerStream) -> tuple[list[Frame], str]:
-    """The sources and the text that the stream's frames told since the answer last began."""
-    sources: list[Frame] = []
-    text = ""
-    for frame in (json.loads(each) for each in stream.frames if each):
-        if frame["type"] == "sources":
-            sources, text = frame["sources"], ""
-        text += frame.get("text", "")
-    return sources, text

@@ -19,8 +19,10 @@ from chat_api.core.postings import Hit, Place, Postings, Segment
 from chat_api.core.segments import (
     BEGINNING,
     CHUNKS,
+    LIVE,
     MOST_CHUNKS,
     PAGE,
+    SIZES,
     arrays_of,
     batches,
     ids_of,
@@ -39,18 +41,6 @@ log = structlog.get_logger(__name__)
 CONTENT = text("""
     SELECT coalesce(sum(hashtextextended(concat_ws(' ', source_id, live_generation), 0)), 0) AS content FROM sources
     WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
-""")
-LIVE = text("""
-    SELECT source_id, live_generation FROM sources
-    WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
-""")
-SIZES = text("""
-    SELECT wanted.source_id, wanted.generation,
-           (SELECT count(*) FROM (
-                SELECT FROM chunks WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = wanted.source_id
-                    AND generation = wanted.generation LIMIT :most
-            ) AS chunk) AS chunks
-    FROM unnest(CAST(:source_ids AS uuid[]), CAST(:generations AS int[])) AS wanted (source_id, generation)
 """)
 
 

@@ -199,3 +199,14 @@ class Reader:
                 return
             self._grew.clear()
             await self._grew.wait()
+
+
+def told_by(stream: AnswerStream) -> tuple[list[Frame], str]:
+    """The sources and the text that the stream's frames told since the answer last began."""
+    sources: list[Frame] = []
+    text = ""
+    for frame in (json.loads(each) for each in stream.frames if each):
+        if frame["type"] == "sources":
+            sources, text = frame["sources"], ""
+        text += frame.get("text", "")
+    return sources, text

@@ -15,6 +15,18 @@ PAGE = 2_000
 """Chunks read by one statement."""
 BEGINNING = UUID(int=0)
 
+LIVE = text("""
+    SELECT source_id, live_generation FROM sources
+    WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
+""")
+SIZES = text("""
+    SELECT wanted.source_id, wanted.generation,
+           (SELECT count(*) FROM (
+                SELECT FROM chunks WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = wanted.source_id
+                    AND generation = wanted.generation LIMIT :most
+            ) AS chunk) AS chunks
+    FROM unnest(CAST(:source_ids AS uuid[]), CAST(:generations AS int[])) AS wanted (source_id, generation)
+""")
 # A row for each generation: what many chunks have to say, in few values. Where a chunk's terms are of another format, or
 # were never made, its text is read instead.
 CHUNKS = text("""

@@ -164,20 +164,23 @@ async def needing_training(
     """
     if not found:
         return []
-    values = {"org_id": org_id, "bot_id": found[0].bot_id, "source_ids": [source.source_id for source in found]}
-    rows = await chat.execute(LIVE_VERSIONS, values)
-    live: dict[UUID, str] = {row.source_id: row.source_version for row in rows}
-    active = set((await chat.execute(IN_TRAINING, values)).scalars())
+    live = await _trained_versions(chat, org_id, found)
     await chat.rollback()
     trained = {
-        source.source_id
-        for source in found
-        if not source.failed and source.source_id not in active and _reads(live.get(source.source_id, ""), source)
+        source.source_id for source in found if not source.failed and _reads(live.get(source.source_id, ""), source)
     }
     now = await bucket.etags({key for source in found if source.source_id in trained and (key := source.object_key)})
     return [
         source for source in found if source.source_id not in trained or not _reads(live[source.source_id], source, now)
     ]
+
+
+async def _trained_versions(chat: AsyncSession, org_id: UUID, found: Sequence[FoundSource]) -> dict[UUID, str]:
+    """source id → the version that is live, of a bot's sources that are not in training."""
+    values = {"org_id": org_id, "bot_id": found[0].bot_id, "source_ids": [source.source_id for source in found]}
+    rows = (await chat.execute(LIVE_VERSIONS, values)).all()
+    active = set((await chat.execute(IN_TRAINING, values)).scalars())
+    return {row.source_id: row.source_version for row in rows if row.source_id not in active}
 
 
 def _reads(version: str, source: FoundSource, etags: Mapping[str, str] | None = None) -> bool:

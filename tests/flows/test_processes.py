@@ -27,7 +27,8 @@ from deploy.local import processes, servers
 from tests.flows.world import Row, World
 from tests.servers import REPOSITORY, as_workers, free_port
 from tests.workers.fetch.loopback import reply
-from workers.reembed import BATCH_CHUNKS, reembed
+from workers.commands.reembed import reembed
+from workers.reembed import BATCH_CHUNKS
 from workers.tasks.expiry import expire_leases
 from workers.tasks.life import LEASE_S
 

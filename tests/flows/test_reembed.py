@@ -17,7 +17,7 @@ from tests.chat_api.chat_world import Visit, wait_until
 from tests.flows.world import World
 from tests.servers import as_workers
 from workers.cli import main
-from workers.reembed import reembed
+from workers.commands.reembed import reembed
 from workers.spaces import tend_spaces
 
 OLD = EmbeddingSpace("text-embedding-3-small", 256)

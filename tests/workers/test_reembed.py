@@ -29,9 +29,10 @@ from tests.servers import Servers, as_workers
 from tests.workers.chat_rows import engine_of
 from workers.bootstrap import Collaborators, bootstrap
 from workers.chunk import chunk, embedded_text
+from workers.commands.reembed import await_switch, reembed, space_named
 from workers.documents import Block, Document
 from workers.jobs import process
-from workers.reembed import await_switch, embed_again, reembed, space_named
+from workers.reembed import embed_again
 from workers.spaces import LOCK_TASKS, BotKey, aim, settle, tend_spaces
 from workers.store.generation import ensure_space
 from workers.tasks.expiry import MAX_CRASHES, expire_leases
@@ -491,12 +492,12 @@ def test_nobody_who_works_is_waited_for_only_so_long(shelf: Shelf, monkeypatch: 
     shelf.begin()
     with pytest.raises(StillWaitingError):
         await_switch(shelf.worker.engines.chat, [bot], shelf.said.append, still_waiting)
-    monkeypatch.setattr("workers.reembed.STILL_FOR_S", 0)
+    monkeypatch.setattr("workers.commands.reembed.STILL_FOR_S", 0)
     assert not await_switch(shelf.worker.engines.chat, [bot], shelf.said.append, still_waiting)
     assert "Start `python -m workers`" in shelf.said[-1]
 
     shelf.claimed()
-    monkeypatch.setattr("workers.reembed.STILL_FOR_S", 0.05)
+    monkeypatch.setattr("workers.commands.reembed.STILL_FOR_S", 0.05)
     naps = iter([0.1, 0.1])
 
     def nap(seconds: float) -> None:

@@ -7,15 +7,17 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from chat_api.core.lexemes import terms_of
 from chat_api.core.postings import Place, Postings, Segment, sieved
 from chat_api.core.segments import (
     BEGINNING,
     CHUNKS,
+    LIVE,
     MOST_CHUNKS,
     PAGE,
+    SIZES,
     arrays_of,
     batches,
     ids_of,
@@ -23,19 +25,6 @@ from chat_api.core.segments import (
     segments_of,
 )
 from workers.store.rows import Build
-
-LIVE = text("""
-    SELECT source_id, live_generation FROM sources
-    WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
-""")
-SIZES = text("""
-    SELECT wanted.source_id, wanted.generation,
-           (SELECT count(*) FROM (
-                SELECT FROM chunks WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = wanted.source_id
-                    AND generation = wanted.generation LIMIT :most
-            ) AS chunk) AS chunks
-    FROM unnest(CAST(:source_ids AS uuid[]), CAST(:generations AS int[])) AS wanted (source_id, generation)
-""")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_api.auth import Principal
-from chat_api.chat.answers import Answers, told_by
+from chat_api.chat.answers import Answers
 from chat_api.chat.bot import Bot
 from chat_api.chat.journal import AnswerKey
 from chat_api.chat.live import LiveAnswer, Why
 from chat_api.chat.session import Session
 from chat_api.chat.sockets import FRAMES_AT_ONCE, FrameRate, Over, TooManyFrames
-from chat_api.chat.stream import AHEAD, AnswerStream, Reader, Wire, encoded, kept_alive
+from chat_api.chat.stream import AHEAD, AnswerStream, Reader, Wire, encoded, kept_alive, told_by
 from chat_api.chat.turn import ChatServices
 
 
