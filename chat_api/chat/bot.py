@@ -21,6 +21,9 @@ from chat_api.core.errors import DatabaseUnavailable
 CACHED_S = 30.0
 MAX_CACHED = 10_000
 DASHBOARD_WITHIN_S = 2.0
+"""How long the dashboard is waited for where a snapshot can stand in for it,"""
+UNHEARD_OF_WITHIN_S = 8.0
+"""and how long beyond that where nothing can."""
 log = structlog.get_logger(__name__)
 
 
@@ -100,22 +103,34 @@ class Bots:
     async def _read(self, org_id: UUID, bot_id: UUID) -> Bot | None:
         values = {"org_id": org_id, "bot_id": bot_id}
         try:
-            async with asyncio.timeout(DASHBOARD_WITHIN_S), self._engines.dashboard.connect() as connection:
-                row = (await connection.execute(FROM_DASHBOARD, values)).one_or_none()
+            row = await self._ask_dashboard(values, DASHBOARD_WITHIN_S)
         except (SQLAlchemyError, TimeoutError) as error:
             log.warning("dashboard_away", error=type(error).__name__)
             async with self._engines.tenant(org_id) as connection:
                 row = (await connection.execute(FROM_SNAPSHOT, values)).one_or_none()
-            if row is None:
-                # It may well exist; only nobody can say so now.
-                raise DatabaseUnavailable from error
-            space = EmbeddingSpace(row.model, row.dimensions) if row.model else None
-        else:
-            if row is None:
-                return None
-            async with self._engines.tenant(org_id) as connection:
-                space = await _keep(connection, values, row)
+            if row is not None:
+                space = EmbeddingSpace(row.model, row.dimensions) if row.model else None
+                return None if row.deleted_at is not None else _bot_of(values, row, space)
+            row = await self._ask_patiently(values, error)
+        if row is None:
+            return None
+        async with self._engines.tenant(org_id) as connection:
+            space = await _keep(connection, values, row)
         return None if row.deleted_at is not None else _bot_of(values, row, space)
+
+    async def _ask_dashboard(self, values: dict[str, UUID], within_s: float) -> Row[Any] | None:
+        """Raises SQLAlchemyError, TimeoutError."""
+        async with asyncio.timeout(within_s), self._engines.dashboard.connect() as connection:
+            return (await connection.execute(FROM_DASHBOARD, values)).one_or_none()
+
+    async def _ask_patiently(self, values: dict[str, UUID], error: Exception) -> Row[Any] | None:
+        """Asks a dashboard that was slow once more. Raises DatabaseUnavailable: the bot may exist, nobody can say so."""
+        if not isinstance(error, TimeoutError):
+            raise DatabaseUnavailable from error
+        try:
+            return await self._ask_dashboard(values, UNHEARD_OF_WITHIN_S)
+        except (SQLAlchemyError, TimeoutError) as still:
+            raise DatabaseUnavailable from still
 
 
 def _bot_of(key: dict[str, UUID], row: Row[Any], space: EmbeddingSpace | None) -> Bot:

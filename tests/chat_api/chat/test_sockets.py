@@ -2,11 +2,14 @@
 
 import contextlib
 import socket
+from concurrent.futures import ThreadPoolExecutor, wait
 from uuid import uuid4
 
+import psycopg
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from chat_api.chat.bot import DASHBOARD_WITHIN_S
 from chat_api.core.settings import Settings
 from tests.chat_api.chat_world import Chat, TestBot, serving, wait_until
 
@@ -193,6 +196,17 @@ def test_chat_goes_on_while_the_dashboards_database_is_away(chat: Chat, chat_set
             assert visit.asked()[-1]["finish_reason"] == "stop"
         with alone.dial(headers={"Authorization": f"Bearer {bot.token(bot_id=str(uuid4()))}"}) as unknown:
             assert unknown.close_code() in {1013, 4403}
+
+
+def test_a_new_bots_first_visitor_waits_for_a_slow_dashboard(chat: Chat) -> None:
+    bot = chat.add_bot(PARCELS, welcome_message="Worth the wait.")
+    with psycopg.connect(chat.dashboard_dsn) as held, ThreadPoolExecutor(1) as pool:
+        held.execute("LOCK TABLE bots IN ACCESS EXCLUSIVE MODE")
+        visiting = pool.submit(chat.visit, bot)
+        assert wait([visiting], timeout=DASHBOARD_WITHIN_S + 1).not_done
+        held.rollback()
+        with visiting.result() as visit:
+            assert visit.ready["bot"]["welcome_message"] == "Worth the wait."
 
 
 def test_extractive_answers_quote_and_say_so(chat: Chat, chat_settings: Settings) -> None:
