@@ -1,4 +1,4 @@
-"""Identity: token → Principal, one pure function for HTTP and WebSocket; the key file; scopes."""
+"""Identity: token → Principal, one pure function for HTTP and WebSocket; scopes."""
 
 import base64
 import binascii

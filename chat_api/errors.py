@@ -12,10 +12,10 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy import exc as sql
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from chat_api.core.database import DATABASE_DOWN
 from chat_api.core.errors import (
     DatabaseUnavailable,
     DependencyError,
@@ -40,8 +40,7 @@ from chat_api.core.telemetry import current_request_id
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 5
-MAX_LISTED = 20
-DATABASE_DOWN = (sql.OperationalError, sql.InterfaceError, sql.TimeoutError, psycopg.OperationalError)
+MAX_PROBLEM_FIELDS = 20
 
 log = structlog.get_logger(__name__)
 _redact = make_redactor()
@@ -197,6 +196,6 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
     found: list[dict[str, Any]] = list(error.errors()) if isinstance(error, RequestValidationError) else []
     fields = [
         {"field": _redact(".".join(str(part)[:64] for part in item["loc"])), "message": _redact(item["msg"])}
-        for item in found[:MAX_LISTED]
+        for item in found[:MAX_PROBLEM_FIELDS]
     ]
     return problem(422, InvalidRequest.code, InvalidRequest().message, errors=fields)

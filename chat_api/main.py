@@ -159,6 +159,7 @@ async def _drain(app: FastAPI) -> None:
     app.state.sockets.drain()
     await app.state.answers.drain(app.state.settings.drain_s)
     await app.state.sockets.closed()
+    app.state.feeds.close()
 
 
 def _serve_metrics(port: int, stack: AsyncExitStack) -> None:

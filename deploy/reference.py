@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import SecretStr, TypeAdapter
 from pydantic_core import PydanticUndefined
 from sqlalchemy import Column, MetaData
+from sqlalchemy.dialects import postgresql
 
 from chat_api.core.bot_config import BotConfig, OrgLimits
 from chat_api.core.errors import training_errors
@@ -39,6 +40,7 @@ DOCUMENTS = ("README.md", "training_flow.md")
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MODULES = (training, sources, events, search, chat, messages, conversations, usage, visitors, health, widget)
 ROUTERS = tuple(module.router for module in MODULES)
+POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects without types
 EXAMPLE_VALUES = {
     "app_env": "development",
     "dashboard_db_host": "127.0.0.1",
@@ -151,7 +153,7 @@ def routes() -> str:
     """Every HTTP route and what it does."""
     found = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     rows = [
-        (route.path, f"`{' '.join(sorted(route.methods or ()))} {route.path}`", _first_paragraph(route.endpoint))
+        (route.path, f"`{' '.join(sorted(route.methods or ()))} {route.path_format}`", _first_paragraph(route.endpoint))
         for route in found
         if route.include_in_schema
     ]
@@ -179,8 +181,8 @@ def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def _option(action: argparse.Action) -> str:
     value = action.metavar if isinstance(action.metavar, str) else ""
-    flag = action.option_strings[-1] if action.option_strings else action.dest.upper()
-    return f"{flag} {value}{' …' if action.nargs == '+' else ''}".strip()
+    shown = f"{action.option_strings[-1]} {value}" if action.option_strings else value or action.dest.upper()
+    return f"{shown}{' …' if action.nargs == '+' else ''}".strip()
 
 
 def schema(metadata: MetaData) -> str:
@@ -200,7 +202,8 @@ def _mappers(metadata: MetaData) -> Iterable[Any]:
 
 def _column(column: Column[Any]) -> str:
     mark = "🔑" if column.primary_key else ""
-    return f"{mark}`{column.name}` {str(column.type).lower()}{'' if column.nullable or mark else ' not null'}"
+    kind = column.type.compile(dialect=POSTGRESQL).lower().replace("timestamp with time zone", "timestamptz")
+    return f"{mark}`{column.name}` {kind}{'' if column.nullable or mark else ' not null'}"
 
 
 def generators() -> dict[str, Callable[[], str]]:

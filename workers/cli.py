@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
-from chat_api.core.database import DATABASE_DOWN, Engines, make_engines
+from chat_api.core.database import DATABASE_DOWN, Engines, is_held, make_engines
 from chat_api.core.errors import ServiceError
 from chat_api.core.jobs import connect_redis, ring
 from chat_api.core.settings import Settings, load_settings
@@ -60,16 +60,22 @@ def main(arguments: list[str] | None = None) -> int:
     except ServiceError as error:
         problem = error.message
     except DATABASE_DOWN as error:
-        problem = f"A database does not answer ({_cause(error)}). Check that it runs and that its settings are right."
+        problem = _away(error)
     except DBAPIError as error:
         problem = f"A database refuses this ({_cause(error)}). `doctor` may say why; are the migrations applied?"
     except KeyboardInterrupt:
-        problem = "Stopped. What is queued stays queued."
+        problem = "Stopped. What is done stays done: the same command goes on with the rest."
     finally:
         engines.chat.dispose()
         engines.dashboard.dispose()
     print(problem, file=sys.stderr)
     return 2
+
+
+def _away(error: Exception) -> str:
+    if is_held(error):
+        return f"Other work held this for too long ({_cause(error)}). What is done stays done: run the command again."
+    return f"A database does not answer ({_cause(error)}). Check that it runs and that its settings are right."
 
 
 def _cause(error: Exception) -> str:
@@ -180,10 +186,11 @@ def _wanted(options: argparse.Namespace, settings: Settings, engines: Engines) -
     return find_sources(engines.dashboard, source_ids=options.source, bot_id=options.bot, failed=bool(options.failed))
 
 
-def _train(settings: Settings, engines: Engines, source_ids: Sequence[UUID]) -> int:
-    """How many of the sources did not train; waits for all of them."""
+def _train(settings: Settings, engines: Engines, source_ids: Sequence[UUID], *, revive: bool) -> int:
+    """How many of the sources did not train; waits for all of them. Deleted ones only where they are to `revive`."""
     wanted = find_sources(engines.dashboard, source_ids=source_ids)
-    queued = queue_sources(engines, wanted, revive=True)
+    queued = queue_sources(engines, wanted, revive=revive)
+    sys.stdout.writelines(f"{source_id}: deleted; --overwrite trains it again\n" for source_id in queued.left)
     _ring(settings, queued.waiting)
     return len(source_ids) - len(queued.runs) + (_wait(engines, queued.runs) if queued.runs else 0)
 
@@ -192,7 +199,7 @@ def _upload(options: argparse.Namespace, settings: Settings, engines: Engines) -
     uploaded = upload(options, settings, engines.dashboard, sys.stdout)
     print(uploaded)
     train = options.process and not options.dry_run
-    untrained = _train(settings, engines, uploaded.to_train) if train else 0
+    untrained = _train(settings, engines, uploaded.to_train, revive=options.overwrite) if train else 0
     return 1 if uploaded.counts["failed"] or untrained else 0
 
 
@@ -244,7 +251,7 @@ def _import(options: argparse.Namespace, settings: Settings, engines: Engines) -
 
 def _seed(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:
     made = seed(options, settings, engines, sys.stdout)
-    return 1 if options.process and made and _train(settings, engines, made) else 0
+    return 1 if options.process and made and _train(settings, engines, made, revive=True) else 0
 
 
 def _eval(options: argparse.Namespace, _settings: Settings, _engines: Engines) -> int:
@@ -255,8 +262,11 @@ def _cancel(options: argparse.Namespace, _settings: Settings, engines: Engines) 
     named = Named(options.source, options.bot, options.org)
     if not is_known(engines.chat, named):
         raise CommandError("Nothing of that was ever queued here. Is it the right id?")
-    print(f"{cancel(engines, named)} runs cancelled")
-    return 0
+    cancelled = cancel(engines, named, sys.stdout)
+    print(f"{cancelled.runs} runs cancelled")
+    if cancelled.held:
+        print(f"{cancelled.held} sources are held by other work: run the command again.", file=sys.stderr)
+    return 1 if cancelled.held else 0
 
 
 def _clean(options: argparse.Namespace, settings: Settings, engines: Engines) -> int:

@@ -13,18 +13,8 @@ from sqlalchemy.orm import Session
 
 from chat_api.core.database import DATABASE_DOWN
 from chat_api.core.errors import DatabaseUnavailable, QuotaExceeded, ServiceError, SourceDeleted
-from chat_api.core.models.dashboard import (
-    WRITE_STATUS,
-    DashboardBot,
-    File,
-    Org,
-    Told,
-    TrainingSource,
-    beyond_quota,
-    owner_status,
-    percent,
-    told_values,
-)
+from chat_api.core.models.dashboard import DashboardBot, File, Org, TrainingSource, beyond_quota
+from chat_api.core.standing import STANDING, WRITE_STATUS, standing_of, status_values
 from workers.tasks.life import Task
 
 TOLD_AT_ONCE = 500
@@ -48,9 +38,9 @@ class SourceToTrain:
 
 
 def load_sources(engine: Engine, tasks: Sequence[Task]) -> dict[int, SourceToTrain | ServiceError]:
-    """By task id its source, or why it is not to be trained: SourceDeleted when it, or its bot, is gone from this org,
+    """By task id its source, or why it is not trained. Raises DatabaseUnavailable.
 
-    QuotaExceeded when it is beyond the org's `limits.max_sources`. Raises DatabaseUnavailable.
+    SourceDeleted: it, or its bot, is gone from this org. QuotaExceeded: it is beyond the org's `limits.max_sources`.
     """
     found = (
         select(TrainingSource, File, DashboardBot, Org)
@@ -91,27 +81,12 @@ def _beyond_quota(session: Session, rows: Sequence[SourceToTrain]) -> set[UUID]:
     return beyond
 
 
-# What the owner is told: of a source whose run is over while the next one waits, also under the bot it was moved to, that
-# it is queued; of another one under a tombstone, that it is pending. Only of one that was deleted for good does the row
-# name no run: the reconciler knows a deletion by that.
-UNPROJECTED = text("""
-    SELECT job.job_id, job.org_id, job.source_id, job.status_version, job.progress_done, job.progress_total,
-           CASE WHEN next.job_id IS NOT NULL THEN next.status
-                WHEN source.deleted_at IS NOT NULL THEN 'deleted' ELSE job.status END AS status,
-           CASE WHEN next.job_id IS NOT NULL THEN next.job_id
-                WHEN source.deleted_at IS NULL OR source.removal_held_at IS NOT NULL THEN job.job_id END AS told_job_id,
-           CASE WHEN source.deleted_at IS NULL AND next.job_id IS NULL THEN job.error_code END AS error_code,
-           CASE WHEN source.deleted_at IS NULL AND next.job_id IS NULL THEN job.error_message END AS error_message,
-           CASE WHEN job.status = 'succeeded' THEN job.finished_at END AS trained_at,
-           source.live_generation IS NOT NULL AS still_answers
-    FROM training_jobs AS job
-    JOIN sources AS source USING (org_id, bot_id, source_id)
-    LEFT JOIN training_jobs AS next ON next.org_id = job.org_id AND next.source_id = job.source_id
-                                    AND next.status = 'waiting' AND job.finished_at IS NOT NULL
+UNPROJECTED = text(f"""
+    {STANDING}
     WHERE job.projected_version < job.status_version AND job.status_version > :after
       AND (CAST(:job_ids AS uuid[]) IS NULL OR job.job_id = ANY (CAST(:job_ids AS uuid[])))
     ORDER BY job.status_version LIMIT :at_once
-""")
+""")  # the rows are our own
 # One that somebody else holds is told later: its transaction may have been left open.
 HELD_BY_OTHERS = text("""
     WITH free AS MATERIALIZED (
@@ -171,7 +146,7 @@ def _write_statuses(dashboard: Engine, behind: Sequence[Row[Any]]) -> Sequence[R
             source_ids = [row.source_id for row in behind]
             held = set(connection.execute(HELD_BY_OTHERS, {"source_ids": source_ids}).scalars())
             free = [row for row in behind if row.source_id not in held]
-            connection.execute(WRITE_STATUS, told_values([_told(row) for row in free]))
+            connection.execute(WRITE_STATUS, status_values([standing_of(row) for row in free]))
     except DBAPIError as error:
         if isinstance(error, DATABASE_DOWN):
             raise
@@ -187,17 +162,3 @@ def _say_refused(source_id: UUID, error: str) -> None:
     if time.monotonic() - _said_refused.get(error, -SAY_AGAIN_S) >= SAY_AGAIN_S:
         _said_refused[error] = time.monotonic()
         log.warning("status_refused", source_id=str(source_id), error=error)
-
-
-def _told(row: Row[Any]) -> Told:
-    return Told(
-        row.source_id,
-        row.org_id,
-        row.status_version,
-        owner_status(row.status, still_answers=row.still_answers),
-        percent(row.status, row.progress_done, row.progress_total),
-        row.error_code,
-        row.error_message,
-        row.told_job_id,
-        row.trained_at,
-    )

@@ -92,7 +92,7 @@ class Backoff:
 
     def _redis_away(self, error: RedisError) -> None:
         self._redis_from = self._clock() + REDIS_AWAY_S
-        log.warning("embed.backoff_not_shared", reason=type(error).__name__)
+        log.warning("embedding_backoff_not_shared", reason=type(error).__name__)
 
 
 def embed_texts(

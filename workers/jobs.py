@@ -112,12 +112,12 @@ def process(worker: Collaborators, tasks: Sequence[Task], stop: Callable[[], boo
     bind_request_id(tasks[0].request_id if alone else None)
     with structlog.contextvars.bound_contextvars(**(tasks[0].names if alone else {"org_id": str(tasks[0].org_id)})):
         for task in tasks:
-            log.info("run_started", kind=task.kind, attempt=task.attempt, **task.names)
+            log.info("task_started", kind=task.kind, attempt=task.attempt, **task.names)
         outcomes = _do(worker, tasks, stop)
         seconds = round(time.perf_counter() - began, 3)
         for task in tasks:
             log.info(
-                "run_ended", kind=task.kind, outcome=outcomes.get(task.task_id, "done"), seconds=seconds, **task.names
+                "task_ended", kind=task.kind, outcome=outcomes.get(task.task_id, "done"), seconds=seconds, **task.names
             )
         _tell(worker, tasks)
 
@@ -138,7 +138,7 @@ def _do(worker: Collaborators, tasks: Sequence[Task], stop: Callable[[], bool]) 
     except (ServiceError, *DATABASE_DOWN) as error:
         failed = _failure(error)
     except Exception:  # the edge of a task: whatever it is, the task must be settled and the worker live on
-        log.exception("run_broke")
+        log.exception("task_broke")
         failed = ServiceError()
     left = _left(tasks, lease)
     if failed and len(tasks) > 1 and costs_attempt(failed):  # nobody knows whose it is: each is tried alone
@@ -226,7 +226,7 @@ def _ring(worker: Collaborators, task: Task, made: int) -> None:
 
 def _fail(worker: Collaborators, task: Task, error: ServiceError) -> str:
     wait_s = None if task.kind == "dry_run" else retry_in(task, error)
-    log.warning("run_failed", code=error.code, message=error.message, retry_in_s=wait_s, **task.names)
+    log.warning("task_failed", code=error.code, message=error.message, retry_in_s=wait_s, **task.names)
 
     def act(connection: Connection) -> str | None:
         if wait_s is not None:

@@ -54,8 +54,12 @@ class EndedRuns:
         self._chat, self._counted_at = chat, -COUNT_EVERY_S
         self._since: object = None
 
+    def forget(self) -> None:
+        """Leaves what ends from now on to another process, until `count` is called again."""
+        self._since = None
+
     def count(self) -> None:
-        """Adds what has ended since the last look, once in half a minute."""
+        """Adds what has ended since the last look, once in half a minute; the first look counts nothing."""
         if time.monotonic() - self._counted_at < COUNT_EVERY_S:
             return
         self._counted_at = time.monotonic()

@@ -24,7 +24,7 @@ class PagesLeft(NamedTuple):
     def used_up(self) -> QuotaExceeded:
         """What to say where none is left."""
         return QuotaExceeded(
-            f"The organisation's {self.most:,} pages of this month are used up. Raise the limit or wait."
+            f"The organisation's {self.most:,} pages of this month are used up. Raise the limit, or train it again next month."
         )
 
 

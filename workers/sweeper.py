@@ -41,7 +41,7 @@ TAKE_LEASE = text("""
     WHERE lease.holder = excluded.holder OR lease.expires_at < now()
     RETURNING true
 """)
-SWEPT = text("UPDATE leases SET swept_at = now() WHERE name = 'sweeper' AND holder = :holder")
+SWEPT = text("UPDATE leases SET swept_at = now() WHERE name = 'sweeper'")
 DUE = text("""
     SELECT task_id, coalesce(CAST(job_id AS text), 'task:' || task_id) AS name FROM training_tasks
     WHERE status = 'waiting' AND run_after <= now()
@@ -49,6 +49,7 @@ DUE = text("""
     ORDER BY priority DESC, org_id, run_after, task_id LIMIT 500
 """)
 RUNG = text("UPDATE training_tasks SET rung_at = now() WHERE task_id = ANY (:task_ids) AND status = 'waiting'")
+NOT_RUNG = text("UPDATE training_tasks SET rung_at = NULL WHERE task_id = ANY (:task_ids) AND status = 'waiting'")
 
 
 class Sweeper:
@@ -100,8 +101,9 @@ class Sweeper:
             del self._dead[: len(holders)]
 
     def sweep(self) -> bool:
-        """One round; False when another process holds the lease."""
-        if not self._take_lease():
+        """One round; False when another process holds the lease. A long one keeps it, as no duty takes long."""
+        if not self.take_lease():
+            self._ended_runs.forget()
             return False
         duties: list[Callable[[], object]] = [
             self.expire, self._reconciler.reconcile, self._refresher.refresh, self.ring_due, self.project, self.collect,
@@ -109,9 +111,11 @@ class Sweeper:
         ]  # fmt: skip
         for duty in duties:
             self._attempt(duty)
+            self._attempt(self.take_lease)
         return True
 
-    def _take_lease(self) -> bool:
+    def take_lease(self) -> bool:
+        """Takes the lease, or keeps it; False when another process holds it."""
         with self._engines.chat.begin() as connection:
             return bool(connection.execute(TAKE_LEASE, {"holder": self._holder, "lease_s": LEASE_S}).scalar())
 
@@ -136,12 +140,14 @@ class Sweeper:
 
     def ring_due(self) -> None:
         """Rings for tasks that are due and were not rung lately."""
-        with self._engines.chat.connect() as connection:
+        # Noted before: a worker that a bell has woken passes by rows that are held in that moment.
+        with self._engines.chat.begin() as connection:
             due = connection.execute(DUE, {"again_s": RING_AGAIN_S}).all()
-        # The rows are not held meanwhile: a worker could not claim them.
-        if due and ring(self._redis, self._queue_name, [row.name for row in due]):
+            task_ids = {"task_ids": [row.task_id for row in due]}
+            connection.execute(RUNG, task_ids)
+        if due and not ring(self._redis, self._queue_name, [row.name for row in due]):
             with self._engines.chat.begin() as connection:
-                connection.execute(RUNG, {"task_ids": [row.task_id for row in due]})
+                connection.execute(NOT_RUNG, task_ids)
 
     def project(self) -> None:
         """Tells the dashboard what it has not been told."""
@@ -177,9 +183,9 @@ class Sweeper:
         tend_spaces(self._engines.chat)
 
     def note_sweep(self) -> None:
-        """Records that a sweep came to its end; `/readyz` reads it."""
+        """Records that a sweep came to its end, whoever holds the lease by now; `/readyz` reads it."""
         with self._engines.chat.begin() as connection:
-            connection.execute(SWEPT, {"holder": self._holder})
+            connection.execute(SWEPT)
 
 
 GENERATION = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id AND generation = :generation"

@@ -38,7 +38,7 @@ class UnansweredPage(BaseModel):
     next_cursor: str | None
 
 
-# Two askings of one question are told as chat_api.chat.words does it for the cached answers.
+# Two askings of one question are told as chat_api/core/words.py does it for the cached answers.
 UNANSWERED = text("""
     WITH asked AS (
         SELECT turn.*, btrim(regexp_replace(lower(normalize(question, NFKC)), '\\s+', ' ', 'g'), :edges) AS form

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg.abc import PQGen
-from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 from sqlalchemy import URL, Connection, Dialect, Engine, ExceptionContext, TextClause, create_engine, event
@@ -35,6 +35,8 @@ DATABASE_DOWN = (
 )
 """What a database that is away, takes no writes, or is too busy to answer in time, raises; the driver's own come from
 COPY."""
+ROWS_HELD = (LockNotAvailable, QueryCanceled, DeadlockDetected)
+"""What a database that is there raises where others held its rows, or the work took longer than it may."""
 TIME_LIMITS = (
     "SELECT set_config('lock_timeout', '5s', true), set_config('statement_timeout', '60s', true),"
     " set_config('idle_in_transaction_session_timeout', '30s', true)"
@@ -115,8 +117,13 @@ async def async_engines(settings: Settings) -> AsyncIterator[AsyncEngines]:
         await engines.dashboard.dispose()
 
 
+def is_held(error: Exception) -> bool:
+    """Whether the database was there, but others held its rows, or the work took longer than it may."""
+    return isinstance(getattr(error, "orig", error), ROWS_HELD)
+
+
 def make_engines(settings: Settings) -> Engines:
-    """A worker process's engines: small pools, since a process trains one run at a time."""
+    """A worker process's engines: small pools, since a process does one claim at a time."""
     return Engines(_engine(settings.chat_db_url()), readable(_engine(settings.dashboard_db_url())))
 
 

@@ -194,7 +194,7 @@ class NoText(TrainingError):
 
 
 class NeedsRendering(TrainingError):
-    """The page is empty until its JavaScript runs, and pages are read without running it."""
+    """The page is empty until its JavaScript runs. Set `render` for this source, or give its text as a text source."""
 
     code = "needs_rendering"
 
@@ -242,7 +242,7 @@ class RemovalsHeld(TrainingError):
 
 
 class QuestionsLost(TrainingError):
-    """Test questions that this source answered would no longer be. Its old answers stay until the new ones are released."""
+    """The new version would lose answers to your test questions. The old answers stay until the new ones are released."""
 
     code = "test_questions_failed"
 

@@ -37,7 +37,6 @@ class MiniLM:
     max_inputs = 256
     max_batch_tokens = 8192
     max_input_tokens = 256
-    in_flight = 1
 
     def __init__(self, threads: int = 1, folder: Path | None = None) -> None:
         folder = checked(folder or model_folder())

@@ -33,7 +33,9 @@ class Settings(DatabaseSettings):
     )
     log_file: str | None = Field(None, description="A file that gets the log too, rotated at midnight, 14 kept")
 
-    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis: bells and shared back-off")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis: bells, message rates, cached answers, back-off"
+    )
     queue_name: str = Field("default", description="The RQ queue that carries the bells")
 
     openai_api_key: SecretStr | None = Field(None, description="Key of the OpenAI-compatible server")
@@ -85,9 +87,7 @@ class Settings(DatabaseSettings):
     jwt_audience: str | None = Field(None, description="Enforced on every token when set")
     jwt_max_lifetime_s: int = Field(86_400, ge=60, description="Longest `exp - iat` of a token, in seconds")
     ws_query_token: bool = Field(False, description="Whether `?token=` is taken on the WebSocket")
-    cors_origins: str = Field(
-        "", description="Comma separated origins that may call the training routes from a browser"
-    )
+    cors_origins: str = Field("", description="Comma separated origins whose pages may call all but /api/chat")
     metrics_port: int | None = Field(
         None,
         ge=1,

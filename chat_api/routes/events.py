@@ -26,7 +26,7 @@ from chat_api.training.known import require_known_bot
 LONGEST_S = 3600.0
 HEARTBEAT_S = 15.0
 READ_WITHIN_S = 10.0
-BIGGEST = 2**63 - 1
+MAX_EVENT_ID = 2**63 - 1
 EVENT_STREAM = "text/event-stream"
 
 router = APIRouter(prefix="/api/training", tags=["training"], responses=PROBLEMS)
@@ -80,7 +80,7 @@ async def events(
     request: Request,
     principal: Annotated[Principal, Depends(require_scope("training:read"))],
     bot_id: Annotated[UUID | None, Query()] = None,
-    last_event_id: Annotated[int | None, Header(ge=0, le=BIGGEST)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_EVENT_ID)] = None,
 ) -> EventStream:
     """Every job of the org, or of one bot, whenever it changes: `event: job`, `id:` a number that grows with changes,
     `data:` the job object. Begins with what waits or runs; with `Last-Event-ID` with what came after that event.

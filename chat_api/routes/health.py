@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import State
 from starlette.responses import Response
@@ -161,9 +161,9 @@ async def redis(state: State) -> str | None:
 async def workers(state: State) -> str | None:
     """A sweeper was at work within the last minute, so that workers are there."""
     async with state.engines.chat.connect() as connection:
-        swept_at = await connection.scalar(select(Lease.swept_at).where(Lease.name == "sweeper"))
-    if swept_at is not None and datetime.now(UTC) - swept_at < SWEEP_OVERDUE:
-        return None
+        lately = Lease.swept_at > func.now() - SWEEP_OVERDUE
+        if await connection.scalar(select(lately).where(Lease.name == "sweeper")):
+            return None
     return f"No sweep for {SWEEP_OVERDUE.seconds} s: is a worker pool running?"
 
 

@@ -11,10 +11,10 @@ from chat_api.auth import Principal
 from chat_api.deps import ChatSession, DashboardSession, no_store, require_scope
 from chat_api.errors import PROBLEMS, problems
 from chat_api.paging import Cursor, Limit
-from chat_api.training.cancel import tell_dashboard
-from chat_api.training.generations import BIGGEST, Generations, list_generations, release, roll_back
+from chat_api.training.generations import Generations, list_generations, release, roll_back
 from chat_api.training.known import bot_of_source
-from chat_api.training.pages import Ledger, read_ledger
+from chat_api.training.pages import MAX_GENERATION, Ledger, read_ledger
+from chat_api.training.telling import tell_dashboard
 
 router = APIRouter(
     prefix="/api/training/sources/{source_id}", tags=["training"], responses=PROBLEMS, dependencies=[Depends(no_store)]
@@ -23,7 +23,7 @@ CONFLICT = problems(HTTPStatus.CONFLICT)
 
 Writer = Annotated[Principal, Depends(require_scope("training:write"))]
 Reader = Annotated[Principal, Depends(require_scope("training:read"))]
-Number = Annotated[int, Path(ge=0, le=BIGGEST)]
+Number = Annotated[int, Path(ge=0, le=MAX_GENERATION)]
 
 
 @router.get("/pages")
@@ -32,7 +32,7 @@ async def pages(
     principal: Reader,
     chat: ChatSession,
     dashboard: DashboardSession,
-    generation: Annotated[int | None, Query(ge=0, le=BIGGEST, description="The live one if not given")] = None,
+    generation: Annotated[int | None, Query(ge=0, le=MAX_GENERATION, description="The live one if not given")] = None,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Ledger:

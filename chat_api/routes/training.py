@@ -27,7 +27,6 @@ from chat_api.deps import (
 from chat_api.errors import PROBLEMS
 from chat_api.paging import Cursor, Limit
 from chat_api.training.accept import (
-    Accepted,
     FoundSource,
     Priority,
     Refused,
@@ -141,10 +140,13 @@ async def queue(
     jobs = []
     if found:
         jobs = await accept(chat, bucket, principal.org_id, found, priority=body.priority, force=body.force)
-    accepted = Accepted(jobs, [(source_id, error.code) for source_id, error in refused])
-    if accepted.new_job_ids:
-        await asyncio.to_thread(ring, redis, settings.queue_name, accepted.new_job_ids)
-    return _page(accepted)
+    if made := [job.job_id for job in jobs if job.created]:
+        await asyncio.to_thread(ring, redis, settings.queue_name, made)
+    return QueueAnswer(
+        jobs=[QueuedJob.model_validate(job, from_attributes=True) for job in jobs[:MAX_SOURCES]],
+        rejected=_rejected(refused),
+        next_cursor=jobs[MAX_SOURCES - 1].source_id if len(jobs) > MAX_SOURCES else None,
+    )
 
 
 async def _find(
@@ -195,22 +197,13 @@ async def _dry_run(
     seen = await end_dry_runs(chat, principal.org_id, tasks, within_s=settings.dry_run_timeout_s)
     return DryRunAnswer(
         **dict(seen),
-        rejected=_rejected((source_id, error.code) for source_id, error in refused),
+        rejected=_rejected(refused),
         next_cursor=found[MAX_SOURCES - 1].source_id if len(found) > MAX_SOURCES else None,
     )
 
 
-def _rejected(refused: Iterable[tuple[UUID, str]]) -> list[RejectedSource]:
-    return [RejectedSource(source_id=source_id, code=code) for source_id, code in refused]
-
-
-def _page(accepted: Accepted) -> QueueAnswer:
-    listed = accepted.jobs[:MAX_SOURCES]
-    return QueueAnswer(
-        jobs=[QueuedJob.model_validate(job, from_attributes=True) for job in listed],
-        rejected=_rejected(accepted.rejected),
-        next_cursor=listed[-1].source_id if len(accepted.jobs) > MAX_SOURCES else None,
-    )
+def _rejected(refused: Iterable[Refused]) -> list[RejectedSource]:
+    return [RejectedSource(source_id=source_id, code=error.code) for source_id, error in refused]
 
 
 @router.get("/jobs")

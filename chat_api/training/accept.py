@@ -1,7 +1,7 @@
 """Accepts runs: finds the sources in the dashboard, records one waiting run for each, and says which."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -44,19 +44,6 @@ class AcceptedJob:
     source_id: UUID
     status: str
     created: bool
-
-
-@dataclass(slots=True)
-class Accepted:
-    """The answer to one queue call, in the order asked."""
-
-    jobs: list[AcceptedJob] = field(default_factory=list)
-    rejected: list[tuple[UUID, str]] = field(default_factory=list)
-
-    @property
-    def new_job_ids(self) -> list[UUID]:
-        """The runs that a bell is owed."""
-        return [job.job_id for job in self.jobs if job.created]
 
 
 Refused = tuple[UUID, ServiceError]

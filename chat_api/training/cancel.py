@@ -1,21 +1,19 @@
 """Ends runs at once, whatever a worker is doing for them, and tells the dashboard how its row stands then."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
 from chat_api.core.database import TIME_LIMITS
 from chat_api.core.errors import Cancelled
 from chat_api.core.jobs import END_RUNS_OF_SOURCE
-from chat_api.core.models.dashboard import WRITE_STATUS, Told, owner_status, percent, told_values
 from chat_api.core.refusals import UnknownJob
 from chat_api.training.jobs import Job, find_job
+from chat_api.training.telling import tell_dashboard
 
 LOCKS_WITHIN_S = 8.0
 """How long the work of others on a run is waited for before it is ended: its end is promised within ten seconds."""
@@ -83,47 +81,3 @@ async def end_runs(chat: AsyncSession, org_id: UUID, source_id: UUID) -> list[UU
     ended = list((await chat.execute(END_RUNS_OF_SOURCE, values)).scalars())
     await chat.execute(END_RUNS_OF_SOURCE, values)  # tasks that were made while the first call waited for their maker
     return ended
-
-
-STANDING = text("""
-    SELECT job.source_id, job.status_version, job.progress_done, job.progress_total,
-           coalesce(next.job_id, job.job_id) AS job_id, coalesce(next.status, job.status) AS status,
-           CASE WHEN next.job_id IS NULL THEN job.error_code END AS error_code,
-           CASE WHEN next.job_id IS NULL THEN job.error_message END AS error_message,
-           CASE WHEN job.status = 'succeeded' THEN job.finished_at END AS trained_at,
-           source.live_generation IS NOT NULL AS still_answers
-    FROM training_jobs AS job JOIN sources AS source USING (org_id, bot_id, source_id)
-    LEFT JOIN training_jobs AS next ON next.org_id = job.org_id AND next.source_id = job.source_id
-                                    AND next.status = 'waiting' AND job.finished_at IS NOT NULL
-    WHERE job.org_id = :org_id AND job.job_id = ANY (:job_ids) AND source.deleted_at IS NULL
-    ORDER BY job.status_version
-""")
-"""As the sweeper says it: of a source whose run is over while the next one waits, that it is queued."""
-
-
-async def tell_dashboard(chat: AsyncSession, dashboard: AsyncSession, org_id: UUID, job_ids: Sequence[UUID]) -> None:
-    """Writes what became of jobs to their sources' rows; while that can't be done, it is left to the sweeper."""
-    standing = (await chat.execute(STANDING, {"org_id": org_id, "job_ids": list(job_ids)})).all()
-    await chat.rollback()
-    if not standing:
-        return
-    try:
-        await dashboard.execute(text(TIME_LIMITS))
-        await dashboard.execute(WRITE_STATUS, told_values([_told(row, org_id) for row in standing]))
-        await dashboard.commit()
-    except SQLAlchemyError:
-        await dashboard.rollback()
-
-
-def _told(row: Row[Any], org_id: UUID) -> Told:
-    return Told(
-        row.source_id,
-        org_id,
-        row.status_version,
-        owner_status(row.status, still_answers=row.still_answers),
-        percent(row.status, row.progress_done, row.progress_total),
-        row.error_code,
-        row.error_message,
-        row.job_id,
-        row.trained_at,
-    )

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal
 from chat_api.core.database import TIME_LIMITS
 from chat_api.core.jobs import REMEMBER_SOURCES
-from chat_api.core.models.dashboard import WRITE_STATUS, Told, told_values
+from chat_api.core.standing import Standing
 from chat_api.training.cancel import end_runs
 from chat_api.training.known import bot_of_source
+from chat_api.training.telling import tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ async def delete_source(chat: AsyncSession, dashboard: AsyncSession, principal: 
     version = (await chat.execute(NEXT_VERSION)).scalar_one()
     await chat.execute(TELL_LATER, {"org_id": principal.org_id, "source_id": source_id, "version": version})
     await chat.commit()
-    await _tell_dashboard(dashboard, principal.org_id, source_id, version)
+    await tell(dashboard, [Standing(source_id, principal.org_id, version, "pending")])
     return Deleted(documents, chunks)
 
 
@@ -77,14 +77,3 @@ async def _places(chat: AsyncSession, org_id: UUID, source_id: UUID, bot_id: UUI
         return known
     await chat.execute(REMEMBER_SOURCES, {**values, "bot_ids": [bot_id], "source_ids": [source_id], "revive": False})
     return [bot_id]
-
-
-async def _tell_dashboard(dashboard: AsyncSession, org_id: UUID, source_id: UUID, version: int) -> None:
-    values = told_values([Told(source_id, org_id, version, "pending")])
-    try:
-        await dashboard.execute(text(TIME_LIMITS))
-        await dashboard.execute(WRITE_STATUS, values)
-        await dashboard.commit()
-    except SQLAlchemyError:
-        # The tombstone is what counts; the row may be gone, or its database away. The sweeper tells it again.
-        await dashboard.rollback()

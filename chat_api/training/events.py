@@ -199,7 +199,7 @@ class Feed:
 
 
 class Feeds:
-    """The feeds of a process's orgs; `cap` is how many tasks an org may have running."""
+    """The feeds of a process's orgs; `cap` is how many worker processes an org may keep busy."""
 
     def __init__(self, engine: AsyncEngine, *, cap: int) -> None:
         self._engine, self._cap = engine, cap

@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.core.database import TIME_LIMITS
 from chat_api.core.refusals import Conflict
+from chat_api.core.releases import HOLD_BOT, HOLD_SOURCE, LOOK, MOVE, POINT, SOURCE, SUCCEED, UNREADABLE
 from chat_api.paging import cursor_at, place_of
 from chat_api.training.cancel import end_runs
-from chat_api.training.pages import UnknownGeneration
+from chat_api.training.pages import MAX_GENERATION, UnknownGeneration
 
-BIGGEST = 2**31 - 1
-PLACE = TypeAdapter(tuple[Annotated[int, Field(ge=0, le=BIGGEST)]])
+PLACE = TypeAdapter(tuple[Annotated[int, Field(ge=0, le=MAX_GENERATION)]])
 
 
 class NothingToRollBack(Conflict):
@@ -57,7 +57,6 @@ class Generations(BaseModel):
     next_cursor: str | None
 
 
-SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
 GENERATIONS = text(f"""
     SELECT generation, state, created_at, switched_at, receipt, diff, held_by,
            (SELECT count(*) FROM documents WHERE {SOURCE} AND documents.generation = shown.generation) AS documents,
@@ -65,38 +64,9 @@ GENERATIONS = text(f"""
     FROM generations AS shown
     WHERE {SOURCE} AND state IN ('live', 'kept', 'parked') AND generation < :before
     ORDER BY generation DESC LIMIT :limit
-""")  # noqa: S608  # the condition is this module's own
-LOCK = text(f"SELECT live_generation FROM sources WHERE {SOURCE} AND deleted_at IS NULL FOR UPDATE")  # noqa: S608
+""")  # noqa: S608  # the condition is our own
 KEPT = text(f"SELECT max(generation) FROM generations WHERE {SOURCE} AND state = 'kept'")  # noqa: S608
-ONE = text(f"""
-    SELECT state, job_id FROM generations WHERE {SOURCE} AND generation = :generation AND state <> 'discarded'
-""")  # noqa: S608
-MOVE = text(f"""
-    UPDATE generations
-    SET state = CASE WHEN generation = :generation THEN 'live' WHEN state = 'live' THEN 'kept' ELSE 'discarded' END,
-        switched_at = CASE WHEN generation = :generation THEN now() ELSE switched_at END,
-        held_by = CASE WHEN generation = :generation THEN NULL ELSE held_by END
-    WHERE {SOURCE} AND (state IN ('live', 'kept') OR generation = :generation)
-""")  # noqa: S608
-POINT = text(f"""
-    UPDATE sources SET live_generation = :generation, pinned_version = :pinned_version WHERE {SOURCE}
-""")  # noqa: S608
 ROW_VERSION = text(f"SELECT source_version FROM generations WHERE {SOURCE} AND generation = :live")  # noqa: S608
-HOLD_BOT = text("SELECT space_id FROM bots WHERE org_id = :org_id AND bot_id = :bot_id FOR SHARE")
-UNREADABLE = text(f"""
-    SELECT EXISTS (SELECT FROM chunks WHERE {SOURCE} AND generation = :generation AND NOT EXISTS
-        (SELECT FROM embeddings WHERE {SOURCE} AND generation = :generation AND space_id = :space_id
-         AND embeddings.chunk_id = chunks.chunk_id))
-""")  # noqa: S608
-SUCCEED = text("""
-    UPDATE training_jobs AS job SET status = 'succeeded', finished_at = now(), error_code = NULL, error_message = NULL,
-        error_retryable = NULL, status_version = nextval('status_versions')
-    WHERE org_id = :org_id AND job_id = :job_id AND status = 'failed'
-      AND NOT EXISTS (SELECT FROM training_jobs AS newer WHERE newer.org_id = job.org_id
-                      AND newer.source_id = job.source_id AND newer.created_at > job.created_at)
-    RETURNING job_id
-""")
-"""The run whose outcome was held back has succeeded with its release, unless a newer one has had its say since."""
 
 
 async def list_generations(
@@ -106,7 +76,7 @@ async def list_generations(
 
     Raises InvalidRequest for a cursor that is not ours.
     """
-    [before] = place_of(cursor, PLACE) if cursor else [BIGGEST]
+    [before] = place_of(cursor, PLACE) if cursor else [MAX_GENERATION]
     rows = (await chat.execute(GENERATIONS, {**source, "before": before, "limit": limit + 1})).all()
     shown = [Generation.model_validate(row, from_attributes=True) for row in rows[:limit]]
     more = cursor_at(shown[-1].generation) if len(rows) > limit else None
@@ -135,7 +105,7 @@ async def release(chat: AsyncSession, source: dict[str, UUID], generation: int) 
     if one has. Raises UnknownGeneration, NotParked, OtherSpace.
     """
     await _lock(chat, source)
-    found = (await chat.execute(ONE, {**source, "generation": generation})).one_or_none()
+    found = (await chat.execute(LOOK, {**source, "generation": generation})).one_or_none()
     if found is None:
         raise UnknownGeneration
     if found.state != "parked":
@@ -149,7 +119,7 @@ async def release(chat: AsyncSession, source: dict[str, UUID], generation: int) 
 async def _lock(chat: AsyncSession, source: dict[str, UUID]) -> int | None:
     """Holds the source's row against switches; its live generation."""
     await chat.execute(text(TIME_LIMITS))
-    live: int | None = (await chat.execute(LOCK, source)).scalar_one_or_none()
+    live: int | None = (await chat.execute(HOLD_SOURCE, source)).scalar_one_or_none()
     return live
 
 

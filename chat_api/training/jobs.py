@@ -125,7 +125,7 @@ LISTED = jobs_where(
 
 
 async def find_job(chat: AsyncSession, principal: Principal, job_id: UUID, *, cap: int) -> Job:
-    """One of the org's jobs; `cap` is how many tasks an org may have running. Raises UnknownJob, ForbiddenBot."""
+    """One of the org's jobs; `cap` is how many worker processes an org may keep busy. Raises UnknownJob, ForbiddenBot."""
     changes = await find_jobs(chat, principal.org_id, [job_id], cap=cap)
     if not changes:
         raise UnknownJob

@@ -12,12 +12,12 @@ from chat_api.core.errors import training_errors
 from chat_api.core.refusals import UnknownResource
 from chat_api.paging import cursor_at, place_of
 
-BIGGEST = 2**31 - 1
-UNPLACED = BIGGEST
+MAX_GENERATION = 2**31 - 1
+UNPLACED = 2**31 - 1
 """Stands for the place of what was not read: after all that was."""
 PLACE = TypeAdapter(
     tuple[
-        Annotated[int, Field(ge=0, le=BIGGEST)],
+        Annotated[int, Field(ge=0, le=MAX_GENERATION)],
         Annotated[int, Field(ge=0, le=UNPLACED)],
         Annotated[str, Field(pattern=r"^[^\x00]*$")],
     ]

@@ -26,7 +26,7 @@ def ask(token: str | bytes, *, rules: TokenRules = ANY_RULES, keys: Sequence[RSA
     return verify(token, keys or [Forge().ours.public_key()], rules, NOW)
 
 
-def test_the_table_is_large() -> None:
+def test_enough_forged_tokens_are_tried() -> None:
     assert len(FORGED) >= 150
 
 

@@ -98,7 +98,7 @@ def test_key_file_that_turned_bad_is_said_while_old_keys_are_in_force(
         assert answer.json()["code"] == "database_unavailable", "the token was good"
 
 
-def test_metrics(offline_client: TestClient) -> None:
+def test_the_metrics_are_those_of_prometheus(offline_client: TestClient) -> None:
     offline_client.get("/healthz")
     answer = offline_client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -128,13 +128,13 @@ def test_metrics_are_not_for_the_public(offline: Callable[..., Settings]) -> Non
                 assert "http_requests_total" in httpx2.get(address, timeout=10, trust_env=False).text
 
 
-def test_documentation(offline_client: TestClient) -> None:
+def test_the_documentation_is_served(offline_client: TestClient) -> None:
     assert offline_client.get("/docs").status_code == offline_client.get("/redoc").status_code == 200
     paths = offline_client.get("/openapi.json").json()["paths"]
     assert {"/healthz", "/readyz", "/api/health/db", "/widget.js", "/api/training/queue"} <= paths.keys()
 
 
-def test_widget(offline_client: TestClient) -> None:
+def test_the_widget_is_served_as_one_script(offline_client: TestClient) -> None:
     answer = offline_client.get("/widget.js", headers={"Origin": "https://shop.example"})
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"

@@ -41,8 +41,9 @@ DOCKERFILE = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
 
 
 def interpolated(text: str, known: Mapping[str, str | None]) -> str:
-    """`text` with `${NAME:-default}` as Compose resolves it."""
-    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda match: known.get(match[1]) or match[2], text)
+    """`text` with `${NAME:-default}` as Compose resolves it, also one within another's default."""
+    resolved = re.sub(r"\$\{(\w+):-([^${}]*)\}", lambda match: known.get(match[1]) or match[2], text)
+    return resolved if resolved == text else interpolated(resolved, known)
 
 
 def environment_of(name: str, env: str = "", shell: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -144,7 +145,18 @@ def test_each_service_knows_the_password_of_its_own_login_alone() -> None:
 
 def test_each_service_has_its_own_login_to_the_chat_database() -> None:
     logins = {name: SERVICES[name]["environment"]["PYTHON_CHAT_DB_USERNAME"] for name in OURS}
-    assert [login.rpartition(":-")[2] for login in logins.values()] == ["chat_migrator}", "chat_api}", "chat_workers}"]
+    assert [login.rpartition(":-")[2] for login in logins.values()] == [
+        "chat_migrator}}",
+        "chat_api}}",
+        "chat_workers}}",
+    ]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_settings_own_login_is_every_services_where_it_has_no_other(name: str) -> None:
+    env = PRODUCTION + "PYTHON_CHAT_DB_USERNAME=everybody\nPYTHON_CHAT_DB_PASSWORD=of-everybody\n"
+    url = settings_of(name, env).chat_db_url(migrator=name == "migrations")
+    assert (url.username, url.password) == ("everybody", "of-everybody")
 
 
 @pytest.mark.parametrize("name", OURS)

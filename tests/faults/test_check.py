@@ -142,7 +142,7 @@ def test_what_was_on_its_way_at_a_strike_is_excused_and_what_comes_later_is_not(
     assert ledger.bill() == Bill(embedded=5, distinct=5, in_flight=3)
 
 
-def test_figures() -> None:
+def test_figures_tell_kept_from_broken() -> None:
     assert (none_of("R1", "x", []).kept, none_of("R1", "x", [1]).kept) == (True, False)
     assert (percentile([], 0.95), percentile([1.0, 2.0, 3.0], 0.5), percentile([1.0], 0.95)) == (0.0, 2.0, 1.0)
 

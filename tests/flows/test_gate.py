@@ -1,19 +1,22 @@
 """The owner's test questions hold a new generation back that would lose one of them; through public doors."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 from sqlalchemy import event
 
+from tests.chat_api.chat_world import wait_until
 from tests.flows.world import Row, World
 from tests.provider import Provider
 from tests.workers.fetch.loopback import reply
-from workers.commands.release import allow_removals
+from workers.commands.release import Allowed, allow_removals
 from workers.embed import FAILURES_ALLOWED
 
 pytestmark = pytest.mark.stack
@@ -103,6 +106,22 @@ def test_an_operator_lets_it_go(open_shop: World) -> None:
     assert [one["state"] for one in generations(shop, source_id)] == ["parked", "live"]
     assert allow_removals(shop.worker.engines.chat, source_id).released == 1
     assert texts(shop, source_id) == ROSES
+
+
+def test_what_is_discarded_meanwhile_is_not_let_go(open_shop: World) -> None:
+    shop = open_shop
+    source_id = learned(shop, DELIVERY)
+    ask_of(shop, {"question": ASKED, "source_id": str(source_id)})
+    write(shop, source_id, ROSES)
+    lost(shop, source_id)
+    with psycopg.connect(shop.chat_dsn) as switching, ThreadPoolExecutor(1) as pool:
+        switching.execute("SELECT FROM sources WHERE source_id = %s FOR UPDATE", [source_id])
+        allowed = pool.submit(allow_removals, shop.worker.engines.chat, source_id)
+        wait_until(lambda: shop.chat("SELECT pid FROM pg_locks WHERE NOT granted"))
+        switching.execute("UPDATE generations SET state = 'discarded' WHERE state = 'parked'")
+        switching.commit()
+        assert allowed.result(20) == Allowed(removed=0, released=0, unreadable=0)
+    assert texts(shop, source_id) == DELIVERY
 
 
 def test_questions_that_still_pass_hold_nothing_back(open_shop: World) -> None:

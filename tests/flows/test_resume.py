@@ -260,6 +260,22 @@ def test_a_planned_restart_loses_nothing(deployment: Deployment) -> None:
     print(f"\nrestart: drained in {took:.1f} s; the answer that was cut began again after {resumed_after:.2f} s")
 
 
+def test_a_followed_event_stream_does_not_hold_a_stop_up(deployment: Deployment) -> None:
+    [chat] = deployment.start()
+    token = chat.add_bot(PARCELS).token(scope="training:read", sub="owner")
+    address = f"{deployment.replicas[0].address}/api/training/events"
+    with httpx2.stream(
+        "GET", address, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=30
+    ) as stream, ThreadPoolExecutor(1) as pool:  # fmt: skip
+        assert stream.status_code == 200
+        following = pool.submit(lambda: list(stream.iter_lines()))
+        try:
+            deployment.replicas[0].terminate()
+        finally:
+            deployment.replicas[0].kill()
+        following.result(10)
+
+
 def test_stop_closes_the_providers_call_soon(deployment: Deployment) -> None:
     first, other = deployment.start(2)
     bot = first.add_bot(PARCELS, answer_cache=False)

@@ -85,18 +85,18 @@ def _deed(name: str) -> File:
 
 
 @pytest.mark.parametrize(
-    ("deeds", "zero"),
+    ("deeds", "zero", "bad"),
     [
-        (["segfault"], "children crashed"),
-        (["untyped"], "untyped errors"),
-        (["foreign error"], "children crashed"),
-        (["pid", "pid"], "fork servers lost"),
+        (["segfault"], "children crashed", ["segfault.txt"]),
+        (["untyped"], "untyped errors", ["untyped.txt"]),
+        (["foreign error"], "children crashed", ["foreign error.txt"]),
+        (["pid", "pid"], "fork servers lost", []),
     ],
 )
-def test_what_must_not_happen_is_counted(deeds: list[str], zero: str) -> None:
+def test_what_must_not_happen_is_counted(deeds: list[str], zero: str, bad: list[str]) -> None:
     tally = counted(*deeds)
     assert {name for name, count in tally.zeros.items() if count} == {zero}
-    assert all(one.file.name for one in tally.bad)
+    assert [one.file.name for one in tally.bad] == bad
 
 
 def test_a_child_that_ends_at_its_limits_is_no_crash() -> None:

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import ProgrammingError
 from structlog.testing import capture_logs
 
@@ -136,11 +136,13 @@ def test_while_redis_is_away_runs_stay_due_and_free_to_claim(deployed: Deploymen
 
 
 def test_a_run_can_be_claimed_while_its_bell_is_on_the_way(deployed: Deployment) -> None:
-    deployed.rows.wait()
+    job_id = deployed.rows.wait()
     taken: list[Task] = []
+    noted: list[bool] = []
 
     class Slow(Redis):
         def pipeline(self, *arguments: Any, **options: Any) -> Any:
+            noted.append(deployed.rows.task(job_id)["rung_at"] is not None)
             with deployed.rows.engine.begin() as connection:
                 taken.extend(claim(connection, "worker", cap=8))
             return super().pipeline(*arguments, **options)
@@ -148,6 +150,7 @@ def test_a_run_can_be_claimed_while_its_bell_is_on_the_way(deployed: Deployment)
     with Slow(connection_pool=deployed.redis.connection_pool) as slow:
         deployed.sweeper(redis=slow).sweep()
     assert taken
+    assert noted == [True], "nothing writes to the row once a worker may come for it"
 
 
 def test_bells_that_nobody_hears_do_not_pile_up(deployed: Deployment) -> None:
@@ -554,6 +557,23 @@ def test_one_sweeper_at_a_time_and_a_dead_ones_lease_passes_on(deployed: Deploym
     assert (second.sweep(), first.sweep()) == (True, False)
     [lease] = deployed.rows.sql("SELECT holder, swept_at IS NOT NULL AS swept FROM leases")
     assert lease == {"holder": "two", "swept": True}
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "kept"),
+    [
+        ("expires_at = now() + interval '1 second'", True),
+        ("holder = 'two', expires_at = now() + interval '9 s'", False),
+    ],
+)
+def test_a_long_sweep_keeps_its_lease_and_is_recorded(deployed: Deployment, meanwhile: str, *, kept: bool) -> None:
+    dashboard = create_engine(deployed.dashboard.url)
+    event.listen(dashboard, "connect", lambda *_: deployed.rows.sql(f"UPDATE leases SET {meanwhile}"))
+    assert deployed.sweeper("one", dashboard=dashboard).sweep()
+    dashboard.dispose()
+    [lease] = deployed.rows.sql("SELECT holder, swept_at, expires_at - now() > interval '10 s' AS fresh FROM leases")
+    assert (lease["holder"], lease["fresh"]) == (("one", True) if kept else ("two", False))
+    assert lease["swept_at"]
 
 
 def test_a_duty_that_breaks_stops_no_other_and_not_the_sweeper(deployed: Deployment) -> None:

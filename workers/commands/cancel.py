@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TextIO
 from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from chat_api.core.database import DATABASE_DOWN, Engines
+from chat_api.core.database import DATABASE_DOWN, Engines, is_held
 from chat_api.core.errors import Cancelled
 from chat_api.core.jobs import END_RUNS_OF_SOURCE
+from workers.commands.terminal import Bar
 from workers.dashboard import TOLD_AT_ONCE, project_status
 
 AT_ONCE = 500
@@ -53,20 +54,39 @@ def is_known(chat: Engine, named: Named) -> bool:
         return bool(connection.execute(KNOWN, named.values).scalar())
 
 
-def cancel(engines: Engines, named: Named) -> int:
-    """How many runs were ended, which waited or were under way. What answers goes on answering.
+@dataclass(slots=True)
+class Cancellation:
+    """How many runs were ended, and how many sources were left because other work held them."""
+
+    runs: int = 0
+    held: int = 0
+
+
+def cancel(engines: Engines, named: Named, output: TextIO) -> Cancellation:
+    """Ends the runs that wait or are under way, some hundred sources at a time. What answers goes on answering.
 
     A worker that has one in hand finds its fence gone and writes nothing more. Nothing trains the source again by
     itself until it is edited or queued.
     """
     with engines.chat.connect() as connection:
         going_on = connection.execute(GOING_ON, named.values).all()
-    ended = 0
+    done = Cancellation()
+    if not going_on:
+        return done
+    bar = Bar("sources", len(going_on), output)
     for org_id, rows in groupby(going_on, key=lambda row: row.org_id):
         source_ids = [row.source_id for row in rows]
         for first in range(0, len(source_ids), AT_ONCE):
-            ended += _cancel(engines, org_id, source_ids[first : first + AT_ONCE])
-    return ended
+            some = source_ids[first : first + AT_ONCE]
+            try:
+                done.runs += _cancel(engines, org_id, some)
+            except DATABASE_DOWN as error:
+                if not is_held(error):
+                    raise
+                done.held += len(some)
+            bar.advance(len(some))
+    bar.end()
+    return done
 
 
 def _cancel(engines: Engines, org_id: UUID, source_ids: list[UUID]) -> int:

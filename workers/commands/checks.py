@@ -193,6 +193,15 @@ CHECKS = (
         "start `python -m workers`, or `python -m workers --sweeper-only`",
     ),
     Check(
+        "held_reembeddings",
+        "Sources were refused by the embedding model that their bots are to read, which stay with the old one.",
+        text("""
+            SELECT source_id || ' ' || (result #>> '{error,code}') AS name FROM training_tasks
+            WHERE kind = 'reembed' AND status = 'done' AND result ? 'error' ORDER BY source_id
+        """),
+        "put right what refused them, and run `reembed` again; it goes on with what is missing",
+    ),
+    Check(
         "parked_generations",
         "New generations are held back.",
         text("SELECT source_id || ' ' || generation || coalesce(' ' || held_by, '') AS name FROM generations"

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
 from chat_api.core.bot_config import parse_config, parse_limits
-from chat_api.core.database import DATABASE_DOWN, Engines, of_org
+from chat_api.core.database import DATABASE_DOWN, Engines, is_held, of_org
 from chat_api.core.models.dashboard import missing_columns
 from workers.commands.checks import CHECKS, DEAD_LEASES, HELD_REMOVALS, Check
 from workers.commands.process import find_sources
@@ -106,16 +107,25 @@ def examine(engines: Engines, *, fix: bool = False) -> Diagnosis:
         *(_columns, _options, _leases, _agreement),
         _held_removals,  # what has just been marked is among them
     )
-    for check in CHECKS:
-        _note(diagnosis, _look(engines, check, fix))
-    for examiner in examiners:
-        _note(diagnosis, examiner(engines, fix))
+    looks = [partial(_look, engines, check, fix) for check in CHECKS]
+    looks += [partial(examiner, engines, fix) for examiner in examiners]
+    names = [*(check.name for check in CHECKS), *(examiner.__name__.strip("_") for examiner in examiners)]
+    found = (_whole(name, look) for name, look in zip(names, looks, strict=True))
+    diagnosis.findings = [finding for finding in found if finding]
     return diagnosis
 
 
-def _note(diagnosis: Diagnosis, finding: Finding | None) -> None:
-    if finding:
-        diagnosis.findings.append(finding)
+def _whole(name: str, look: Callable[[], Finding | None]) -> Finding | None:
+    """What a look has found, or that it did not come to its end: the others do."""
+    try:
+        return look()
+    except DATABASE_DOWN as error:
+        if not is_held(error):
+            raise
+        sentence = "This was not looked at to its end: others held its rows, or it took too long."
+        return Finding(
+            name, sentence, [type(getattr(error, "orig", error)).__name__], "run `doctor` again", fixable=False
+        )
 
 
 def _look(engines: Engines, check: Check, fix: bool) -> Finding | None:

@@ -53,10 +53,14 @@ WAITED_FOR = text("""
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The runs of sources: those that wait, and those under way that read them as they stand."""
+    """The runs of sources: those that wait, and those under way that read them as they stand.
+
+    `left` are sources that have none: they were deleted.
+    """
 
     waiting: list[UUID]
     running: list[UUID]
+    left: list[UUID]
 
     @property
     def runs(self) -> list[UUID]:
@@ -114,7 +118,8 @@ def queue_sources(engines: Engines, wanted: Sequence[Wanted], *, force: bool = F
     running = _serving(engines, wanted, force)
     left = [source for source in wanted if source.source_id not in running]
     waiting = queue_runs(engines.chat, left, force=force, revive=revive)
-    return Queued(list(waiting.values()), list(running.values()))
+    deleted = [source.source_id for source in left if source.source_id not in waiting]
+    return Queued(list(waiting.values()), list(running.values()), deleted)
 
 
 def _serving(engines: Engines, wanted: Sequence[Wanted], force: bool) -> dict[UUID, UUID]:

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from chat_api.core.database import of_org
+from chat_api.core.database import DATABASE_DOWN, is_held, of_org
 from chat_api.core.embeddings import EmbeddingSpace, make_embedder
-from chat_api.core.errors import EmbeddingMisconfigured
+from chat_api.core.errors import EmbeddingMisconfigured, Held
 from chat_api.core.refusals import UnknownBot
 from chat_api.core.settings import KNOWN_DIMENSIONS, LOCAL_DIMENSIONS, LOCAL_MODEL, Settings
 from workers.spaces import COLLECT_AT_ONCE, BotKey, aim, built_beside, collect_stale_vectors, settle
@@ -75,24 +75,40 @@ def reembed(
 
     Workers do it, and each bot is switched by itself when its passages are whole in the new space; until then it answers
     from the old one. Repeated, it tries again what was refused. What was built for nothing is removed. Raises UnknownBot
-    when one that is named has no passages; then nothing was done.
+    when one that is named has no passages; then nothing was done; Held at the end when some were left out.
     """
     with chat.begin() as connection:
         bots = _bots(connection, bot_ids)
         space_id = ensure_space(connection, space) if space else None
-    begun = []
+    begun, busy = [], 0
     for row in bots:
         bot = BotKey(row.org_id, row.bot_id)
-        with chat.begin() as connection:
-            changed = aim(connection, bot, space_id)
+        try:
+            changed = _aim(chat, bot, space_id)
+        except DATABASE_DOWN as error:
+            if not is_held(error):
+                raise
+            busy += 1
+            say(f"{row.name or bot.bot_id}: left out, since other work holds it.")
+            continue
         if changed and space and space != EmbeddingSpace(row.model, row.dimensions):
             begun.append(bot)
-            with of_org(chat, bot.org_id).begin() as connection:
-                settle(connection, bot)
         say(f"{row.name or bot.bot_id}: {_said(row, space, changed=changed)}")
     if space is None:
         _collect(chat)
+    if busy:
+        raise Held(f"{busy} bots were left out, since other work holds them: run the command again.")
     return begun
+
+
+def _aim(chat: Engine, bot: BotKey, space_id: int | None) -> bool:
+    """Whether anything was to change for the bot; then the workers have their tasks."""
+    with chat.begin() as connection:
+        changed = aim(connection, bot, space_id)
+    if changed and space_id is not None:
+        with of_org(chat, bot.org_id).begin() as connection:
+            settle(connection, bot)
+    return changed
 
 
 def _bots(connection: Connection, bot_ids: Sequence[UUID]) -> Sequence[Row[Any]]:

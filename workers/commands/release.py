@@ -1,17 +1,17 @@
 """The operator's word: what the brakes hold back may go."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
 from chat_api.core.database import of_org
+from chat_api.core.releases import HOLD_BOT, HOLD_SOURCE, LOOK, MOVE, POINT, SUCCEED, UNREADABLE
 from workers.reconcile.burial import bury
 from workers.reconcile.verdicts import Place
 
 AT_ONCE = 1_000
-SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
 HELD = text("""
     SELECT org_id, bot_id, source_id FROM sources
     WHERE (source_id = :named_id OR bot_id = :named_id) AND removal_held_at IS NOT NULL AND deleted_at IS NULL
@@ -21,28 +21,6 @@ PARKED = text("""
     SELECT org_id, bot_id, source_id, max(generation) AS generation FROM generations
     WHERE source_id = :named_id AND state = 'parked' GROUP BY org_id, bot_id, source_id
 """)
-HOLD_SOURCE = text(f"SELECT true FROM sources WHERE {SOURCE} AND deleted_at IS NULL FOR UPDATE")  # noqa: S608  # the condition is this module's own
-SUCCEED = text(f"""
-    UPDATE training_jobs AS job SET status = 'succeeded', finished_at = now(), error_code = NULL, error_message = NULL,
-        error_retryable = NULL, status_version = nextval('status_versions')
-    WHERE status = 'failed'
-      AND job_id = (SELECT job_id FROM generations WHERE {SOURCE} AND generation = :generation)
-      AND NOT EXISTS (SELECT FROM training_jobs AS newer WHERE newer.org_id = job.org_id
-                      AND newer.source_id = job.source_id AND newer.created_at > job.created_at)
-""")  # noqa: S608
-MOVE = text(f"""
-    UPDATE generations
-    SET state = CASE WHEN generation = :generation THEN 'live' WHEN state = 'live' THEN 'kept' ELSE 'discarded' END,
-        switched_at = CASE WHEN generation = :generation THEN now() ELSE switched_at END,
-        held_by = CASE WHEN generation = :generation THEN NULL ELSE held_by END
-    WHERE {SOURCE} AND (state IN ('live', 'kept') OR generation = :generation)
-""")  # noqa: S608
-POINT = text(f"UPDATE sources SET live_generation = :generation, pinned_version = NULL WHERE {SOURCE}")  # noqa: S608
-READABLE = text(f"""
-    SELECT NOT EXISTS (SELECT FROM chunks WHERE {SOURCE} AND generation = :generation AND NOT EXISTS
-        (SELECT FROM embeddings WHERE {SOURCE} AND generation = :generation AND embeddings.chunk_id = chunks.chunk_id
-         AND space_id = (SELECT space_id FROM bots WHERE org_id = :org_id AND bot_id = :bot_id)))
-""")  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +44,33 @@ def allow_removals(chat: Engine, named_id: UUID) -> Allowed:
     batches = (held[first : first + AT_ONCE] for first in range(0, len(held), AT_ONCE))
     removed = [place for batch in batches for place in bury(chat, batch, marked=True)]
     released = [_release(chat, row) for row in parked if Place(*row[:3]) not in removed]
-    return Allowed(len(removed), released.count(True), released.count(False))
+    return Allowed(len(removed), released.count("released"), released.count("unreadable"))
 
 
-def _release(chat: Engine, parked: Row[Any]) -> bool:
-    """Whether the parked generation answers now: not when it was embedded with another model than the bot reads."""
-    values = parked._asdict()
+def _release(chat: Engine, parked: Row[Any]) -> Literal["released", "unreadable", "gone"]:
+    """Has the parked generation answer, unless it was embedded with another model than the bot reads.
+
+    It is gone when the source was deleted, or has a newer generation, since it was found.
+    """
+    values = {**parked._asdict(), "pinned_version": None}
     with of_org(chat, parked.org_id).connect() as connection, connection.begin() as transaction:
-        if not _switch(connection, values):
+        if not _still_parked(connection, values):
+            return "gone"
+        for statement in (MOVE, POINT):
+            connection.execute(statement, values)
+        space_id = connection.execute(HOLD_BOT, values).scalar_one_or_none()
+        if connection.execute(UNREADABLE, {**values, "space_id": space_id}).scalar_one():
             transaction.rollback()
-            return False
-    return True
+            return "unreadable"
+    return "released"
 
 
-def _switch(connection: Connection, values: dict[str, Any]) -> bool:
-    if not connection.execute(HOLD_SOURCE, values).scalar():
+def _still_parked(connection: Connection, values: dict[str, Any]) -> bool:
+    """Holds the source; whether its generation is parked, whose run then has succeeded."""
+    if connection.execute(HOLD_SOURCE, values).one_or_none() is None:
         return False
-    for statement in (SUCCEED, MOVE, POINT):
-        connection.execute(statement, values)
-    return bool(connection.execute(READABLE, values).scalar())
+    found = connection.execute(LOOK, values).one_or_none()
+    if found is None or found.state != "parked":
+        return False
+    connection.execute(SUCCEED, {**values, "job_id": found.job_id})
+    return True

@@ -95,9 +95,9 @@ def compare(connection: Connection, build: Build, *, cut_short: bool = False) ->
 
 
 def _kept_as(now: str | None, *, may_go: bool, cut_short: bool) -> str | None:
-    """Under which outcome the text of a page stays that ends as `now`, None being not met; None when it is removed.
+    """The outcome under which a lost page keeps its old text; None removes the page.
 
-    `may_go`: whether a page goes that is not met.
+    `now` is what this crawl found of it, None if it was not met. `may_go`: whether an unmet page is removed.
     """
     if now is None:
         return MISSING if cut_short or not may_go else None

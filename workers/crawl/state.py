@@ -135,7 +135,7 @@ class TaskResult:
 
 
 def same_page(example: str | None, *names: str | None) -> bool:
-    """Whether this address is one of a page's: that of the ledger, and where it led."""
+    """Whether `example` is the page that `names` stand for: its address in the ledger, and where that led."""
     return bool(example) and identity(parse_url(example or "")) in {identity(parse_url(name)) for name in names if name}
 
 

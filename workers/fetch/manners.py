@@ -171,7 +171,7 @@ class Manners:
 
     def _away(self, error: RedisError) -> None:
         self._redis_from = self._clock() + _REDIS_AWAY_S
-        log.warning("fetch.manners_not_shared", reason=type(error).__name__)
+        log.warning("fetch_manners_not_shared", reason=type(error).__name__)
 
     def _host(self, host: str) -> _Host:
         if host not in self._hosts and len(self._hosts) >= _HOSTS_KEPT:

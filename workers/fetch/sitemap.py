@@ -96,11 +96,10 @@ def read_sitemaps(
     urls: Sequence[str],
     *,
     site: Url | None = None,
-    max_pages: int = _MAX_ENTRIES,
     most_s: float = _MOST_S,
     check: Callable[[], None] = lambda: None,
 ) -> Listing:
-    """The first `max_pages` pages that the sitemaps at `urls`, and those of the same site that they list, name.
+    """The first 50,000 pages that the sitemaps at `urls`, and those of the same site that they list, name.
 
     Where `site` is given they are only what that site is said to have: whatever can't be read is a warning. Else raises
     what `SafeClient.get` and `parse_sitemap` raise for `urls`, and for a listed sitemap where a retry can help; one that
@@ -109,13 +108,13 @@ def read_sitemaps(
     reader = _Reading(client, site or parse_url(urls[0]), forgiving=site is not None)
     until = time.monotonic() + most_s
     reader.queue(reader.site, urls, 0)
-    while reader.waiting and len(reader.pages) < max_pages:
+    while reader.waiting and len(reader.pages) < _MAX_ENTRIES:
         check()
         if time.monotonic() >= until:
             reader.warnings.append(f"{len(reader.waiting)} sitemaps were left out: reading the others took too long.")
             break
         reader.read_next()
-    return Listing(tuple(reader.pages)[:max_pages], tuple(reader.warnings), tuple(reader.elsewhere))
+    return Listing(tuple(reader.pages)[:_MAX_ENTRIES], tuple(reader.warnings), tuple(reader.elsewhere))
 
 
 @dataclass(slots=True)

@@ -91,7 +91,7 @@ class Search:
 
     @classmethod
     def over(cls, build: Build, chat: Engine, questions: Sequence[str]) -> Self:
-        """What any of these questions are asked of; above so many chunks, as in the chat, by their vectors alone."""
+        """An index for these questions. A bot with too many chunks is searched by vectors alone, as in the chat."""
         return cls(build, chat, Words.of(build, chat, questions))
 
     def ask(self, question: str, vector: NDArray[np.float32], *, alone: bool = False) -> Answers:

@@ -103,7 +103,7 @@ def lost_error(lost: Sequence[str]) -> QuestionsLost:
     """Why the generation is held back, with the first of the questions."""
     named = ", ".join(f"“{_short(question)}”" for question in lost[:NAMED])
     more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-    return QuestionsLost(f"{QuestionsLost.__doc__} {named}{more}.")
+    return QuestionsLost(f"{QuestionsLost.__doc__} Lost: {named}{more}.")
 
 
 def _short(question: str) -> str:

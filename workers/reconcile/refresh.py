@@ -31,7 +31,7 @@ SCHEDULED = text("""
     ORDER BY source.id LIMIT :page
 """)
 # A run that failed for good, or was cancelled, is as good as a training: the next one is due a period later. One that
-# gave up on something passing is tried again after an hour.
+# gave up on something passing is tried again after an hour, and one that found the month's pages used up in the next month.
 DUE = text("""
     WITH active AS (
         SELECT org_id, count(*) AS runs FROM training_jobs
@@ -42,16 +42,18 @@ DUE = text("""
                     CAST(:periods AS float8[])) AS given (org_id, bot_id, source_id, period_s)
         JOIN sources AS source USING (org_id, bot_id, source_id)
         JOIN generations AS live USING (org_id, bot_id, source_id)
-        JOIN LATERAL (SELECT status, error_retryable, finished_at FROM training_jobs AS job
+        JOIN LATERAL (SELECT status, error_code, error_retryable, finished_at FROM training_jobs AS job
                       WHERE (job.org_id, job.bot_id, job.source_id) = (given.org_id, given.bot_id, given.source_id)
                       ORDER BY created_at DESC LIMIT 1) AS newest ON true
         WHERE live.generation = source.live_generation AND source.deleted_at IS NULL
           AND source.pinned_version IS NULL AND source.removal_held_at IS NULL
           AND live.switched_at < now() - make_interval(secs => period_s)
-          AND newest.finished_at < now() - CASE
-              WHEN newest.status = 'succeeded' THEN interval '0'
-              WHEN newest.status = 'failed' AND newest.error_retryable THEN interval '1 hour'
-              ELSE make_interval(secs => period_s) END
+          AND (newest.error_code = 'quota_exceeded'
+               AND newest.finished_at < date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+               OR newest.finished_at < now() - CASE
+                   WHEN newest.status = 'succeeded' THEN interval '0'
+                   WHEN newest.status = 'failed' AND newest.error_retryable THEN interval '1 hour'
+                   ELSE make_interval(secs => period_s) END)
           AND NOT EXISTS (SELECT FROM training_jobs AS job WHERE job.org_id = given.org_id
                           AND job.source_id = given.source_id AND job.status IN ('waiting', 'running'))
     )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chat_api.core.errors import SourceDeleted
-from chat_api.core.models.dashboard import owner_status
+from chat_api.core.standing import owner_status
 
 QUIET_S = 60
 """A pending row may still be queued by the dashboard that wrote it."""
@@ -71,7 +71,7 @@ class Held:
     place: Place
     buried: bool
     gone: bool
-    """Whether the row was found to be gone: on a tombstone, why it was set, and so what lifts it."""
+    """The dashboard's row was missing. A tombstone set for that is lifted when the row returns; any other is a deletion."""
     pinned_version: str | None
     live_version: str | None
     newest: RunSeen | None

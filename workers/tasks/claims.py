@@ -13,6 +13,8 @@ MOST_TOGETHER, PART = 32, 4
 """Of many, a quarter is taken, and no more than 32: the fewer are left, the more evenly workers share them."""
 LOOKED_AT = MOST_TOGETHER * PART
 """How many of the org's oldest tasks are looked at for more small ones."""
+SILENT_S = 10.0
+"""How long a worker may not have renewed its lease and still count as one that its org keeps busy."""
 TURN_LOCK = 7_305_101
 TURN_WITHIN_S = 1.0
 
@@ -44,13 +46,14 @@ def _walk(name: str, start: str, end: str) -> str:
     )"""  # noqa: S608  # the parts are this module's own
 
 
+# Whoever has not renewed its lease for a while is most likely dead, and no reason for its org to wait until that is over.
 # The orgs are walked lazily, in the order written: those with nothing under way, from the one after the last served
 # round to that one; then the busy ones, least busy first. The first that has a task nobody else is about to take gets
 # it. `near` is bounded, since most of an org's tasks may be large ones.
 CLAIM = text(f"""
     WITH RECURSIVE busy AS MATERIALIZED (
-        SELECT org_id, count(DISTINCT lease_holder) AS claims FROM training_tasks WHERE status = 'running'
-        GROUP BY org_id
+        SELECT org_id, count(DISTINCT lease_holder) AS claims FROM training_tasks
+        WHERE status = 'running' AND lease_expires_at > now() + make_interval(secs => :lease_s - :silent_s) GROUP BY org_id
     ), {_walk("later", "> CAST(:after AS uuid)", "true")}, {_walk("earlier", ">= CAST(:least AS uuid)", "org_id <= :after")},
     idle AS (
         SELECT org_id FROM (SELECT * FROM later UNION ALL SELECT * FROM earlier) AS org
@@ -107,6 +110,7 @@ def take_due(connection: Connection, holder: str, lease_s: float, cap: int, afte
             continue
         values = {
             **{"priority": priority, "holder": holder, "lease_s": lease_s, "cap": cap, "after": after},
+            "silent_s": SILENT_S,
             **{"least": UUID(int=0), "together": together, "looked_at": LOOKED_AT},
             **{"most": MOST_TOGETHER, "part": PART},
         }

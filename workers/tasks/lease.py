@@ -132,7 +132,7 @@ class Lease:
         with self._engine.begin() as connection:
             hand_back(connection, self._held.values())
         for task in self._held.values():
-            log.info("run_handed_back", **task.names, stage=self._progress[task.task_id].stage)
+            log.info("task_handed_back", **task.names, stage=self._progress[task.task_id].stage)
         raise LeaseLostError
 
 

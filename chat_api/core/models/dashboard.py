@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, ForeignKey, MetaData, Select, select, text
@@ -161,75 +160,3 @@ def missing_columns(connection: Connection) -> list[str]:
         if (table, column) not in there
         or (table == TrainingSource.__tablename__ and column in STATUS_COLUMNS and not there[table, column])
     ]
-
-
-STATUS_OF_JOB = {
-    "waiting": "queued",
-    "running": "processing",
-    "succeeded": "trained",
-    "failed": "failed",
-    "quarantined": "failed",
-    "cancelled": "cancelled",
-    "deleted": "pending",
-}
-
-# Of several words on a source the newest counts, with the time of training that any of them brings. Rows are locked by
-# id, since workers, API and sweeper may tell the same ones.
-WRITE_STATUS = text("""
-    WITH told AS (
-        SELECT DISTINCT ON (org_id, source_id) source_id, org_id, version, status, progress, error_code, error_message,
-               job_id, max(trained_at) OVER (PARTITION BY org_id, source_id) AS trained_at
-        FROM unnest(CAST(:source_ids AS uuid[]), CAST(:org_ids AS uuid[]), CAST(:versions AS bigint[]),
-                    CAST(:statuses AS text[]), CAST(:progresses AS int[]), CAST(:error_codes AS text[]),
-                    CAST(:error_messages AS text[]), CAST(:job_ids AS uuid[]), CAST(:trained_ats AS timestamptz[]))
-             AS word (source_id, org_id, version, status, progress, error_code, error_message, job_id, trained_at)
-        ORDER BY org_id, source_id, version DESC
-    ), held AS MATERIALIZED (
-        SELECT id FROM training_sources AS source JOIN told ON told.source_id = source.id AND told.org_id = source.org_id
-        ORDER BY id FOR NO KEY UPDATE OF source
-    )
-    UPDATE training_sources AS source
-    SET status = told.status, status_version = told.version, progress = told.progress, error_code = told.error_code,
-        error_message = told.error_message, job_id = told.job_id,
-        trained_at = coalesce(told.trained_at, source.trained_at)
-    FROM told JOIN held ON held.id = told.source_id
-    WHERE source.id = told.source_id AND source.org_id = told.org_id AND source.status_version < told.version
-""")
-"""The one write to the dashboard database: it never undoes a newer word."""
-
-
-class Told(NamedTuple):
-    """What the owner is told of a source; `version` orders the words on one."""
-
-    source_id: UUID
-    org_id: UUID
-    version: int
-    status: str
-    progress: int = 0
-    error_code: str | None = None
-    error_message: str | None = None
-    job_id: UUID | None = None
-    trained_at: datetime | None = None
-
-
-def told_values(words: Sequence[Told]) -> dict[str, Any]:
-    """The parameters of WRITE_STATUS: an array for each column."""
-    names = (
-        *("source_ids", "org_ids", "versions", "statuses", "progresses"),
-        *("error_codes", "error_messages", "job_ids", "trained_ats"),
-    )
-    return {name: [word[place] for word in words] for place, name in enumerate(names)}
-
-
-def owner_status(job_status: str, *, still_answers: bool) -> str:
-    """The status the owner sees: a retrain that fails or is cancelled leaves the old generation answering."""
-    if still_answers and job_status in {"failed", "quarantined", "cancelled"}:
-        return "trained"
-    return STATUS_OF_JOB[job_status]
-
-
-def percent(job_status: str, done: int, total: int | None) -> int:
-    """Progress for the owner, 0–100; 100 only when the job has succeeded."""
-    if job_status == "succeeded":
-        return 100
-    return min(99, 100 * done // total) if total and job_status == "running" else 0

@@ -71,8 +71,8 @@ class TrainingTask(ChatBase):
     """What a worker claims: a whole small run, some pages of a crawl, its end, a dry run, a re-embedding.
 
     A claim sets lease and fence; every later write of that task names the fence. A task that is cancelled or settled is
-    deleted, so that its worker finds the fence gone; `done` ones are kept until their run has ended. `suspect` tasks
-    shared a worker that died, and are claimed alone.
+    deleted, so that its worker finds the fence gone. `done` ones are kept until their run has ended, and those without a
+    run until their result was fetched. `suspect` tasks shared a worker that died, and are claimed alone.
     """
 
     __tablename__ = "training_tasks"

@@ -64,7 +64,7 @@ def test_a_bots_or_the_whole_orgs(rest: Rest) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 500])
-def test_they_come_in_pages(rest: Rest, limit: int) -> None:
+def test_unanswered_questions_come_in_pages(rest: Rest, limit: int) -> None:
     bot = rest.chat.add_bot()
     for times, question in ((3, "a"), (1, "b"), (2, "c"), (1, "d"), (2, "e")):
         unanswered(rest, bot, *[question] * times)

@@ -288,6 +288,16 @@ def test_the_job_that_waits_behind_a_cancelled_one_goes_on(office: Office) -> No
     assert (row["status"], row["job_id"], row["error_code"]) == ("queued", waiting, None)
 
 
+def test_a_run_goes_on_when_the_job_behind_it_is_cancelled(office: Office) -> None:
+    source_id = office.add_source()
+    office.add_row(source_id)
+    running, waiting = office.add_job(source_id, status="running"), office.add_job(source_id)
+    office.chat("UPDATE training_jobs SET progress_done = 3, progress_total = 4 WHERE job_id = %s", running)
+    office.call("POST", f"/jobs/{waiting}/cancel")
+    row = office.row(source_id)
+    assert (row["status"], row["job_id"], row["progress"], row["error_code"]) == ("processing", running, 75, None)
+
+
 # --- described -------------------------------------------------------------------------------------------------------
 
 

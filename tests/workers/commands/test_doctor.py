@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import structlog
+from sqlalchemy import text
 from structlog.testing import LogCapture
 
 from tests.workers.chat_rows import engine_of
@@ -145,6 +146,26 @@ def test_a_dashboard_that_is_away_or_lacks_columns_is_a_finding(two: TwoDatabase
     away = engine_of("postgresql://nobody@127.0.0.1:1/nowhere?connect_timeout=1")
     found = examine(type(two.engines)(two.engines.chat, away), fix=True).findings
     assert [finding.name for finding in found] == ["dashboard_away"]
+
+
+def test_a_look_that_others_hold_up_is_a_finding_and_stops_no_other(two: TwoDatabases, source: UUID) -> None:
+    AILMENTS["broken_pointers"](two)
+    with two.admin.connect() as holder:
+        holder.execute(text("LOCK TABLE leases IN ACCESS EXCLUSIVE MODE"))
+        found = {finding.name: finding.sentence for finding in examine(two.engines).findings}
+    assert "broken_pointers" in found
+    assert "not looked at to its end" in found["no_sweeper"]
+
+
+def test_a_reembedding_that_was_refused_is_said(two: TwoDatabases, source: UUID) -> None:
+    two.here(
+        "INSERT INTO training_tasks (org_id, bot_id, source_id, kind, priority, status, result)"
+        " SELECT org_id, bot_id, source_id, 'reembed', 'bulk', 'done',"
+        ' \'{"error": {"code": "quota_exceeded", "message": "x"}}\' FROM sources'
+    )
+    (finding,) = examine(two.engines, fix=True).findings
+    assert (finding.name, finding.names) == ("held_reembeddings", [f"{source} quota_exceeded"])
+    assert not finding.fixable
 
 
 def test_settings_of_bots_and_orgs_that_cannot_be_taken_are_said(two: TwoDatabases, source: UUID) -> None:

@@ -117,6 +117,19 @@ def test_a_deleted_source_stays_deleted_unless_told(operator: Operator, folder: 
     assert any("11:30" in passage["text"] for passage in operator.live())
 
 
+def test_a_source_deleted_through_the_api_is_not_trained_unless_told(operator: Operator, folder: Path) -> None:
+    operator.run("upload", folder, "--bot", operator.bot_id, "--process")
+    source_id = operator.sources()["delivery.md"]["id"]
+    deleted = operator.world.call("DELETE", f"/api/training/delete/{source_id}", scope="training:write")
+    assert deleted.status_code == 200
+    code, out, _ = operator.run("upload", folder, "--bot", operator.bot_id, "--process")
+    assert (code, f"{source_id}: deleted; --overwrite trains it again" in out) == (1, True)
+    assert not any("11:30" in passage["text"] for passage in operator.live())
+    code, out, _ = operator.run("upload", folder, "--bot", operator.bot_id, "--overwrite", "--process")
+    assert (code, "1 succeeded" in out) == (0, True)
+    assert any("11:30" in passage["text"] for passage in operator.live())
+
+
 def test_what_is_left_out_is_named_with_its_reason(operator: Operator, folder: Path, tmp_path: Path) -> None:
     operator.world.dashboard("UPDATE orgs SET limits = '{\"max_file_mb\": 1}'")
     (tmp_path / "secret.txt").write_text("Outside.")

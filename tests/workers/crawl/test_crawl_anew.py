@@ -76,7 +76,7 @@ def live(rows: ChatRows) -> list[dict[str, Any]]:
     )
 
 
-def test_between_two_tasks(rows: ChatRows, crawls: Crawls) -> None:
+def test_a_crawl_begins_anew_between_two_tasks(rows: ChatRows, crawls: Crawls) -> None:
     job_id = crawls.queue()
     crawls.do(crawls.claimed())
     change_space(crawls)
@@ -88,7 +88,7 @@ def test_between_two_tasks(rows: ChatRows, crawls: Crawls) -> None:
     assert rows.sql("SELECT FROM training_tasks WHERE job_id IS NOT NULL") == []
 
 
-def test_at_its_very_end(rows: ChatRows, site: Site, crawls: Crawls) -> None:
+def test_a_crawl_begins_anew_at_its_very_end(rows: ChatRows, site: Site, crawls: Crawls) -> None:
     fill(site, {"/": []})
     job_id, task = crawls.queue(), up_to(crawls, "finish")
     with pytest.raises(EmbeddingUnavailable) as raised:

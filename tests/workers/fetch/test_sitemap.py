@@ -117,11 +117,12 @@ def test_nesting_ends_at_two_levels() -> None:
         assert len(site.requests) == 3
 
 
-def test_enough_pages_are_enough() -> None:
+def test_enough_pages_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.fetch.sitemap._MAX_ENTRIES", 15)
     with serving() as site, client_of(site) as client:
         site.pages = {f"/{n}.xml": reply(urlset(*(f"https://x/{n}/{m}" for m in range(10)))) for n in range(5)}
         site.pages["/s.xml"] = reply(index(*(site.url(f"/{n}.xml") for n in range(5))))
-        assert len(read_sitemaps(client, [site.url("/s.xml")], max_pages=15).pages) == 15
+        assert len(read_sitemaps(client, [site.url("/s.xml")]).pages) == 15
         assert len(site.requests) == 3
 
 

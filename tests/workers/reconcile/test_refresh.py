@@ -58,7 +58,7 @@ def test_a_source_is_trained_again_when_its_day_is_over(two: TwoDatabases) -> No
 @pytest.mark.parametrize(
     ("name", "days", "due"), [("weekly", 6, 0), ("weekly", 8, 1), ("monthly", 26, 0), ("monthly", 34, 1)]
 )
-def test_periods(two: TwoDatabases, name: str, days: float, due: int) -> None:
+def test_a_source_is_due_when_its_period_is_over(two: TwoDatabases, name: str, days: float, due: int) -> None:
     scheduled(two, refresh=name, days=days)
     assert refresh(two) == due
 
@@ -139,6 +139,16 @@ def test_what_was_given_up_on_is_tried_again_after_an_hour(two: TwoDatabases) ->
     two.here(
         "UPDATE training_jobs SET status = 'failed', error_retryable = true, finished_at = now() - interval '2 hours'"
     )
+    assert refresh(two) == 1
+
+
+def test_what_a_months_pages_did_not_allow_is_tried_in_the_next_month(two: TwoDatabases) -> None:
+    scheduled(two, refresh="monthly", days=40)
+    month = "date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
+    failed = "UPDATE training_jobs SET status = 'failed', error_code = 'quota_exceeded', error_retryable = false"
+    two.here(f"{failed}, finished_at = greatest({month}, now() - interval '1 minute')")
+    assert refresh(two) == 0
+    two.here(f"{failed}, finished_at = {month} - interval '1 second'")
     assert refresh(two) == 1
 
 

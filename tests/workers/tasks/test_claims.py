@@ -197,6 +197,15 @@ def test_an_org_keeps_no_more_workers_busy_than_it_may(rows: ChatRows) -> None:
     assert len(take(rows, cap=3)) == 1
 
 
+def test_a_worker_that_fell_silent_keeps_its_org_from_nothing(rows: ChatRows) -> None:
+    for _ in range(2):
+        rows.wait()
+    take(rows, cap=1)
+    assert take(rows, cap=1) == []
+    rows.sql("UPDATE training_tasks SET lease_expires_at = lease_expires_at - interval '15 s' WHERE status = 'running'")
+    assert len(take(rows, cap=1)) == 1
+
+
 def test_an_org_gets_no_more_than_it_may_from_many_claims_at_once(rows: ChatRows) -> None:
     for _ in range(40):
         rows.wait()
