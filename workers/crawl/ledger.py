@@ -165,7 +165,7 @@ REJECT = text(f"""
     FROM unnest(CAST(:urls AS text[]), CAST(:reasons AS text[])) AS rejected (rejected_url, reason)
     WHERE {OF_BUILD} AND url = rejected_url
 """)  # noqa: S608
-# Of duplicates only those have links that have named another address: that one.
+# Of duplicates only those have links that have named another address: that one is the first.
 CANONICAL = text(f"""
     SELECT url, links[1] AS canonical FROM pages
     WHERE {OF_BUILD} AND outcome = 'duplicate' AND position IS NOT NULL AND links IS NOT NULL

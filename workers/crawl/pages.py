@@ -176,7 +176,7 @@ class PagesReader:
         if asked & NOINDEX:
             return replace(reading, skipped="noindex")
         if canonical := self._canonical(reading, document):
-            return replace(reading, skipped="duplicate", links=(canonical,))
+            return replace(reading, skipped="duplicate", links=(canonical, *_beyond(reading, canonical)))
         if denied := self._denied(reading, document):
             return replace(reading, error=denied)
         return self._compared(reading, with_contact(document) if example else document)
@@ -246,6 +246,16 @@ def likeness(document: Document) -> str:
 def led(url: str, fetched: Fetched) -> bool:
     """Whether `url` led to another page than its own."""
     return identity(parse_url(fetched.url)) != identity(parse_url(url))
+
+
+def _beyond(reading: Reading, canonical: str) -> Iterator[str]:
+    """A double's links to other paths than its own and its canonical page's: to those, its filters and orders lead."""
+    names = (reading.url, reading.cited_url or reading.url, canonical)
+    own = {parse_url(name).path.removesuffix("/") for name in names}
+    for link in reading.links or ():
+        url = link_of(link)
+        if url and url.path.removesuffix("/") not in own:
+            yield link
 
 
 def _to_read(reading: Reading) -> Fetched | None:

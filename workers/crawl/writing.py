@@ -23,7 +23,8 @@ from workers.store.usage import add_usage
 from workers.tasks.lease import Progress
 from workers.tasks.life import LeaseLostError, assert_held
 
-BATCH_CHUNKS = 512
+BATCH_CHUNKS, MOST_LINKS = 512, 50_000
+"""So many chunks, or links, of pages that wait are written."""
 FRUITLESS = {NoText.code, "duplicate"}
 
 TEXTS = text(f"""
@@ -58,7 +59,10 @@ class PagesWriter:
 
     def add(self, readings: Sequence[Reading]) -> None:
         """Takes pages that were read; many are written before the next ones are."""
-        self._waiting += readings
+        for reading in readings:
+            self._waiting.append(reading)
+            if sum(len(one.links or ()) for one in self._waiting) >= MOST_LINKS:
+                self.write()
         if sum(len(reading.chunks) for reading in self._waiting) >= BATCH_CHUNKS:
             self.write()
 

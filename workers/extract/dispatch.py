@@ -35,6 +35,7 @@ _MAX_TITLE = 300
 def extract(fetched: Fetched, *, filename: str | None = None) -> Document:
     """What was fetched as structured text, read in this very process: only for bytes that are trusted, or in a child.
 
+    A web page that has no text, and leads to others, is a document of nothing but its links.
     `filename` is a hint, like the address's last part. Raises UnsupportedType, EncryptedDocument, MalformedDocument,
     NoText, NeedsRendering, TooLarge.
     """
@@ -42,7 +43,9 @@ def extract(fetched: Fetched, *, filename: str | None = None) -> Document:
     kind = detect(fetched.body, media_type=fetched.media_type, filename=name)
     document = clean_document(_READERS[kind](fetched))
     if not any(char.isalnum() for block in document.blocks for char in block.text):
-        raise NoText
+        if not document.links:
+            raise NoText
+        document = replace(document, blocks=(), contact=())
     title = document.title or _first_heading(document) or _stem(name) or urlsplit(fetched.url).hostname or ""
     told = told_of(document)
     return replace(

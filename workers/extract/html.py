@@ -1,6 +1,5 @@
 """Owns how a web page is read: what it says of itself, what it hides, its main text, and data that adds to that."""
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,18 +9,17 @@ from workers.extract.encoding import decode, meta_charset
 from workers.extract.html_choice import FEW_WORDS, main_pieces
 from workers.extract.html_contact import contact_of
 from workers.extract.html_dates import page_dates
-from workers.extract.html_page import describe, parse
+from workers.extract.html_page import MOST_LINKS, Page, describe, parse
 from workers.extract.html_prune import drop_hidden, words
 from workers.extract.structured_data import missing_from, page_data
 from workers.extract.text import decoding_warnings
 
-_WORD = re.compile(r"\w+")
-
 
 def extract_html(body: bytes, *, url: str, charset: str | None = None) -> Document:
-    """The page's main text as blocks. `url` is the base of its links, `charset` what its server declared.
+    """The page's main text as blocks, none where it has none. `url` is the base of its links, `charset` what its server
+    declared.
 
-    Raises NoText, and NeedsRendering where scripts would have to bring the text.
+    Raises NoText where there is no page, and NeedsRendering where scripts would have to bring the text.
     """
     decoded = decode(body, (charset, meta_charset(body)))
     tree = parse(decoded.text)
@@ -46,7 +44,7 @@ def extract_html(body: bytes, *, url: str, charset: str | None = None) -> Docume
         canonical_url=page.canonical_url,
         directives=page.directives,
         contact=contact,
-        warnings=(*decoding_warnings(decoded), *_warnings(hidden)),
+        warnings=(*decoding_warnings(decoded), *_warnings(hidden, page)),
         **dates,
     )
 
@@ -54,13 +52,13 @@ def extract_html(body: bytes, *, url: str, charset: str | None = None) -> Docume
 def _check(blocks: Sequence[Block], shell: bool) -> None:
     if shell and sum(words(block.text) for block in blocks) < FEW_WORDS and all(block.level != 1 for block in blocks):
         raise NeedsRendering
-    if not any(_WORD.search(block.text) for block in blocks):
-        raise NoText
 
 
-def _warnings(hidden: int) -> Iterator[str]:
+def _warnings(hidden: int, page: Page) -> Iterator[str]:
     if hidden:
         yield f"{hidden} words that the page hides from its readers were dropped."
+    if page.more_links:
+        yield f"Only the first {MOST_LINKS:,} of the page's links are followed."
 
 
 def _is_shell(tree: Any) -> bool:

@@ -103,7 +103,7 @@ class _Choice:
             good = self._trimmed(inside, good)
         elif _length(inside, index := [self._leads_on(piece) for piece in inside]) > _length(inside, good):
             good = [both or leads for both, leads in zip(own, index, strict=True)]  # what it has is what it leads to
-        return list(_headed(inside, good, self._vote))
+        return list(self._headed(inside, good))
 
     def _trimmed(self, inside: list[Piece], good: list[bool]) -> list[bool]:
         """Without what comes before and after an article's first and last words that were chosen; its title stays."""
@@ -173,6 +173,25 @@ class _Choice:
         beside = next(picture.element.iterancestors("figure", "p"), None) is None
         return self._article and beside and not self._vote.holds(text)
 
+    def _headed(self, inside: list[Piece], good: list[bool]) -> Iterator[Piece]:
+        """The good pieces, of the headings those that stay."""
+        for index, piece in enumerate(inside):
+            if self._heads(inside, good, index) if piece.block.kind == "heading" else good[index]:
+                yield piece
+
+    def _heads(self, inside: list[Piece], good: list[bool], index: int) -> bool:
+        """Whether a heading stays: a good one that has not lost all it headed, or one named like furniture over such text."""
+        heading, scope = inside[index], _scope(inside, index)
+        kept = [inside[below] for below in scope if good[below]]
+        if kept:
+            return good[index] or (self._doubtful(heading) and any(map(self._doubtful, kept)))
+        bare = not scope and index + 1 < len(inside)
+        return good[index] and bare and (heading.linked <= _LINKED or self._vote.holds(heading.block.text))
+
+    def _doubtful(self, piece: Piece) -> bool:
+        """Whether it is named like furniture only, and on no article's page, where such a box is hardly ever the text's."""
+        return piece.suspect and not piece.foreign and not self._article and piece.linked <= _LINKED
+
     def _leads_on(self, piece: Piece) -> bool:
         return not piece.foreign and not piece.contents and piece.linked > _LINKED
 
@@ -195,19 +214,6 @@ def _within(found: list[Piece], container: Any | None) -> list[Piece]:
 
 def _size(found: Iterable[Piece]) -> int:
     return sum(words(piece.block.text) for piece in found)
-
-
-def _headed(inside: list[Piece], good: list[bool], vote: Vote) -> Iterator[Piece]:
-    """The good pieces, without headings that have lost all they headed."""
-    for index, piece in enumerate(inside):
-        if piece.block.kind != "heading":
-            if good[index]:
-                yield piece
-            continue
-        scope = _scope(inside, index)
-        bare = index + 1 < len(inside) and (piece.linked <= _LINKED or vote.holds(piece.block.text))
-        if good[index] and (any(good[below] for below in scope) if scope else bare):
-            yield piece
 
 
 def _scope(inside: list[Piece], index: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import urldefrag, urljoin, urlsplit
 
@@ -13,6 +14,12 @@ from workers.extract.html_forms import flat
 _SEPARATOR = re.compile(r"\s+(?:[|–—·»•:]|::|-)\s+")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{1,8})*")
 _MAX_LINK = 2048
+MOST_LINKS = 10_000
+"""Of one page: what lists more of them is no page for readers."""
+_REFRESH = re.compile(r"\s*[\d.]+\s*[;,]\s*(?:url\s*=\s*)?(?:'([^']*)|\"([^\"]*)|([^'\"].*))", re.IGNORECASE)
+_NUMBERS = etree.XPath("descendant::*[self::sup or self::sub]")
+_BEFORE = etree.XPath("string(preceding::text()[1])")
+_NUMBER = re.compile(r"[+−–-]?\d")
 _ROBOTS = frozenset(["robots", "chat_api"])
 
 
@@ -23,24 +30,48 @@ class Page(NamedTuple):
     language: str | None
     canonical_url: str | None
     links: tuple[str, ...]
+    more_links: bool
+    """Whether it has more than are looked at."""
     directives: tuple[str, ...]
 
 
 def parse(markup: str) -> Any | None:
-    """The page's element tree (lxml), or None when there is no element in it."""
+    """The page's element tree (lxml), or None when there is no element in it.
+
+    Raised and lowered numbers stand apart from those beside them: cents, exponents and footnotes are not their digits.
+    """
     parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
     data = markup.replace("\0", "").encode("utf-8", "replace")
     try:
-        return html.document_fromstring(data, parser=parser)
+        tree = html.document_fromstring(data, parser=parser)
     except etree.ParserError:
         return None
+    for element in _NUMBERS(tree):
+        _part(element)
+    return tree
+
+
+def _part(element: Any) -> None:
+    """Puts blanks between a raised or lowered number and those that it touches."""
+    text, tail = element.text_content(), element.tail or ""
+    if _NUMBER.match(text) and _BEFORE(element)[-1:].isdecimal():
+        element.text = f" {element.text or ''}"
+    if text[-1:].isdecimal() and tail[:1].isdecimal():
+        element.tail = f" {tail}"
 
 
 def describe(tree: Any, url: str) -> Page:
     """What the page at `url` says of itself; the title may be empty."""
     base = _base(tree, url)
-    links = tuple(dict.fromkeys(_links(tree, base)))
-    return Page(_title(tree, url), _language(tree), _canonical(tree, base), links, tuple(_directives(tree)))
+    links = tuple(islice(_links(tree, base), MOST_LINKS + 1))
+    return Page(
+        _title(tree, url),
+        _language(tree),
+        _canonical(tree, base),
+        links[:MOST_LINKS],
+        len(links) > MOST_LINKS,
+        tuple(_directives(tree)),
+    )
 
 
 def _base(tree: Any, url: str) -> str:
@@ -49,28 +80,46 @@ def _base(tree: Any, url: str) -> str:
 
 
 def _absolute(base: str, reference: str) -> str | None:
-    """The http(s) address without fragment, or None."""
+    """The http(s) address without fragment, its blanks escaped, or None."""
     try:
         address = urldefrag(urljoin(base, "".join(reference.split("\n")).strip())).url
         parts = urlsplit(address)
-        good = parts.scheme in {"http", "https"} and parts.hostname and " " not in address
+        good = parts.scheme in {"http", "https"} and parts.hostname and " " not in parts.netloc
     except ValueError:
         return None
+    address = address.replace(" ", "%20")
     return address if good and len(address) <= _MAX_LINK else None
 
 
 def _links(tree: Any, base: str) -> Iterator[str]:
-    found = [element.get("href") for element in tree.iter("a", "area", "link") if _leads(element)]
-    for reference in dict.fromkeys(found):
+    """Where the page leads, in order, once each."""
+    met = set[str]()
+    for reference in dict.fromkeys(map(_target, tree.iter("a", "area", "link", "meta"))):
         if reference and not reference.lstrip().startswith("#") and (link := _absolute(base, reference)):
-            yield link
+            if link not in met:
+                yield link
+            met.add(link)
 
 
-def _leads(element: Any) -> bool:
-    """Whether it is a link that readers follow, or names the page in another language."""
-    return element.tag != "link" or bool(
+def _target(element: Any) -> str | None:
+    """Where a link leads that readers follow, or that names the page in another language, or where readers are sent."""
+    if element.tag == "meta":
+        return _refresh(element)
+    if element.tag == "link" and not (
         element.get("hreflang") and "alternate" in (element.get("rel") or "").lower().split()
-    )
+    ):
+        return None
+    address: str | None = element.get("href")
+    return address
+
+
+def _refresh(meta: Any) -> str | None:
+    """Where a `meta` element sends the readers of the page; nothing where it is only for those without scripts."""
+    sends = (meta.get("http-equiv") or "").strip().lower() == "refresh"
+    if not sends or next(meta.iterancestors("noscript"), None) is not None:
+        return None
+    found = _REFRESH.match(meta.get("content") or "")
+    return next(filter(None, found.groups()), None) if found else None
 
 
 def _directives(tree: Any) -> Iterator[str]:

@@ -31,10 +31,14 @@ _ROLES = frozenset(
     ["navigation", "banner", "contentinfo", "search", "dialog", "alertdialog", "menu", "menubar", "toolbar", "tablist"]
 )
 _HIDING = re.compile(
-    r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|opacity\s*:\s*0*(?:\.0*)?\s*(?:;|!|$)"
+    r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)"
     r"|font-size\s*:\s*0(?:\.0*)?(?:px|pt|em|rem|%)?\s*(?:;|!|$)|(?:text-indent|left|top)\s*:\s*-\d{3,})",
     re.IGNORECASE,
 )
+_UNSEEN = re.compile(r"(?:^|;)\s*opacity\s*:\s*0*(?:\.0*)?\s*(?:;|!|$)", re.IGNORECASE)
+_MOVES = re.compile(r"(?:^|;)\s*(?:-webkit-)?(?:transform|transition|will-change|filter)[a-z-]*\s*:", re.IGNORECASE)
+_INERT = re.compile(r"(?:^|;)\s*pointer-events\s*:\s*none", re.IGNORECASE)
+_ANIMATED = re.compile(r"data-(?:w-id|(?:aos|framer|animate|scroll)(?:-.*)?)")
 _CONSENT = re.compile(r"cookie|consent|gdpr|onetrust|didomi|usercentrics", re.IGNORECASE)
 _SUSPECT = re.compile(
     r"(?:^|[\s_-])(?:breadcrumbs?|crumbs?|share|sharing|social|newsletter|subscribe|signup|related|recommended|pager"
@@ -49,6 +53,14 @@ _FOREIGN = re.compile(
     r"|subscribe|signup|promo|advert|ads?|sponsored|paywall)(?:$|[\s_-])",
     re.IGNORECASE,
 )
+# What such a name calls a header, footer or widget is a part of the content: a card's, an accordion's, a page builder's.
+_PART = re.compile(
+    r"(?<![^\s_-])(?:(?:accordion|card|panel|section|tabs?|pricing|price|plan|faqs?|question|toggle|collapse|collapsible|box"
+    r"|item|tile|features?|services?|step)\d*[_-]+(?:header|footer)|elementor-widget)(?![^\s_-])",
+    re.IGNORECASE,
+)
+_COUNTED = re.compile(r"\d")
+_TAB = re.compile(r"(?<!\S)tab-(?:pane|content)(?!\S)", re.IGNORECASE)
 _CONTROLS = etree.XPath("descendant-or-self::*[@aria-controls]")
 _HIDEABLE = etree.XPath("descendant-or-self::*[@hidden or @style or @aria-hidden]")
 _FORM_WORDS, _BAR_WORDS = 60, 150
@@ -90,9 +102,14 @@ def foreign(element: Any) -> bool:
 
 
 def _name(element: Any) -> str:
-    """Class and id; not the id that a section, or a heading, has from its heading's words."""
+    """Class and id without what names a part of the content; not the id of a tab's content, which says what opens it, nor
+    that which a section, or a heading, has from its heading's words."""
     name, identity = element.get("class") or "", element.get("id") or ""
-    if not identity or not _SUSPECT.search(identity):
+    if _SUSPECT.search(name):
+        name = _PART.sub(" ", name)
+    if _COUNTED.search(identity):  # what is there once is the page's own
+        identity = _PART.sub(" ", identity)
+    if not _SUSPECT.search(identity) or element.get("role") == "tabpanel" or _TAB.search(name):
         return name
     heading = next(element.iter("h1", "h2", "h3", "h4", "h5", "h6"), None)
     named = heading is not None and _letters(heading.text_content()).startswith(_letters(identity))
@@ -124,10 +141,21 @@ def _hidden(element: Any, revealed: set[str]) -> bool:
         return False
     if element.get("hidden") is not None and element.get("hidden") != "until-found":
         return element.get("id") not in revealed and element.get("role") != "tabpanel"
-    if _HIDING.search(element.get("style") or ""):
+    if _hiding(element):
         # What a visible control unfolds is for readers: accordions, tabs.
         return element.get("id") not in revealed and element.get("role") != "tabpanel"
     return element.get("aria-hidden") == "true" and words(element.text_content()) <= 3
+
+
+def _hiding(element: Any) -> bool:
+    """Whether its style hides it; what is only transparent until the reader has scrolled to it is shown."""
+    style = element.get("style") or ""
+    if _HIDING.search(style):
+        return True
+    if not _UNSEEN.search(style):
+        return False
+    fades_in = _MOVES.search(style) or any(map(_ANIMATED.fullmatch, element.keys()))
+    return not fades_in or bool(_INERT.search(style))
 
 
 def _shown_words(element: Any) -> int:

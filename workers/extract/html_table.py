@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _MAX_SPAN, _MAX_COLUMNS = 50, 100
+_MOST_REPEATED = 20_000
+"""Characters that a value over very many rows may take up in all of them; a longer one stands in the first."""
 _ROWS = ("thead", "tbody", "tfoot", "tr")
 _CELLS = ("td", "th", "caption", "colgroup", "col")
 _STRUCTURE = ("h1", "h2", "h3", "h4", "ul", "ol", "dl", "form")
@@ -84,19 +86,26 @@ def _bold(cell: Any) -> bool:
 
 def _grid(table: Any, text_of: Callable[[Any], str]) -> Iterator[tuple[Any, list[str]]]:
     carried: dict[int, tuple[int, str]] = {}  # column → rows still to fill, value
-    for row in _rows(table):
+    rows = list(_rows(table))
+    for left, row in zip(range(len(rows), 0, -1), rows, strict=True):
         cells: list[str] = []
         repeats = _is_header(row) and len(list(_cells(row))) > 1
         for cell in _cells(row):
             _carry(cells, carried)
-            text, down = text_of(cell), _span(cell, "rowspan")
-            for offset in range(_span(cell, "colspan")):
-                value = text if repeats or not offset else ""
-                if down > 1 and len(cells) < _MAX_COLUMNS:
-                    carried[len(cells)] = (down - 1, value)
-                cells.append(value)
+            text, down = text_of(cell), _span(cell, "rowspan", left)
+            below = text if down <= _MAX_SPAN or down * len(text) <= _MOST_REPEATED else ""
+            further = (text, below) if repeats else ("", "")
+            _lay(cells, carried, [(text, below), *[further] * (_span(cell, "colspan", _MAX_SPAN) - 1)], down)
         _carry(cells, carried)
         yield row, [*cells[:_MAX_COLUMNS], *(cell for cell in cells[_MAX_COLUMNS:] if cell)]
+
+
+def _lay(cells: list[str], carried: dict[int, tuple[int, str]], values: list[tuple[str, str]], down: int) -> None:
+    """Adds a cell's values: of each column, what stands in its first row, and what in those below."""
+    for value, below in values:
+        if down > 1 and len(cells) < _MAX_COLUMNS:
+            carried[len(cells)] = (down - 1, below)
+        cells.append(value)
 
 
 def _carry(cells: list[str], carried: dict[int, tuple[int, str]]) -> None:
@@ -107,6 +116,6 @@ def _carry(cells: list[str], carried: dict[int, tuple[int, str]]) -> None:
             carried[column] = (rows - 1, value)
 
 
-def _span(cell: Any, name: str) -> int:
+def _span(cell: Any, name: str, most: int) -> int:
     value = cell.get(name) or "1"
-    return min(int(value), _MAX_SPAN) if value.isdecimal() and len(value) < 5 and int(value) > 0 else 1
+    return min(int(value), most) if value.isdecimal() and len(value) < 6 and int(value) > 0 else 1

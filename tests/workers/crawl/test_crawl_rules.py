@@ -121,12 +121,14 @@ def test_what_is_said_to_other_robots_is_not_for_us(crawls: Crawls, site: Site) 
 def test_a_page_is_a_duplicate_of_its_canonical_one(crawls: Crawls, site: Site) -> None:
     fill(site, {"/": ["/a?view=1", "/a?view=2"]})
     site.pages |= {
-        f"/a?view={n}": reply(page(f"View {n}.", f"canonical: {site.url('/a')}", site.url("/b"))) for n in (1, 2)
+        f"/a?view={n}": reply(page(f"View {n}.", f"canonical: {site.url('/a')}", *map(site.url, ["/b", "/a?view=3"])))
+        for n in (1, 2)
     }
-    fill(site, {"/a": ["/c"], "/c": []})
+    fill(site, {"/a": ["/c"], "/b": [], "/c": []})
     crawls.train()
     assert crawls.ledger() == {
-        "/": "indexed", "/a?view=1": "duplicate", "/a?view=2": "duplicate", "/a": "indexed", "/c": "indexed",
+        "/": "indexed", "/a?view=1": "duplicate", "/a?view=2": "duplicate",
+        "/a": "indexed", "/b": "indexed", "/c": "indexed",
     }  # fmt: skip
     assert crawls.train()["receipt"]["pages"]["changed"] == 0
 

@@ -49,6 +49,27 @@ def test_tables_are_markdown_with_spans_filled_in() -> None:
     ]
 
 
+@pytest.mark.parametrize("rowspan", ["60", "5000", "65534"])
+def test_a_value_over_many_rows_is_said_in_each_as_far_as_there_are_rows(rowspan: str) -> None:
+    rows = "".join(f"<tr><td>Size {number}</td><td>£{number}</td></tr>" for number in range(1, 60))
+    (table,) = texts(
+        article(
+            f"<table><tr><th>Land</th><th>Size</th><th>Price</th></tr><tr><td rowspan={rowspan}>Wales</td><td>Size 0</td>"
+            f"<td>£0</td></tr>{rows}</table>"
+        ),
+        "table",
+    )
+    assert table.split("\n")[2:] == [f"| Wales | Size {number} | £{number} |" for number in range(60)]
+
+
+def test_a_long_value_over_many_rows_is_said_once() -> None:
+    rows = "".join(f"<tr><td>Size {number}</td></tr>" for number in range(1, 99))
+    head = f"<tr><th>Land</th><th>Size</th></tr><tr><td rowspan=99>{'Wales ' * 60}</td><td>Size 0</td></tr>"
+    (table,) = texts(article(f"<table>{head}{rows}</table>"), "table")
+    assert table.split("\n")[-1] == "|  | Size 98 |"
+    assert table.count("Wales") == 60
+
+
 def test_table_without_heads_gets_none() -> None:
     (table,) = texts(
         article("<table><tr><td>Weight</td><td>3 kg</td></tr><tr><td>Volume</td><td>2 l</td></tr></table>"), "table"
@@ -140,6 +161,31 @@ def test_text_in_no_item_or_cell_is_kept_in_its_place(markup: str, expected: lis
     document = article(f"<h1>Steps</h1><p>Before.</p>{markup}<p>End of it.</p>")
     found = texts(document)
     assert [" ".join(text.split(" ")) for text in found[2 : found.index("End of it.")]] == expected
+
+
+@pytest.mark.parametrize(
+    ("markup", "expected"),
+    [
+        ("<p>Only 19<sup>99</sup> €</p>", "Only 19 99 €"),
+        ("<p><b>19</b><sup><small>99</small></sup> €</p>", "19 99 €"),
+        ("<p><span>19</span>\n<span><sup>99</sup></span></p>", "19 99"),
+        ("<p>About 10<sup>6</sup> of them</p>", "About 10 6 of them"),
+        ("<p>10<sup>−6</sup></p>", "10 −6"),
+        ("<p><sup>3</sup>2024 and <sup>3</sup>/<sub>4</sub></p>", "3 2024 and 3/4"),
+        ("<p>500<sup>1</sup> pieces</p>", "500 1 pieces"),
+        ("<p>500<a href='#fn'><sup>1</sup></a> pieces</p>", "500 1 pieces"),
+        ("<p>2<sup>1</sup>/<sub>2</sub> l</p>", "2 1/2 l"),
+        ("<p>4 m<sup>2</sup>, H<sub>2</sub>O, 1<sup>st</sup>, 7<sup>[2]</sup></p>", "4 m2, H2O, 1st, 7[2]"),
+        ("<ul><li>19<sup>99</sup></ul>", "- 19 99"),
+        ("<h2>From 19<sup>99</sup></h2><p>€</p>", "From 19 99"),
+        (
+            "<table><tr><th>Box<th>Price<tr><td>Big<td>19<sup>99</sup></table>",
+            "| Box | Price |\n| --- | --- |\n| Big | 19 99 |",
+        ),
+    ],
+)
+def test_raised_and_lowered_numbers_are_no_part_of_those_before_them(markup: str, expected: str) -> None:
+    assert texts(article(f"<h1>Prices</h1>{markup}"))[1] == expected
 
 
 def test_accordion_buttons_in_headings_are_text() -> None:
@@ -371,8 +417,10 @@ def test_tag_soup_gives_text_or_a_typed_error(soup: str) -> None:
         "<ol>" + "<li>word</li>" * 5000,
         "<div>" * 3000 + "deep",
         "<p>a<p hidden>" * 2000,
+        "<p>1" + "<sup>1</sup>" * 50_000,
+        "<table>" + f"<tr><td rowspan=9999>{'x' * 190}</td><td>b</td></tr>" * 3000 + "</table>",
     ],
-    ids=["spans", "inline", "items", "nesting", "hidden"],
+    ids=["spans", "inline", "items", "nesting", "hidden", "raised", "rows"],
 )
 @pytest.mark.timeout(20)
 def test_heavy_pages_stay_cheap(markup: str) -> None:
