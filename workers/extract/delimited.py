@@ -61,11 +61,11 @@ def delimiter_of(text: str, *, sure: bool) -> str | None:
     return best
 
 
-def _rows(sample: str, delimiter: str) -> list[list[str]]:
+def _rows(sample: str, delimiter: str, dialect: type[csv.Dialect] = csv.excel) -> list[list[str]]:
     """The first rows that have text; none where they can't be told apart."""
     rows = []
     try:
-        for row in csv.reader(_lines(sample), delimiter=delimiter):
+        for row in csv.reader(_lines(sample), dialect, delimiter=delimiter):
             if any(row):
                 rows.append(row)
             if len(rows) > _SAMPLE_ROWS:
@@ -101,10 +101,19 @@ def _is_prose(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _is_quoted(text: str, delimiter: str) -> bool:
-    """Whether quotes are used as they should be: a long field, as after a lone quote, only where all of them are."""
+    """Whether quotes are used as they should be: a long field, as after a lone quote, only where all of them are.
+
+    An odd one is an inch mark in a field, or a lone quote: where it holds lines together, these differ from the others.
+    """
     if text.count('"') % 2:
-        return False
+        return _parses(text, delimiter, _SAMPLE, strict=True) and _agrees_quoted(text[:_SAMPLE], delimiter)
     return _parses(text, delimiter, _SAMPLE, strict=False) or _parses(text, delimiter, _MAX_FIELD, strict=True)
+
+
+def _agrees_quoted(sample: str, delimiter: str) -> bool:
+    """Whether at least as many rows have the same number of columns as without quoting."""
+    quoted, plain = (_shape(_rows(sample, delimiter, dialect)) for dialect in (csv.excel, _Unquoted))
+    return quoted[0] >= plain[0]
 
 
 def _parses(text: str, delimiter: str, longest: int, *, strict: bool) -> bool:

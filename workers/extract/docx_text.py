@@ -5,6 +5,7 @@ from typing import Any
 
 from workers.extract.docx_look import Looks
 from workers.extract.docx_styles import Styles, is_on, value_of
+from workers.extract.raised import Joined
 from workers.extract.xml_tree import attribute
 
 _UNSEEN = frozenset({"del", "moveFrom", "pPr", "rPr", "instrText", "delText", "txbxContent", "Fallback", "rt"})
@@ -16,7 +17,7 @@ _REFERENCES = {"footnoteReference": "footnote", "endnoteReference": "endnote"}
 class Seen:
     """A paragraph's text, its notes' kinds and ids, its text boxes, how many words it hides, and whether all is bold."""
 
-    parts: list[str] = field(default_factory=list)
+    joined: Joined = field(default_factory=Joined)
     notes: list[tuple[str, str]] = field(default_factory=list)
     boxes: list[Any] = field(default_factory=list)
     hidden: int = 0
@@ -24,21 +25,23 @@ class Seen:
 
     @property
     def text(self) -> str:
-        return "".join(self.parts).strip()
+        return str(self.joined).strip()
 
     def take(self, element: Any, *, bold: bool) -> None:
         """What stands in an element itself: text, a mark, or a note's number."""
         tag = element.tag
         if tag == "t":
             text = element.text or ""
-            self.parts.append(text)
+            self.joined.add(text)
             self.bold = self.bold and (bold or not text.strip())
         elif tag in _MARKS:
-            self.parts.append(_MARKS[tag])
+            self.joined.add(_MARKS[tag])
         elif tag in _REFERENCES:
             number = attribute(element, "id")
-            self.parts.append(f" [{number}]")
+            self.joined.add(f" [{number}]")
             self.notes.append((_REFERENCES[tag], number))
+        else:
+            self.joined.enter(tag)
 
 
 def seen(paragraph: Any, styles: Styles, looks: Looks) -> Seen:
@@ -57,9 +60,20 @@ def seen(paragraph: Any, styles: Styles, looks: Looks) -> Seen:
                     found.hidden += sum(len((text.text or "").split()) for text in element.iter("t"))
                     continue
                 bold = _is_bold(element, styles)
+                found.joined.move(_height(element, styles))
             found.take(element, bold=bold)
             stack.extend(reversed(element))
     return found
+
+
+def _height(run: Any, styles: Styles) -> str:
+    """How the run, or the nearest of its styles that says so, raises or lowers it."""
+    properties = run.find("rPr")
+    if properties is None:
+        return ""
+    named = (style.find("rPr") for style in styles.chain(value_of(properties, "rStyle")))
+    said = (value_of(one, "vertAlign") for one in (properties, *named) if one is not None)
+    return next(filter(None, said), "")
 
 
 def _is_bold(run: Any, styles: Styles) -> bool:

@@ -122,16 +122,19 @@ class _Reader:
             self.pages += 1
             if attribute(slide, "style-name") in self._unseen:
                 self._hidden.append(str(self.pages))
-                continue
-            for frame in slide:
-                if attribute(frame, "class") == "title":
-                    if text := " ".join(" ".join(text_of(one) for one in frame.iter("p")).split()):
-                        yield Block("heading", text, 1, self.pages)
-                else:
-                    yield from self._walk(frame, self.pages)
-            for remarks in slide.iterchildren("notes"):
-                if text := "\n".join(text_of(one) for one in remarks.iter("p")).strip():
-                    yield Block("paragraph", f"Notes: {text}", page=self.pages)
+            else:
+                yield from self._slide(slide, self.pages)
+
+    def _slide(self, slide: Any, page: int) -> Iterator[Block]:
+        for frame in slide:
+            if attribute(frame, "class") == "title":
+                if text := " ".join(" ".join(text_of(one) for one in frame.iter("p")).split()):
+                    yield Block("heading", text, 1, page)
+            elif frame.tag not in _UNREAD:
+                yield from self._walk(frame, page)
+        for remarks in slide.iterchildren("notes"):
+            if text := "\n".join(text_of(one) for one in remarks.iter("p")).strip():
+                yield Block("paragraph", f"Notes: {text}", page=page)
 
     def _walk(self, container: Any, page: int | None) -> Iterator[Block]:
         for element in container:

@@ -8,7 +8,8 @@ from workers.documents import Document
 from workers.extract.dates import dates_of
 from workers.extract.pdf_furniture import without_furniture
 from workers.extract.pdf_layout import blocks_of, largest_text
-from workers.extract.pdf_lines import Paged, read_pdf
+from workers.extract.pdf_lines import read_pdf
+from workers.extract.pdf_paged import Paged
 from workers.extract.scanned import WITHOUT_TEXT, ranges
 
 _TOOL = re.compile(
@@ -20,7 +21,8 @@ _NO_TITLE = frozenset({"", "untitled", "unbenannt", "untitled document", "docume
 def extract_pdf(body: bytes) -> Document:
     """The PDF's text as blocks; the title may be empty.
 
-    Raises EncryptedDocument, MalformedDocument, TooLarge, and NoText with the number of pages that were seen.
+    Raises EncryptedDocument, MalformedDocument, TooLarge, UnsupportedType for a form that only Adobe's programs
+    show, and NoText with the number of pages that were seen.
     """
     paged = read_pdf(body)
     stripped = without_furniture(paged.pages)

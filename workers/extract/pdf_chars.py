@@ -39,6 +39,17 @@ def cells(textpage: Any, line: str, first: int, gap: float) -> list[str]:
     return [*found, line[start:]]
 
 
+def space_behind_mark(textpage: Any, line: str, first: int) -> tuple[float, float]:
+    """Where the space behind the number, bullet or short word begins and ends with which the line begins, or zeros."""
+    space = _SPACE.search(line)
+    if not space or not _MARK.fullmatch(line[: space.start()]):
+        return 0.0, 0.0
+    box = pdfium.FS_RECTF()
+    _, before, *_ = box_of(textpage, first + space.start() - 1, box)
+    after, *_ = box_of(textpage, first + space.end(), box)
+    return before, after
+
+
 def _has_gap(textpage: Any, first: int, length: int, gap: float) -> bool:
     """Whether two of the line's runs of text stand far apart: cheap, since most lines are one run."""
     index = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, first)

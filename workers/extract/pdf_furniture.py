@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from chat_api.core.words import words_of
-from workers.extract.pdf_lines import Line, Page
+from workers.extract.pdf_paged import Line, Page
 
 _LONE_NUMBER = re.compile(r"[0-9]{1,5}|[ivxlc]{1,7}")
 _DIGITS = re.compile(r"[0-9]{1,9}")

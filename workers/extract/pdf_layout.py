@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from workers.documents import Block, BlockKind
 from workers.extract.headings import may_head
 from workers.extract.pdf_furniture import Sizes, Stripped
-from workers.extract.pdf_lines import HYPHEN, Entry, Line, Page
+from workers.extract.pdf_paged import HYPHEN, Entry, Line, Page
 
 _BULLET = re.compile(
     r"(?:(?P<dot>[•‣◦▪▫●○■□❑➢➤✓✔∙·*–—-]|[\uf0a7\uf0b7\uf0d8\uf0fc\uf076]|o)"
     r"|(?P<number>\(?(?:\d{1,3}|[a-z])[.)]))(?:\s+|$)"
 )
+_INLINE = re.compile(r"[o–—-]\s")
+"""Marks that stand in sentences too: a word of several languages, and dashes."""
+_MARK_GAP = 0.6
+"""Of the line's size: a wider space parts a mark from its item's text, and no words."""
 _LEADERS = re.compile(r"(?:\s?\.){4,}|_{4,}|…{2,}")
 _ENDS = re.compile(r"[.!?:;。！？…][\"'”’)\]]*$")
 _BROKEN_WORD = re.compile(f"(\\w+){HYPHEN}(\\w+)")
@@ -113,8 +117,9 @@ class _Part:
     level: int = 0
 
 
-def _kind(level: int, item: str | None) -> BlockKind:
-    return "heading" if level else "list" if item else "paragraph"
+def _begun(line: Line, level: int, item: str | None, page: int) -> _Part:
+    kind: BlockKind = "heading" if level else "list" if item else "paragraph"
+    return _Part(kind, item or _shown(line.text), page, line, line.left, level)
 
 
 def _item(text: str) -> str | None:
@@ -143,16 +148,16 @@ class _Flow:
         """Takes in the page's lines; the first may still belong to a part of the page before."""
         full, leading = _FullWidth(page.lines), _leading(page)
         self._page, self._turned = page.number, True
-        for line in page.lines:
+        for line, below in zip(page.lines, [*page.lines[1:], None], strict=False):
             level = self._levels.get(id(line), 0)
-            item = None if level else _item(line.text)
             part = self.parts[-1] if self.parts else None
             wrapped = self._turned or (part is not None and part.last.right >= full(part.last))
+            worded = wrapped and _is_worded(part, line, below, leading)
+            item = None if level or worded else _item(line.text)
             if part and self._continues(part, line, level, item, leading, wrapped):
                 _extend(part, line, item, wrapped)
             else:
-                text = item or _shown(line.text)
-                self.parts.append(_Part(_kind(level, item), text, page.number, line, line.left, level))
+                self.parts.append(_begun(line, level, item, page.number))
             self._turned = False
 
     def _continues(self, part: _Part, line: Line, level: int, item: str | None, leading: float, wrapped: bool) -> bool:
@@ -163,6 +168,25 @@ class _Flow:
         if self._turned:
             return part.page == self._page - 1 and _crosses(part, line)
         return _flows_on(part, line, leading, wrapped)
+
+
+def _is_worded(part: _Part | None, line: Line, below: Line | None, leading: float) -> bool:
+    """Whether a line that begins like an item goes on with a sentence: where that would, its mark no wider apart."""
+    if part is None or part.level or _ENDS.search(part.text) or not _near(part.last, line, _GAP * leading):
+        return False
+    alone = below is None or below.text[:2] != line.text[:2]
+    begins, ends = line.space
+    close = bool(_INLINE.match(line.text)) and ends - begins <= _MARK_GAP * line.size
+    return alone and close and _is_aligned(part, line)
+
+
+def _is_aligned(part: _Part, line: Line) -> bool:
+    """Whether the line stands where the next one of the paragraph would, or of an item whose text is indented."""
+    last = part.last
+    if part.kind != "list":
+        return line.left <= last.left + 0.5 * line.size
+    edge = last.space[1] if last.left == part.left else last.left
+    return line.left > part.left + 0.3 * line.size and abs(line.left - edge) <= 0.3 * line.size
 
 
 def _goes_on(heading: _Part, line: Line) -> bool:

@@ -1,12 +1,11 @@
-"""Owns what a PDF says page by page: lines with their places, outline and title; pdfium reads, pypdf is the fallback."""
+"""Owns how a PDF is read page by page: lines with their places, outline and title; pdfium reads, pypdf is the fallback."""
 
 import ctypes
 import re
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
 from io import BytesIO
 from typing import Any
 
@@ -15,13 +14,13 @@ import pypdfium2.raw as pdfium
 from pypdf import PdfReader
 from pypdf.errors import DependencyError, PyPdfError
 
-from chat_api.core.errors import EncryptedDocument, MalformedDocument, TooLarge
-from workers.extract.pdf_chars import box_of, cells, is_bold, is_white
+from chat_api.core.errors import EncryptedDocument, MalformedDocument, TooLarge, UnsupportedType
+from workers.extract.pdf_chars import box_of, cells, is_bold, is_white, space_behind_mark
+from workers.extract.pdf_forms import filled_in, is_placeholder, with_values
 from workers.extract.pdf_objects import Area, backgrounds, is_pictured
+from workers.extract.pdf_paged import Entry, Line, Page, Paged
 
 MAX_PAGES = 5000
-HYPHEN = "\ufffe"
-"""Where pdfium took a hyphen and a line end out of a word."""
 _CATALOG = re.compile(rb"(\d{1,7}) 0 obj\s*<<[^>]{0,200}/Type\s*/Catalog\b")
 _UNKNOWN = (NotImplementedError, DependencyError)
 _DAMAGE = (
@@ -29,6 +28,7 @@ _DAMAGE = (
     *(AssertionError, struct.error, zlib.error, *_UNKNOWN),
 )
 _CELL_GAP = 1.2
+_DYNAMIC = "This is a dynamic form (XFA), which can't be read. Print it in Adobe Reader and save it as an ordinary PDF."
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{1,8})*")
 _FEW_LINES = 10
 """A stamp's, and those that run over all pages."""
@@ -37,68 +37,8 @@ _TINY = 1.5
 _UNMAPPED = re.compile("[\ufffd\ue000-\uf8ff\x00-\x08\x0e-\x1f]")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of text with its place in points from the page's lower left corner."""
-
-    text: str
-    left: float
-    right: float
-    first_bottom: float
-    """The bottom of its first character's box; a word mended over a line end makes it differ from `bottom`."""
-    bottom: float
-    size: float
-    """The height of its characters' boxes, which grows with the font's size."""
-    tabular: bool = False
-    """Whether it has gaps as wide as those between a table's cells, written as ` | `."""
-    bold: bool = False
-    """Whether it begins and ends in a bold font."""
-    white: bool = False
-    """Whether it begins and ends in white."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page's lines in reading order."""
-
-    number: int
-    height: float
-    lines: tuple[Line, ...]
-    pictured: bool = False
-    """Whether images cover most of it; looked at only where there are few lines."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An entry of the outline: level from 1, title, 1-based page."""
-
-    level: int
-    title: str
-    page: int
-
-
-@dataclass(slots=True)
-class Paged:
-    """A PDF's text before it is put in order."""
-
-    pages: list[Page]
-    title: str = ""
-    language: str | None = None
-    """As declared, lower case."""
-    outline: list[Entry] = field(default_factory=list)
-    unreadable: list[int] = field(default_factory=list)
-    """Numbers of the pages that are damaged."""
-    repaired: bool = False
-    """Whether it could be opened only by mending it or by the fallback."""
-    created: str = ""
-    """As declared, like `modified`."""
-    modified: str = ""
-    hidden: int = 0
-    """How many words were dropped that no reader sees."""
-
-
 def read_pdf(body: bytes) -> Paged:
-    """The PDF's lines. Raises EncryptedDocument, MalformedDocument, TooLarge."""
+    """The PDF's lines. Raises EncryptedDocument, MalformedDocument, TooLarge, and UnsupportedType for an XFA form."""
     if (document := _opened(body)) is not None:
         return _read(document, repaired=False)
     if (document := _opened(_with_trailer(body))) is not None:
@@ -123,6 +63,7 @@ def _with_trailer(body: bytes) -> bytes:
 
 def _read(document: Any, *, repaired: bool) -> Paged:
     with closing(document):
+        _open_form(document)
         title, language = document.get_metadata_value("Title"), _language(document)
         paged = Paged([], title, language, list(_outline(document)), repaired=repaired)
         paged.created, paged.modified = map(document.get_metadata_value, ("CreationDate", "ModDate"))
@@ -133,7 +74,15 @@ def _read(document: Any, *, repaired: bool) -> Paged:
                 paged.hidden += hidden
             except pypdfium2.PdfiumError:
                 paged.unreadable.append(index + 1)
+        if is_placeholder(document, paged.pages):
+            raise UnsupportedType(_DYNAMIC)
     return paged
+
+
+def _open_form(document: Any) -> None:
+    """Before the first page is opened, or its fields can't be asked."""
+    with suppress(pypdfium2.PdfiumError):
+        document.init_forms()
 
 
 def _allowed(count: int) -> int:
@@ -164,10 +113,19 @@ def _page(document: Any, index: int) -> tuple[Page, int]:
     """The page, and how many words it hides."""
     with closing(document[index]) as page, closing(page.get_textpage()) as textpage:
         text = textpage.get_text_range()
-        written = () if _unmapped(text) else tuple(_lines(textpage, text))
-        lines = _seen(page, written)
-        hidden = sum(len(line.text.split()) for line in written) - sum(len(line.text.split()) for line in lines)
-        return Page(index + 1, page.get_height(), lines, 0 < len(lines) <= _FEW_LINES and is_pictured(page)), hidden
+        lines = () if _unmapped(text) else _lines(textpage, text)
+        written = _filled(page, textpage, text, list(lines))
+        seen = _seen(page, written)
+        hidden = sum(len(line.text.split()) for line in written) - sum(len(line.text.split()) for line in seen)
+        return Page(index + 1, page.get_height(), seen, 0 < len(seen) <= _FEW_LINES and is_pictured(page)), hidden
+
+
+def _filled(page: Any, textpage: Any, text: str, lines: list[tuple[int, Line]]) -> tuple[Line, ...]:
+    """The lines with what the page's form fields hold; a scan without any stays one, whatever was typed over it."""
+    fields = filled_in(page)
+    if not fields or (not lines and is_pictured(page)):
+        return tuple(line for _, line in lines)
+    return tuple(with_values(textpage, text, lines, fields))
 
 
 def _seen(page: Any, lines: tuple[Line, ...]) -> tuple[Line, ...]:
@@ -198,7 +156,8 @@ def _unmapped(text: str) -> bool:
     return len(_UNMAPPED.findall(text)) * 2 > len(text)
 
 
-def _lines(textpage: Any, text: str) -> Iterator[Line]:
+def _lines(textpage: Any, text: str) -> Iterator[tuple[int, Line]]:
+    """The lines, each behind its place in the text."""
     box, start = pdfium.FS_RECTF(), 0
     for line in text.split("\r\n"):
         stripped = line.strip()
@@ -210,7 +169,8 @@ def _lines(textpage: Any, text: str) -> Iterator[Line]:
             size = max(first_size, size)
             parts = cells(textpage, stripped, first, _CELL_GAP * size)
             bold, white = (here(textpage, first) and here(textpage, last) for here in (is_bold, is_white))
-            yield Line(" | ".join(parts), left, right, first_bottom, bottom, size, len(parts) > 1, bold, white)
+            shown, space = " | ".join(parts), space_behind_mark(textpage, stripped, first)
+            yield first, Line(shown, left, right, first_bottom, bottom, size, len(parts) > 1, bold, white, space)
         start += len(line) + 2
 
 

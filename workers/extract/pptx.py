@@ -7,6 +7,7 @@ from workers.documents import Block, Document
 from workers.extract.grid import carried, markdown
 from workers.extract.lists import joined_lists
 from workers.extract.ooxml import Package
+from workers.extract.raised import Joined
 from workers.extract.xml_tree import attribute, mending, whole
 
 _TITLES = frozenset({"title", "ctrTitle"})
@@ -125,7 +126,16 @@ def _paragraphs(shape: Any, number: int) -> Iterator[Block]:
 
 
 def _text(paragraph: Any) -> str:
-    return "".join("\n" if one.tag == "br" else one.text or "" for one in paragraph.iter("t", "br"))
+    joined = Joined()
+    for element in paragraph.iter():
+        if element.tag in {"r", "fld"}:
+            properties = element.find("rPr")
+            joined.move(attribute(properties, "baseline") if properties is not None else "")
+        elif element.tag in {"t", "br"}:
+            joined.add("\n" if element.tag == "br" else element.text or "")
+        else:
+            joined.enter(element.tag)
+    return str(joined)
 
 
 def _graphic(package: Package, frame: Any, targets: dict[str, str], number: int) -> Iterator[Block]:

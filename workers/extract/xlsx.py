@@ -8,11 +8,14 @@ from chat_api.core.errors import TooLarge, UnsupportedType
 from workers.documents import Block, Document
 from workers.extract.grid import MAX_COLUMNS, MAX_TEXT, Records, too_wide
 from workers.extract.ooxml import Package
+from workers.extract.raised import Joined
 from workers.extract.xlsx_merged import Merged, column_of
 from workers.extract.xlsx_values import Formats
 from workers.extract.xml_tree import attribute, mending, stream_xml, whole
 
 _COLUMN = re.compile(r"([A-Z]{1,3})\d{1,7}")
+_ESCAPED = re.compile(r"_x(?![Dd][89A-Fa-f])([0-9A-Fa-f]{4})_")
+"""ECMA-376 part 1, 22.9.2.19; not half a character of two."""
 _BINARY = "This is a binary Excel workbook (.xlsb), which can't be read. Save it as .xlsx."
 _TRUE = frozenset({"1", "true"})
 
@@ -108,8 +111,9 @@ class _Sheet:
 
     def _cells(self, row: Any) -> list[str]:
         cells: list[str] = []
+        column = -1
         for cell in row.iterchildren("c"):
-            column = _column(attribute(cell, "r"), len(cells))
+            column = _column(attribute(cell, "r"), column + 1)
             text = self._values.of(cell)
             if text and column >= MAX_COLUMNS:
                 raise too_wide()
@@ -147,7 +151,9 @@ class _Values:
             return {"1": "yes", "0": "no"}.get(value, "")
         if kind == "e" or not value:
             return ""
-        return value if kind in {"str", "d"} else self._formats.show(value, whole(attribute(cell, "s")))
+        if kind in {"str", "d"}:
+            return _unescaped(value)
+        return self._formats.show(value, whole(attribute(cell, "s")))
 
 
 def _shared(package: Package, part: str) -> Iterator[str]:
@@ -164,4 +170,16 @@ def _rich(item: Any) -> str:
     """A text of one or more runs, without its pronunciation."""
     if item is None:
         return ""
-    return "".join(text.text or "" for text in item.iter("t") if text.getparent().tag != "rPh")
+    joined = Joined()
+    for element in item.iter("r", "t"):
+        if element.tag == "r":
+            aligned = element.find("rPr/vertAlign")
+            joined.move(attribute(aligned, "val") if aligned is not None else "")
+        elif element.getparent().tag != "rPh":
+            joined.add(_unescaped(element.text or ""))
+    return str(joined)
+
+
+def _unescaped(text: str) -> str:
+    """The text with the characters that XML can't hold, or that Excel would not have it hold."""
+    return _ESCAPED.sub(lambda found: chr(int(found.group(1), 16)), text)

@@ -24,6 +24,10 @@ _BUILT_IN = {
     },
     **{22: "yyyy-mm-dd h:mm", 37: "#,##0", 38: "#,##0", 39: "#,##0.00", 40: "#,##0.00", 45: "mm:ss", 46: "[h]:mm:ss"},
     **{47: "mm:ss.0"},
+    # Those of Chinese, Japanese and Korean: where one's time is another's date, what is less than a day is a time.
+    **dict.fromkeys((*range(27, 32), 36, 50, 51, 54, 57, 58), "yyyy-mm-dd"),
+    **{32: "h:mm", 33: "h:mm:ss"},
+    **dict.fromkeys((34, 35, 52, 53, 55, 56), "[<1]h:mm:ss;yyyy-mm-dd"),
 }
 _EPOCH, _EPOCH_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)  # noqa: DTZ001  # a sheet's dates have no zone
 _LAST_DAY = 2_958_465

@@ -60,6 +60,45 @@ def test_a_few_bad_bytes_are_replaced_and_told() -> None:
     assert decoded.lossy
 
 
+@pytest.mark.parametrize("declared", [(), ("",), ("no-such-charset",)])
+@pytest.mark.parametrize("text", [GERMAN * 4, RUSSIAN, JAPANESE, "Herr Müller wohnt in Köln. "])
+def test_a_few_bad_bytes_make_no_other_encoding_of_utf8_that_nobody_declares(
+    text: str, declared: tuple[str, ...]
+) -> None:
+    for bad in (b"\xe9", b"\x92", b"\xff"):
+        decoded = decode(text.encode() + b"caf" + bad + b" end", declared)
+        assert decoded == (f"{text}caf\ufffd end", "utf-8", True)
+
+
+def test_bad_bytes_are_judged_by_all_of_the_text() -> None:
+    plain = "a line of text\n" * 10_000
+    assert decode(b"caf\xe9 " + (plain + GERMAN * 4).encode()).text == f"caf\ufffd {plain}{GERMAN * 4}"
+    assert decode((plain + GERMAN).encode("cp1252")).text == plain + GERMAN
+
+
+def test_text_that_is_cut_within_a_character_is_utf8() -> None:
+    assert decode(RUSSIAN.encode()[:-2]).text == RUSSIAN[:-2] + "\ufffd"
+
+
+CZECH = "Žluťoučký kůň úpěl ďábelské ódy, příliš žlutý. Otevřeno je každý den kromě neděle."
+CHINESE = "简体中文网页的退货政策是三十天之内可以退货,运费由买家承担。"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        *((GERMAN, "cp1252"), ("The café costs £5.", "cp1252"), ("ÃÂ and Ã© are letters, too.", "cp1252")),
+        *((RUSSIAN, "cp1251"), (RUSSIAN, "koi8-r"), (JAPANESE, "shift_jis"), (JAPANESE, "euc_jp"), (CHINESE, "gbk")),
+        *((CZECH, "cp1250"), (CZECH, "iso8859-2")),
+    ],
+)
+def test_older_encodings_are_not_taken_for_damaged_utf8(text: str, encoding: str) -> None:
+    for times in (1, 5, 200):
+        decoded = decode((text * times).encode(encoding))
+        assert decoded.encoding != "utf-8"
+        assert "\ufffd" not in decoded.text
+
+
 @pytest.mark.parametrize(
     ("markup", "charset"),
     [

@@ -27,7 +27,8 @@ from tests.workers.extract.files import (
 )
 from workers.extract.pdf_furniture import without_furniture
 from workers.extract.pdf_layout import blocks_of
-from workers.extract.pdf_lines import HYPHEN, Line, Page, read_with_pypdf
+from workers.extract.pdf_lines import read_with_pypdf
+from workers.extract.pdf_paged import HYPHEN, Line, Page
 
 
 def test_paragraphs_are_joined_and_know_their_page() -> None:
