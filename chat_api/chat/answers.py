@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine
 from uuid import UUID
 
@@ -224,7 +225,7 @@ class Answers:
     async def _answer(self, answer: LiveAnswer, ask: Ask, hold: Hold) -> bool:
         """Makes the answer; False when another replica does."""
         turn = Turn(self._services, answer.bot, answer.visitor, ask, hold)
-        answer.turn, answer.hold = turn, hold
+        answer.turn, answer.hold, answer.heard_at = turn, hold, time.monotonic()
         keeping = self._spawn(self._keep(answer, hold))
         try:
             await turn.run(answer.stream)
@@ -273,13 +274,15 @@ class Answers:
             stream.unwatch(grew)
 
     async def _keep_once(self, answer: LiveAnswer, hold: Hold) -> None:
-        followed = False
+        followed_s = max(FOLLOWED_S, self._grace_s)
+        followed = time.monotonic() - answer.heard_at < followed_s  # for so long it may be, unheard
         try:
-            told = await hold.keep(max(FOLLOWED_S, self._grace_s))
+            told = await hold.keep(followed_s)
         except (SQLAlchemyError, TimeoutError) as error:
             # The answer streams on; what is missing is kept with what comes next.
             log.warning("journal_behind", error=type(error).__name__)
         else:
+            answer.heard_at = time.monotonic()
             if told is None:
                 log.warning("answer_lost", bot_id=str(answer.key.bot_id))
                 answer.end(Why.LEFT)

@@ -6,6 +6,8 @@ from functools import lru_cache
 
 MASK = "•••"
 _SPACES = re.compile(r"\s+")
+_WORD = re.compile(r"(?<!\w)\S")
+"""The beginning of a word, of which a text has as many when its spaces are one each."""
 
 
 def mentions(text: str, terms: Sequence[str]) -> bool:
@@ -26,9 +28,9 @@ def open_from(text: str, terms: Sequence[str]) -> int:
         return len(text)
     beginnings = _beginnings(tuple(terms))
     longest = max(map(len, beginnings))
-    for word in re.finditer(r"(?<!\w)\S", text):
-        tail = _SPACES.sub(" ", text[word.start() :]).lower()
-        if len(tail) <= longest and tail in beginnings:
+    spaced = _SPACES.sub(" ", text)
+    for word, read in zip(_WORD.finditer(text), _WORD.finditer(spaced), strict=True):
+        if len(spaced) - read.start() <= longest and spaced[read.start() :].lower() in beginnings:
             return word.start()
     return len(text)
 

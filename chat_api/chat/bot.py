@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.origins import are_origins
+from chat_api.chat.waiting import within
 from chat_api.core.bot_config import BotConfig, OrgLimits, parse_config, parse_limits
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import EmbeddingSpace
@@ -21,9 +22,9 @@ from chat_api.core.errors import DatabaseUnavailable
 CACHED_S = 30.0
 MAX_CACHED = 10_000
 DASHBOARD_WITHIN_S = 2.0
-"""How long the dashboard is waited for where a snapshot can stand in for it,"""
+"""How long the dashboard is waited for before a snapshot stands in for it."""
 UNHEARD_OF_WITHIN_S = 8.0
-"""and how long beyond that where nothing can."""
+"""How much longer where there is no snapshot."""
 log = structlog.get_logger(__name__)
 
 
@@ -81,6 +82,7 @@ class Bots:
     def __init__(self, engines: AsyncEngines) -> None:
         self._engines = engines
         self._cached: dict[tuple[UUID, UUID], tuple[float, Bot | None]] = {}
+        self._reading: dict[tuple[UUID, UUID], asyncio.Task[Bot | None]] = {}
 
     async def get(self, org_id: UUID, bot_id: UUID) -> Bot | None:
         """The bot, or None when the org has no such bot (any more).
@@ -90,15 +92,27 @@ class Bots:
         key = (org_id, bot_id)
         read_at, bot = self._cached.get(key, (0.0, None))
         if bot is None or time.monotonic() - read_at > CACHED_S:
-            bot = await self._read(org_id, bot_id)
+            bot = await asyncio.shield(self._reading.get(key) or self._begin(key))
             if len(self._cached) >= MAX_CACHED:
                 self._cached.clear()
             self._cached[key] = (time.monotonic(), bot)
         return bot
 
+    def _begin(self, key: tuple[UUID, UUID]) -> asyncio.Task[Bot | None]:
+        """Reads the bot for all who ask for it meanwhile: a dashboard that is slow is asked once."""
+
+        def end(task: asyncio.Task[Bot | None]) -> None:
+            if self._reading.get(key) is task:
+                del self._reading[key]
+
+        self._reading[key] = reading = asyncio.create_task(self._read(*key))
+        reading.add_done_callback(end)
+        return reading
+
     def forget(self, bot: Bot) -> None:
         """Has the bot read anew when it is next asked for."""
         self._cached.pop((bot.org_id, bot.bot_id), None)
+        self._reading.pop((bot.org_id, bot.bot_id), None)
 
     async def _read(self, org_id: UUID, bot_id: UUID) -> Bot | None:
         values = {"org_id": org_id, "bot_id": bot_id}
@@ -120,7 +134,11 @@ class Bots:
 
     async def _ask_dashboard(self, values: dict[str, UUID], within_s: float) -> Row[Any] | None:
         """Raises SQLAlchemyError, TimeoutError."""
-        async with asyncio.timeout(within_s), self._engines.dashboard.connect() as connection:
+        # The driver's own cancellation waits for a server that is frozen.
+        return await within(within_s, self._select(values))
+
+    async def _select(self, values: dict[str, UUID]) -> Row[Any] | None:
+        async with self._engines.dashboard.connect() as connection:
             return (await connection.execute(FROM_DASHBOARD, values)).one_or_none()
 
     async def _ask_patiently(self, values: dict[str, UUID], error: Exception) -> Row[Any] | None:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.chat.bot import Bot
+from chat_api.chat.journal import CLOSED, Hold
 from chat_api.core.database import AsyncEngines, Said
 from chat_api.core.prices import cost_microusd
 from chat_api.core.refusals import TooManyRequests
@@ -85,7 +86,7 @@ RESERVE = text("""
     SELECT CAST(daily AS bigint) AS daily, CAST(monthly AS bigint) AS monthly, EXISTS (SELECT FROM kept) AS kept
     FROM spent
 """)
-SETTLE = text("""
+SETTLE = """
     WITH settled AS (
         DELETE FROM budget_reservations
         WHERE org_id = :org_id AND bot_id = :bot_id AND reservation_id = :reservation_id
@@ -101,12 +102,15 @@ SETTLE = text("""
     FROM unnest(CAST(:purposes AS text[]), CAST(:models AS text[]), CAST(:calls AS bigint[]),
                 CAST(:prompts AS bigint[]), CAST(:completions AS bigint[]), CAST(:costs AS bigint[]))
          AS use (purpose, model, calls, prompt_tokens, completion_tokens, cost)
+    WHERE {booked}
     GROUP BY purpose, model ORDER BY purpose, model
     ON CONFLICT (org_id, bot_id, day, purpose, model) DO UPDATE
     SET calls = used.calls + excluded.calls, prompt_tokens = used.prompt_tokens + excluded.prompt_tokens,
         completion_tokens = used.completion_tokens + excluded.completion_tokens,
         cost_microusd = used.cost_microusd + excluded.cost_microusd
-""")
+"""
+SETTLE_NOW = text(SETTLE.format(booked="true"))
+SETTLE_CLOSED = text(SETTLE.format(booked=CLOSED))
 
 
 class Budgets:
@@ -141,8 +145,11 @@ class Budgets:
         elif any(used + tokens > NEAR * limit for used, limit, _ in limits):
             allowance.step = Step.CHEAPER
 
-    def settling(self, bot: Bot, allowance: Allowance, uses: Sequence[Use]) -> Said:
-        """Writes what a turn used, and gives back what it had set aside."""
+    def settling(self, bot: Bot, allowance: Allowance, uses: Sequence[Use], closed: Hold | None = None) -> Said:
+        """Writes what a turn used, and gives back what it had set aside.
+
+        With `closed` it is written behind that hold's CLOSE, where that has closed the answer.
+        """
         costs = [cost_microusd(self._prices, use.model, use.prompt_tokens, use.completion_tokens) for use in uses]
         values = {
             **{"org_id": bot.org_id, "bot_id": bot.bot_id, "reservation_id": allowance.reservation_id},
@@ -153,7 +160,7 @@ class Budgets:
             "completions": [use.completion_tokens for use in uses],
             "costs": [cost or 0 for cost in costs],
         }
-        return SETTLE, values
+        return (SETTLE_CLOSED, {**values, **closed.values()}) if closed else (SETTLE_NOW, values)
 
     async def settle(self, bot: Bot, allowance: Allowance, uses: Sequence[Use]) -> None:
         """Does what `settling` says for what has no turn of its own; a database that is away is the operator's business."""

@@ -14,17 +14,28 @@ MOST_DIGITS = 3
 MAX_HELD, MAX_OPEN = 2_400, 12
 """Characters, and brackets among them, that are held back at most: no link has more."""
 
-_NO_ANSWER = re.compile(r"<\s*/?\s*no[_ ]?answer\b[^<>]{0,20}>", re.IGNORECASE)
+MOST_PASSES = 8
+"""Of reading what is left of a text once more: no text that means well needs half as many."""
+MOST_AT_ONCE = 256
+"""Characters of a piece that are read at once: what a piece costs grows with its length alone."""
+LINE_CHARS = 200
+"""Of what was shown of a line: whether words stand before a bracket decides what that may be."""
+
+_NO_ANSWER = re.compile(r"<\s*(?:/\s*)?no[_ ]?answer\b[^<>]{0,20}>", re.IGNORECASE)
 _CITED = re.compile(r"\[(\d{1,9})\]")
+_BEGUN, _ENDED = re.compile(r"\[\d*\Z"), re.compile(r"\d*\]")
+"""The parts of a number in brackets. Of a citation neither is shown without the other."""
 _WORDS = re.compile(r"[^\W_]|[\u2600-\u27bf\U0001f000-\U0001faff]")
 
 
 def without_markers(text: str) -> str:
     """The text of a page or of an owner, whose own numbers in brackets are no citations."""
     reader = _Numbers(0)
-    while (shown := reader.read(text, whole=True)) != text:
-        text = shown
-    return text
+    for _ in range(MOST_PASSES):
+        before, text = text, reader.read(text, whole=True)
+        if text == before:
+            return text
+    return text.replace("[", "")
 
 
 def cited_in(shown: str) -> list[int]:
@@ -91,7 +102,7 @@ class AnswerFilter:
     ) -> None:
         """`offered`: passages are numbered from 1 to this. `hosts`: where links may lead, see `links.hosts_of`."""
         self._numbers, self._hosts, self._terms = _Numbers(offered), hosts, blocked_terms
-        self._held = self._wordless = ""
+        self._held = self._wordless = self._line = ""
         self.cited: list[int] = []
         """Numbers cited so far, in the order of their first use."""
         self.declined = False
@@ -101,6 +112,9 @@ class AnswerFilter:
 
     def feed(self, text: str) -> str:
         """What of the answer can be shown now: nothing of what follows the model's no."""
+        return "".join(self._feed(text[start : start + MOST_AT_ONCE]) for start in range(0, len(text), MOST_AT_ONCE))
+
+    def _feed(self, text: str) -> str:
         if self.declined:
             return ""
         text = self._clean(self._held + text, whole=False)
@@ -117,7 +131,10 @@ class AnswerFilter:
 
     def _emit(self, text: str, *, held: str) -> str:
         self._held = held
+        if _BEGUN.search(self._line) and _ENDED.match(text):
+            text = f" {text}"
         self._numbers.done(text)
+        self._line = (self._line + text).rpartition("\n")[2][-LINE_CHARS:]
         text, self._wordless = self._wordless + text, ""
         self.spoken = self.spoken or bool(_WORDS.search(_CITED.sub("", text)))
         if not self.spoken:
@@ -127,14 +144,18 @@ class AnswerFilter:
 
     def _clean(self, text: str, *, whole: bool) -> str:
         # What is left around a dropped piece may make another one: [[9]1], or ht[9]tps://.
-        while True:
-            shown = _NO_ANSWER.sub(self._decline, text)
-            shown = self._numbers.read(shown, whole=whole)
-            shown = links.without_foreign_links(shown, self._hosts, whole=whole)
-            shown = blocked.masked(shown, self._terms, whole=whole)
-            if shown == text:
-                return shown
-            text = shown
+        for _ in range(MOST_PASSES):
+            before, text = text, self._read(text, whole=whole)
+            if text == before:
+                return text
+        # Without what they begin with nothing is dropped any more, and this comes to its end.
+        return self._clean(links.closed(text), whole=whole)
+
+    def _read(self, text: str, *, whole: bool) -> str:
+        shown = _NO_ANSWER.sub(self._decline, text)
+        shown = self._numbers.read(shown, whole=whole)
+        shown = links.without_foreign_links(shown, self._hosts, before=self._line, whole=whole)
+        return blocked.masked(shown, self._terms, whole=whole)
 
     def _decline(self, _: re.Match[str]) -> str:
         self.declined = True

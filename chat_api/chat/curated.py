@@ -1,8 +1,9 @@
 """Finds the owner's own answer to a question: asked in the same words, or in nearly the same. Pure."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 from chat_api.core.bot_config import CuratedAnswer
 from chat_api.core.words import normalised, words_of
@@ -31,24 +32,39 @@ def find_curated(question: str, answers: Sequence[CuratedAnswer]) -> CuratedAnsw
     asked = normalised(question)
     if not asked:
         return None
-    exact = next((answer for answer in answers if normalised(answer.question) == asked), None)
-    return exact or next((answer for answer in answers if _near(words_of(asked), answer.question)), None)
+    exact = next((answer for answer in answers if _known(answer.question).normalised == asked), None)
+    if exact:
+        return exact
+    telling = _telling(asked)
+    return next((answer for answer in answers if _near(telling, _known(answer.question))), None)
 
 
-def _near(asked: Sequence[str], question: str) -> bool:
+class _Known(NamedTuple):
+    """What a curated question is compared by."""
+
+    normalised: str
+    telling: tuple[str, ...]
+    names: frozenset[str]
+
+
+@lru_cache(maxsize=10_000)
+def _known(question: str) -> _Known:
+    return _Known(normalised(question), _telling(question), _names(question))
+
+
+def _near(telling: tuple[str, ...], known: _Known) -> bool:
     """Whether both have the same words in the same order, apart from fillers and slips of the pen; one of them at least."""
-    telling, other = _telling(asked), _telling(words_of(question))
+    other = known.telling
     if not telling or len(telling) != len(other):
         return False
-    if Counter(telling) == Counter(other):
+    if sorted(telling) == sorted(other):
         # A change of order may turn a question round ("from a to b"); two or three words have room for none.
         return telling == other or len(telling) <= 3
-    names = _names(question)
-    return all(_alike(one, two, two in names) for one, two in zip(telling, other, strict=True))
+    return all(_alike(one, two, two in known.names) for one, two in zip(telling, other, strict=True))
 
 
-def _telling(words: Sequence[str]) -> list[str]:
-    return [word for word in words if word not in FILLERS]
+def _telling(question: str) -> tuple[str, ...]:
+    return tuple(word for word in words_of(question) if word not in FILLERS)
 
 
 def _names(question: str) -> frozenset[str]:

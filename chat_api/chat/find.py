@@ -20,6 +20,8 @@ from chat_api.chat.neighbours import widened
 from chat_api.chat.prompt import PastTurn
 from chat_api.chat.retrieve import Found, Passage, SpaceChangedError, search
 from chat_api.chat.retry import persist
+from chat_api.chat.rewrite import rewriting_prompt_tokens
+from chat_api.chat.waiting import leave
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import Embedders, EmbeddingSpace
 from chat_api.core.postings import Hit
@@ -63,7 +65,10 @@ class Sources:
 
 
 class Finder:
-    """Looks for one turn's passages; `uses` says what that has used so far."""
+    """Looks for one turn's passages; `uses` says what that has used so far.
+
+    What was begun counts as if it was done: whether a call that is broken off must be paid is not known.
+    """
 
     def __init__(self, bot: Bot, timings: Timings, sources: Sources) -> None:
         self._bot, self._timings, self._sources = bot, timings, sources
@@ -76,14 +81,10 @@ class Finder:
         self._started = question, asyncio.create_task(self._query(question))
 
     def close(self) -> None:
-        """Ends what was started and is not needed; it counts as used."""
-        if self._started is None:
-            return
-        text, task = self._started
-        self._started = None
-        if not task.done():
-            self.uses.append(self._use(text))
-        _drop(task)
+        """Ends what was started and is not needed."""
+        if self._started:
+            leave(self._started[1])
+            self._started = None
 
     async def find(
         self, answerer: Answerer, question: str, history: Sequence[PastTurn], *, page_url: str | None = None
@@ -116,7 +117,7 @@ class Finder:
             queries = [await self._query(text)] if text != question else []
             return text, [*queries, await asked]
         finally:
-            _drop(asked)
+            leave(asked)
 
     def _wish(self, question: str, page_url: str | None = None) -> Wish:
         config = self._bot.config
@@ -132,8 +133,10 @@ class Finder:
     async def _rewritten(self, answerer: Answerer, question: str, history: Sequence[PastTurn]) -> str:
         if not history:
             return question
-        with self._timings.of("rewrite"):
+        begun = Use("rewrite", answerer.model_of(self._bot, cheaper=True), rewriting_prompt_tokens(question, history))
+        with self._timings.of("rewrite"), self._counted(begun):
             rewriting = await answerer.standalone(self._bot, question, history)
+        self.uses.remove(begun)
         if used := rewriting.used:
             self.uses.append(Use("rewrite", used.model, used.prompt_tokens, used.completion_tokens))
         return rewriting.text
@@ -149,13 +152,18 @@ class Finder:
     async def _embed(self, text: str) -> tuple[EmbeddingSpace, NDArray[np.float32]]:
         space = self._space
         embedder = self._sources.embedders.of(space)
-        with self._timings.of("embed"):
-            vector = await persist(lambda: embedder.embed_query(text), self._sources.patience_s)
-        self.uses.append(self._use(text))
-        return space, vector
+        with self._timings.of("embed"), self._counted(Use("query", space.model, about_tokens(text))):
+            return space, await persist(lambda: embedder.embed_query(text), self._sources.patience_s)
 
-    def _use(self, text: str) -> Use:
-        return Use("query", self._space.model, about_tokens(text))
+    @contextlib.contextmanager
+    def _counted(self, use: Use) -> Iterator[None]:
+        """Counts what is done within from its beginning, unless it fails."""
+        self.uses.append(use)
+        try:
+            yield
+        except Exception:
+            self.uses.remove(use)
+            raise
 
     async def _search(self, queries: Sequence[_Query], k: int, wish: Wish) -> list[Choice]:
         """The passages for all queries together, best first, and what becomes of each."""
@@ -172,12 +180,6 @@ class Finder:
     async def _nearest(self, query: _Query, most: int) -> list[Found]:
         bot, engines, trust = self._bot, self._sources.engines, trust_in(query.space, query.text)
         return await search(engines, bot.org_id, bot.bot_id, query.space, query.vector, most, query.hits, trust=trust)
-
-
-def _drop(task: asyncio.Task[_Query]) -> None:
-    """Ends a task that nobody asks for what came of it."""
-    task.cancel()
-    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
 def merged(searches: Sequence[Sequence[Found]]) -> list[Found]:

@@ -61,7 +61,7 @@ CLAIM = text(f"""
 """)  # noqa: S608
 HELD = f"""
     UPDATE answers SET state = :state, expires_at = now() + make_interval(secs => :lease_s)
-    WHERE {KEY} AND holder = :holder AND state = 'streaming'
+    WHERE {KEY} AND holder = :holder AND state = 'streaming' AND (NOT :unexpired OR expires_at > now())
     RETURNING stop_requested, coalesce(followed_at > now() - make_interval(secs => :followed_s), false) AS followed
 """  # noqa: S608
 KEPT = """
@@ -121,7 +121,7 @@ class InFlightElsewhereError(Exception):
     """Another replica makes this answer."""
 
 
-class Told(NamedTuple):
+class LeaseNews(NamedTuple):
     """What the lease's row says to its holder."""
 
     stop_requested: bool
@@ -225,14 +225,13 @@ class Hold:
         self._kept = len(stream.frames)
         self._one_at_a_time = asyncio.Lock()
 
+    def values(self) -> dict[str, Any]:
+        """Whose answer it is, and who holds it, as CLOSED asks for them."""
+        return {**self.key.values(), "holder": self.holder}
+
     def begin_at(self, length: int) -> None:
         """Nothing of the first `length` frames is to be kept by this hold."""
         self._kept = length
-
-    @property
-    def behind(self) -> bool:
-        """Whether there are frames that are not kept yet."""
-        return self._kept < len(self._stream.frames)
 
     async def claim(self, ask: Ask, *said: Said) -> list[Rows]:
         """Claims the answer, and gives what the statements `said` behind that give, in one transaction.
@@ -255,7 +254,7 @@ class Hold:
             self._on_claim()
         return found
 
-    async def keep(self, followed_s: float = FOLLOWED_S) -> Told | None:
+    async def keep(self, followed_s: float = FOLLOWED_S) -> LeaseNews | None:
         """Keeps what is new and renews the lease; None when it was lost. Raises SQLAlchemyError, TimeoutError.
 
         `followed_s`: for how long it counts that the visitor read the answer through another replica.
@@ -266,23 +265,26 @@ class Hold:
             [told] = await self._engines.trip(self.key.org_id, (KEEP, values))
             if told:
                 self._kept = length
-        return Told(told[0].stop_requested, told[0].followed) if told else None
+        return LeaseNews(told[0].stop_requested, told[0].followed) if told else None
 
-    async def close(self, state: str, last: str | None, *said: Said) -> None:
+    async def close(self, state: str, last: str | None, *said: Said, again: bool = False) -> None:
         """Keeps the rest, `last` being the answer's last frame, and does what is `said` behind that, in one transaction.
 
         What is to be done by the answer's holder alone asks whether it is CLOSED. With the state `streaming` the answer
-        is left for another replica to make anew. Raises SQLAlchemyError.
+        is left for another replica to make anew. Whether a try was heard may not be known: `again` finds nothing CLOSED
+        that the one before has closed. Raises SQLAlchemyError.
         """
         async with self._one_at_a_time:
-            closing = [(CLOSE, self._values(state, 0, *([last] if last else [])))] if self.claimed else []
+            # What was left stays as it was but for its lease.
+            values = {**self._values(state, 0, *([last] if last else [])), "unexpired": again and state == "streaming"}
+            closing = [(CLOSE, values)] if self.claimed else []
             await self._engines.trip(self.key.org_id, *closing, *said)
 
     def _values(self, state: str, lease_s: float, *last: str) -> dict[str, Any]:
         stream = self._stream
         texts = [*(stream.text_of(index) for index in range(self._kept, len(stream.frames))), *last]
         return {
-            **self.key.values(),
-            **{"holder": self.holder, "state": state, "lease_s": lease_s, "followed_s": FOLLOWED_S},
+            **self.values(),
+            **{"state": state, "lease_s": lease_s, "followed_s": FOLLOWED_S, "unexpired": False},
             **{"first_seq": self._kept + 1, "last_seq": self._kept + len(texts), "frames": "\n".join(texts)},
         }

@@ -32,7 +32,9 @@ class LiveAnswer:
         self.hold: Hold | None = None
         """The turn's hold on it."""
         self.task: asyncio.Task[None] | None = None
-        self._grace_s = grace_s
+        self.heard_at = 0.0
+        """When the journal last said whether it is read elsewhere."""
+        self._grace_s, self._cut = grace_s, False
         self._ended_by: Why | None = None
 
     @property
@@ -47,8 +49,8 @@ class LiveAnswer:
 
     @property
     def deserted(self) -> bool:
-        """Whether nobody has read it here for the grace period."""
-        return self.stream.unread_s > self._grace_s
+        """Whether nobody has read it here for the grace period, or nobody does and it was cut."""
+        return self.stream.unread_s > (0 if self._cut else self._grace_s)
 
     @property
     def joinable(self) -> bool:
@@ -57,12 +59,12 @@ class LiveAnswer:
 
     def followed(self, after: int = 0) -> Reader:
         """The frames after the seq `after` as JSON texts, to the end. Without readers it goes on for the grace period."""
+        self._cut = False
         return Reader(self.stream, after)
 
     def cut(self) -> None:
-        """Ends the answer if nobody reads it, without grace."""
-        if not self.stream.readers:
-            self.end(Why.LEFT)
+        """Ends the grace for who reads it next. Its visitor may have come back to it elsewhere, which the journal knows."""
+        self._cut = True
 
     def end(self, why: Why) -> None:
         """Ends the answer before its end, unless it is there already."""

@@ -1,20 +1,25 @@
 """Conversations in the chat database: what was said so far, and each turn as it ends."""
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.bot import Bot
-from chat_api.chat.journal import CLOSED, IN_CONVERSATION
+from chat_api.chat.journal import CLOSED, IN_CONVERSATION, Hold
 from chat_api.chat.messages import Frame
 from chat_api.chat.prompt import PastTurn
-from chat_api.core.database import Rows, Said
+from chat_api.core.database import DATABASE_DOWN, Rows, Said
 from chat_api.core.refusals import UnknownResource
+
+RECORD_EVERY_S = 0.25
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -98,8 +103,8 @@ KEEP_TURN = text(f"""
            :completion_tokens, CAST(:timings AS jsonb), :error_code
     WHERE {CLOSED} AND EXISTS (SELECT FROM conversations WHERE {IN_CONVERSATION} AND conversations.visitor = :visitor)
     ON CONFLICT (org_id, bot_id, conversation_id, ask_id) DO UPDATE
-    SET message_id = excluded.message_id, page_url = excluded.page_url, answer = excluded.answer,
-        finish_reason = excluded.finish_reason, feedback = NULL, feedback_comment = NULL,
+    SET message_id = excluded.message_id, page_url = excluded.page_url, question = excluded.question,
+        answer = excluded.answer, created_at = now(), finish_reason = excluded.finish_reason, feedback = NULL, feedback_comment = NULL,
         sources = excluded.sources, citations = excluded.citations, unsupported = excluded.unsupported,
         model = excluded.model,
         prompt_tokens = turns.prompt_tokens + excluded.prompt_tokens,
@@ -125,6 +130,28 @@ def recording(bot: Bot, visitor: str, turn: TurnRecord, holder: UUID) -> tuple[S
         "timings": json.dumps({name: round(spent, 1) for name, spent in turn.timings.items()}),
     }
     return (KEEP_CONVERSATION, values), (KEEP_TURN, values)
+
+
+async def record_at_end(
+    hold: Hold, state: str, last: str | None, said: Sequence[Said], settling: Callable[[Hold | None], Said]
+) -> None:
+    """Closes an answer, records its turn as `said`, and settles: see `Hold.close` and `Budgets.settling`.
+
+    A database that is away for a moment is asked again, as long as the caller waits. Raises SQLAlchemyError.
+    """
+    again = False
+    while True:
+        # What another replica has taken over is that one's to record; what was used is paid all the same, and once.
+        try:
+            await hold.close(state, last, *said, settling(hold if again else None), again=again)
+        except DATABASE_DOWN as error:
+            if not hold.claimed:
+                raise
+            log.warning("turn_recorded_again", error=type(error).__name__)
+        else:
+            return
+        again = True
+        await asyncio.sleep(RECORD_EVERY_S)
 
 
 KEEP_FEEDBACK = text("""

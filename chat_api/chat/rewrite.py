@@ -79,8 +79,7 @@ async def standalone(
     except TimeoutError:
         log.warning("question_not_rewritten", code="timeout")
         # Whether the provider wants to be paid for it is not known; it is counted as if.
-        prompt = sum(about_tokens(message["content"]) for message in messages)
-        return Rewriting(question, Completion("", model, prompt, 0))
+        return Rewriting(question, Completion("", model, rewriting_prompt_tokens(question, history), 0))
     text = " ".join(completion.text.split()).strip('"“”')
     usable = 0 < len(text) <= max(MAX_CHARS, len(question))
     return Rewriting(text if usable else question, completion)
@@ -97,7 +96,12 @@ def rewriting_messages(question: str, history: Sequence[PastTurn]) -> list[Messa
 
 def rewriting_tokens(question: str, history: Sequence[PastTurn]) -> int:
     """About how many tokens a rewriting takes at most."""
-    return MAX_TOKENS + sum(about_tokens(message["content"]) for message in rewriting_messages(question, history))
+    return MAX_TOKENS + rewriting_prompt_tokens(question, history)
+
+
+def rewriting_prompt_tokens(question: str, history: Sequence[PastTurn]) -> int:
+    """About how many tokens the model is told for a rewriting."""
+    return sum(about_tokens(message["content"]) for message in rewriting_messages(question, history))
 
 
 def with_topic(question: str, history: Sequence[PastTurn]) -> str:

@@ -55,7 +55,7 @@ class Session:
     ) -> None:
         """`origin`: the handshake's. `address`: the client's, by which its messages are counted too."""
         self._services, self._answers, self._bot = services, answers, bot
-        self._hold(principal)
+        self._accept_token(principal)
         self._wire, self._verify = wire, verify
         self._origin, self._address = origin, address
         self._conversation_id = uuid4()
@@ -71,7 +71,7 @@ class Session:
         """Until the token expires; one that was taken in its leeway lasts to that one's end."""
         return (self._ends_at - datetime.now(UTC)).total_seconds()
 
-    def _hold(self, principal: Principal) -> None:
+    def _accept_token(self, principal: Principal) -> None:
         self._principal = principal
         in_leeway = principal.expires_at <= datetime.now(UTC)
         self._ends_at = principal.expires_at + timedelta(seconds=LEEWAY_S if in_leeway else 0)
@@ -157,7 +157,7 @@ class Session:
         check_token_origin(self._origin, renewed.origins)
         if any(getattr(renewed, name) != getattr(self._principal, name) for name in SAME_PERSON):
             raise ForbiddenBot
-        self._hold(renewed)
+        self._accept_token(renewed)
         await self.greet()
 
     async def _ask(self, ask: Ask) -> None:

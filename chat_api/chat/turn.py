@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,9 +25,9 @@ from chat_api.chat.lexical import Lexical
 from chat_api.chat.limits import MessageRates
 from chat_api.chat.messages import Ask, error_of
 from chat_api.chat.prompt import PastTurn, unspoken
-from chat_api.chat.record import Conversation, TurnRecord, conversation_of, loading, recording
+from chat_api.chat.record import Conversation, TurnRecord, conversation_of, loading, record_at_end, recording
 from chat_api.chat.rewrite import MAX_CHARS, rewriting_tokens
-from chat_api.chat.samples import sample_questions
+from chat_api.chat.samples import samples_at_end
 from chat_api.chat.stream import AnswerStream, encoded
 from chat_api.chat.support import unsupported
 from chat_api.core.database import AsyncEngines
@@ -222,8 +223,8 @@ class Turn:
 
     async def _delta(self, stream: AnswerStream, text: str) -> None:
         if not self.record.answer and (text := text.lstrip()):
-            self._timings["first_token"] = 1000 * (time.perf_counter() - self._began)
-            FIRST_DELTA_SECONDS.observe(self._timings["first_token"] / 1000)
+            self._timings["first_delta"] = 1000 * (time.perf_counter() - self._began)
+            FIRST_DELTA_SECONDS.observe(self._timings["first_delta"] / 1000)
         if not text:
             return
         length = len(stream.frames)
@@ -237,8 +238,19 @@ class Turn:
     async def _keep(self, key: str) -> None:
         """Keeps an answer for whoever asks the same, if its citations hold."""
         record = self.record
-        if record.finish_reason == "stop" and record.citations and not record.unsupported:
+        holds = record.finish_reason == "stop" and record.citations and not record.unsupported
+        # What was switched since may be in the answer, and not in its key.
+        if holds and await self._key_now() == key:
             await self._services.cache.keep(key, CachedAnswer(record.answer, record.sources, record.citations))
+
+    async def _key_now(self) -> str | None:
+        """The key for what the bot knows by now; None where that can't be read."""
+        try:
+            [[row]] = await self._services.engines.trip(self._bot.org_id, reading_content(self._bot))
+        except SQLAlchemyError as error:
+            log.warning("answer_not_kept", error=type(error).__name__)
+            return None
+        return self._key(row.content)
 
     async def _end(self, state: str) -> None:
         record = self.record
@@ -246,11 +258,10 @@ class Turn:
         TURNS.labels(record.error_code or record.finish_reason).inc()
         TURN_SECONDS.observe(self._timings["total"] / 1000)
         try:
-            # What another replica has taken over is that one's to record; what was used is paid all the same.
             said = recording(self._bot, self._visitor, record, self._hold.holder)
-            settling = self._services.budgets.settling(self._bot, self._allowance, self._uses())
+            settling = partial(self._services.budgets.settling, self._bot, self._allowance, self._uses())
             async with asyncio.timeout(RECORD_WITHIN_S):
-                await self._hold.close(state, self._last, *said, settling)
+                await record_at_end(self._hold, state, self._last, said, settling)
         except Exception as error:  # noqa: BLE001  # whatever it is, the visitor's answer ends; the log learns why
             log.error("turn_not_recorded", error=type(error).__name__)  # noqa: TRY400  # statements hold what was said
 
@@ -276,7 +287,7 @@ class Turn:
         record = self.record
         extra: dict[str, Any] = {"unsupported": record.unsupported} if record.unsupported else {}
         if record.finish_reason == "no_answer":
-            extra["sample_questions"] = await self._samples()
+            extra["sample_questions"] = await samples_at_end(self._services.engines, self._bot)
         return stream.next(
             "done",
             message_id=str(record.message_id),
@@ -286,11 +297,3 @@ class Turn:
             usage={"prompt_tokens": record.prompt_tokens, "completion_tokens": record.completion_tokens},
             **extra,
         )
-
-    async def _samples(self) -> list[str]:
-        try:
-            async with self._services.engines.tenant(self._bot.org_id) as connection:
-                return await sample_questions(connection, self._bot)
-        except SQLAlchemyError as error:
-            log.warning("no_sample_questions", error=type(error).__name__)
-            return list(self._bot.config.sample_questions)

@@ -144,7 +144,7 @@ def _rows(suffix: str, text: str) -> Iterator[Any]:
             raise ValueError("there is no list")
         yield from listed
     else:
-        yield from (json.loads(line) for line in text.splitlines() if line.strip())
+        yield from (json.loads(line) for line in text.split("\n") if line.strip())
 
 
 def _compared(setup: Setup, given: Sequence[str]) -> Setup:

@@ -1,8 +1,14 @@
 """Answers in flight as tests see them: slow ones, those that were begun, and what is left when their replica is gone."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+import psycopg
+from psycopg import sql
+
 from tests.chat_api.chat_world import Chat, Frame, TestBot, Visit
+from tests.servers import Servers
 
 PARCELS = "Parcels ordered by 11:30 leave on the same day."
 WORDS = 60
@@ -62,3 +68,17 @@ def abandon(chat: Chat, bot: TestBot, *, frames_after: int | None = None) -> Non
     if frames_after is not None:
         chat.rows("DELETE FROM answer_frames WHERE bot_id = %s AND first_seq > %s", bot.bot_id, frames_after)
     chat.rows("DELETE FROM turns WHERE bot_id = %s", bot.bot_id)
+
+
+@contextlib.contextmanager
+def away(servers: Servers, chat: Chat) -> Iterator[None]:
+    """Has the chat database end all connections, and take none."""
+    name = str(psycopg.conninfo.conninfo_to_dict(chat.chat_dsn)["dbname"])
+    door = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    with psycopg.connect(servers.cluster_dsn, autocommit=True) as admin:
+        admin.execute(door.format(sql.Identifier(name), sql.SQL("false")))
+        try:
+            admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name])
+            yield
+        finally:
+            admin.execute(door.format(sql.Identifier(name), sql.SQL("true")))

@@ -54,7 +54,7 @@ def test_a_question_is_answered_with_its_sources(chat: Chat) -> None:
     assert row[:-1] == (
         "visitor-1", visit.ready["conversation_id"], "https://shop.example/", [1], "1", "gpt-4o-mini",
     )  # fmt: skip
-    assert {"embed", "search", "first_token", "total"} <= row[-1].keys()
+    assert {"embed", "search", "first_delta", "total"} <= row[-1].keys()
 
 
 def test_deltas_arrive_while_the_provider_is_still_answering(chat: Chat) -> None:

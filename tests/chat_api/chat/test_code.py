@@ -66,6 +66,14 @@ def test_an_owners_text_looks_like_it_cites_nothing(parts: list[str]) -> None:
     assert not AS_CITED.search(without_markers("".join(parts)))
 
 
+@pytest.mark.parametrize("size", [1, 2, 5, 1_000])
+def test_what_is_left_of_numbers_in_each_other_is_no_citation(size: int) -> None:
+    text = f"{'[' * 30}{'9]' * 30} and [[[3]"
+    answer, cited = shown([text[start : start + size] for start in range(0, len(text), size)])
+    assert [int(number) for number in AS_CITED.findall(answer)] == cited
+    assert set(cited) <= {3}
+
+
 def test_an_owners_code_and_years_stay() -> None:
     text = "Since [2024][1] it is `arr[0]`:\n\n```\narr[1]\n```"
     assert without_markers(text) == "Since (2024) it is `arr[ 0 ]`:\n\n```\narr[ 1 ]\n```"

@@ -8,6 +8,7 @@ from chat_api.chat.blocked import masked, mentions, open_from
 from chat_api.chat.curated import find_curated
 from chat_api.core.bot_config import CuratedAnswer
 from chat_api.core.words import normalised
+from tests.chat_api.chat.calls import Calls
 
 KNOWN = [
     CuratedAnswer(question, f"Answer to: {question}")
@@ -100,3 +101,11 @@ def test_no_beginning_of_a_term_is_let_go(text: str) -> None:
     for end in range(start):
         rest = " ".join(text[end:].split()) if end == 0 or not text[end - 1].isalnum() else ""
         assert not (rest and text[end].strip() and "acme corp".startswith(rest) and not text.endswith((" ", "\n")))
+
+
+def test_a_long_question_is_read_once_whatever_the_answers() -> None:
+    answers = [CuratedAnswer(question=f"When does shop {n} open on days {n}?", answer="At nine.") for n in range(500)]
+    question = "why " * 1_000
+    assert find_curated(question, answers) is None
+    with Calls(10 * 1_000 + 40 * len(answers)):
+        assert find_curated(question, answers) is None

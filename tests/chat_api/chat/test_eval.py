@@ -164,3 +164,9 @@ def test_a_source_is_known_by_all_its_names() -> None:
     nothing = judged("", None, [passage], 0.6)
     assert (nothing.answerable, nothing.refused) == (False, True)
     assert rates_by_language([])["all"].hit(1) == 0
+
+
+def test_a_line_ends_where_jsonl_says(tmp_path: Path) -> None:
+    said = "One\u2028two\u2029three\x85four?"
+    text = "\r\n".join(json.dumps({"question": each}, ensure_ascii=False) for each in (said, "Six?"))
+    assert [each.question for each in read_questions(written(tmp_path, text=text))] == [said, "Six?"]

@@ -3,13 +3,15 @@
 import re
 from itertools import pairwise
 
+import lxml.html
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from chat_api.chat.citations import AnswerFilter
 from chat_api.chat.links import hosts_of, may_show
-from tests.chat_api.chat.hostile_answers import FOREIGN, HOSTILE, OWN
+from tests.chat_api.chat.hostile_answers import FOREIGN, HOSTILE, OWN, READ_ELSE
 
 HOSTS = hosts_of([f"{OWN}/delivery", None, "not an address", "http://docs.example:8080/a"])
 ADDRESS = re.compile(
@@ -20,6 +22,9 @@ FETCHING = re.compile(
     r"!\[[^\]]*\]\([^)]*\)|<\s*(?:img|iframe|script|svg|a|image)\b|\[[^\]]*\]\(\s*<?(?!https?://shop\.example)(?:[^()\s]|\([^()\s]*\))+\)",
     re.IGNORECASE,
 )
+MARKDOWN = MarkdownIt("commonmark")
+MARKDOWN.validateLink = lambda url: url is not None  # type: ignore[method-assign]  # other readers know no bad schemes
+UNASKED = re.compile(r"on\w+|style|background")
 TERMS = ("secret sauce", "Foo")
 
 
@@ -37,12 +42,26 @@ def in_pieces(text: str, cuts: set[int]) -> list[str]:
 
 def leaks(text: str) -> bool:
     """Whether there is a foreign address, or anything that fetches, in what is shown."""
-    return bool(ADDRESS.search(text) or FETCHING.search(text))
+    return bool(ADDRESS.search(text) or FETCHING.search(text) or leads_away(text))
+
+
+def leads_away(text: str) -> bool:
+    """Whether a reader of Markdown or of HTML makes an image of any of it, or a link that is not the bot's own."""
+    for page in (MARKDOWN.render(text), text):
+        for element in lxml.html.fromstring(f"<div>{page}</div>").iter(lxml.html.etree.Element):
+            if element.tag in {"img", "image"} or any(
+                said for name, said in element.items() if UNASKED.fullmatch(name)
+            ):
+                return True
+            if (link := element.get("href")) is not None and not may_show(link, HOSTS):
+                return True
+    return False
 
 
 def test_there_are_enough_of_them() -> None:
     assert len(set(HOSTILE)) >= 400
     assert sum(map(leaks, HOSTILE)) >= 0.9 * len(HOSTILE)
+    assert [answer for answer in HOSTILE if "http:evil" in answer and not leaks(answer)] == []
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1_000])
@@ -55,6 +74,13 @@ def test_no_foreign_address_gets_through(size: int) -> None:
     assert leaked == []
 
 
+@pytest.mark.parametrize("answer", READ_ELSE)
+def test_whatever_the_place_where_it_is_cut(answer: str) -> None:
+    places = range(0, len(answer), 1 + len(answer) // 100)
+    assert [place for place in places if leaks(shown(in_pieces(answer, {place}))[0])] == []
+
+
+@settings(deadline=None)
 @given(st.sampled_from(HOSTILE), st.sampled_from(HOSTILE), st.sets(st.integers(0, 150)))
 def test_nor_in_any_pieces(one: str, two: str, cuts: set[int]) -> None:
     text, _ = shown(in_pieces(f"{one} {two}", cuts))
@@ -68,6 +94,7 @@ WORDS = """
 PARTS = [*WORDS.split(), " ", "\n", "img ", "a ", " sauce"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PARTS), max_size=25))
 def test_no_foreign_address_can_be_put_together(pieces: list[str]) -> None:
     text, answer = shown(pieces, terms=TERMS)
@@ -76,6 +103,18 @@ def test_no_foreign_address_can_be_put_together(pieces: list[str]) -> None:
     assert not re.search(r"(?<!\w)(?:secret\s+sauce|foo)(?!\w)", text, re.IGNORECASE)
     assert set(re.findall(r"\[(\d+)\]", text)) <= {"1"}
     assert ("[1]" in text) == (answer.cited == [1])
+
+
+STRANGE = ["[", "]", "](", "]:", "![", "!", "\\", "(", ")", "<", ">", "\n", " ", "x", "- ", '"', "'", "a", "b ", "[1]", "[9]",
+           "http:evil.example", "https://shop.example", "javascript:", "&colon;", "<b ", "</", " style", "=", "^", "https:", "//",
+           "<no_answer/>"]  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(STRANGE), max_size=25), st.booleans())
+def test_nor_any_link_or_image_of_a_reader_of_markdown_or_html(parts: list[str], at_once: bool) -> None:
+    text, _ = shown(["".join(parts)] if at_once else parts)
+    assert not leads_away(text)
 
 
 @given(st.text(alphabet="abch tps:/.w\n,1é", max_size=80), st.sets(st.integers(0, 80)))
@@ -93,6 +132,11 @@ def test_pieces_make_no_difference_to_plain_text(text: str, cuts: set[int]) -> N
         "Note: it is 5 h. Wow! [sic] (see below)",
         f"[a]({OWN}/Foo_(bar))[2] ok",
         "At _www.shop.example_ now",
+        f"[a\\_b! [c] d]({OWN}/a_b)",
+        "See [1]: it is. x[i]: int, [sic]: no link here; [ ] to do",
+        f"Under [1]: {OWN}/delivery\n\n[2]: see there",
+        'Use `std::vector<std::string>`, i<n, `<b>` and <br>, or:\n\n```c\nfor (i=0;i<n;i++) a[i]="x";\n```',
+        "```html\n<div class=\"a\" id='b'>x</div>\n```\nA ratio of 1:2 <3 and 5 > 4, \\[ x^2 \\]",
     ],
 )
 def test_what_is_ours_stays_as_it_is(text: str) -> None:

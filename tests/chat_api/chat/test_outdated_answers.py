@@ -94,3 +94,27 @@ def test_an_answer_that_cites_a_deleted_source_is_not_resumed(
     assert str(cited) not in offered(again)
     assert again[-1]["message_id"] != first[-1]["message_id"]
     assert on_record(chat, bot) == [(again[-1]["message_id"], again[-1]["text"], None)]
+
+
+def test_an_answer_during_which_a_source_was_switched_is_not_given_to_others(chat: Chat) -> None:
+    bot = chat.add_bot(PARCELS)
+    chat.provider.controls.token_delay_ms = 30
+    chat.provider.controls.answers += [f"{PARCELS[:-1]} [1]."] * 2
+    with chat.visit(bot) as visit, chat.visit(bot, claims={"sub": "visitor-2"}) as next_one:
+        visit.ask("When do parcels leave?")
+        assert visit.receive()["type"] == "sources"
+        switched = chat.teach(bot, [NOW])
+        assert visit.answer()[-1]["finish_reason"] == "stop"
+        chat.rows("UPDATE sources SET deleted_at = now() WHERE source_id = %s", switched)
+        assert next_one.asked("When do parcels leave?")[-1]["finish_reason"] == "stop"
+    assert paid(chat) == 2
+
+
+def test_a_question_that_failed_and_is_another_one_now_stands_where_it_was_asked(chat: Chat) -> None:
+    bot = chat.add_bot(PARCELS, answer_cache=False)
+    chat.provider.fail(400, "chat")
+    with chat.visit(bot) as visit:
+        assert visit.asked("When?", "q1")[-1]["type"] == "error"
+        assert visit.asked("What?", "q2")[-1]["type"] == "done"
+        assert visit.asked("Where?", "q1")[-1]["type"] == "done"
+    assert [(turn[0], turn[3]) for turn in chat.turns(bot)] == [("What?", None), ("Where?", None)]
