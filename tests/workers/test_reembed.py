@@ -19,7 +19,7 @@ from sqlalchemy import Engine, text
 
 from chat_api.core.database import of_org
 from chat_api.core.embeddings import EmbeddingSpace, OpenAIEmbedder
-from chat_api.core.errors import EmbeddingMisconfigured
+from chat_api.core.errors import EmbeddingMisconfigured, Held
 from chat_api.core.refusals import UnknownBot
 from chat_api.core.settings import Settings
 from tests.conftest import make_settings
@@ -374,6 +374,18 @@ def test_only_the_named_bots_are_embedded_anew(shelf: Shelf) -> None:
     shelf.add_source(second, passages(2))
     assert shelf.begin(NEW, second) == [second]
     assert shelf.spaces(first) == (OLD, None)
+
+
+def test_a_bot_that_others_hold_is_left_out_and_told(shelf: Shelf) -> None:
+    held, free = shelf.add_bot(), shelf.add_bot()
+    for bot in (held, free):
+        shelf.add_source(bot, passages(2))
+    with shelf.admin.connect() as holder:
+        holder.execute(text("SELECT FROM bots WHERE bot_id = :bot_id FOR UPDATE"), {"bot_id": held.bot_id})
+        with pytest.raises(Held, match="1 bots were left out"):
+            shelf.begin()
+    assert (shelf.spaces(held), shelf.spaces(free)) == ((OLD, None), (OLD, NEW))
+    assert [line for line in shelf.said if "since other work holds it" in line]
 
 
 def test_a_bot_that_is_not_known_stops_the_command(shelf: Shelf) -> None:

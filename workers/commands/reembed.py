@@ -83,14 +83,8 @@ def reembed(
     begun, busy = [], 0
     for row in bots:
         bot = BotKey(row.org_id, row.bot_id)
-        try:
-            changed = _aim(chat, bot, space_id)
-        except DATABASE_DOWN as error:
-            if not is_held(error):
-                raise
-            busy += 1
-            say(f"{row.name or bot.bot_id}: left out, since other work holds it.")
-            continue
+        changed = _aim(chat, bot, space_id)
+        busy += changed is None
         if changed and space and space != EmbeddingSpace(row.model, row.dimensions):
             begun.append(bot)
         say(f"{row.name or bot.bot_id}: {_said(row, space, changed=changed)}")
@@ -101,13 +95,18 @@ def reembed(
     return begun
 
 
-def _aim(chat: Engine, bot: BotKey, space_id: int | None) -> bool:
-    """Whether anything was to change for the bot; then the workers have their tasks."""
-    with chat.begin() as connection:
-        changed = aim(connection, bot, space_id)
-    if changed and space_id is not None:
-        with of_org(chat, bot.org_id).begin() as connection:
-            settle(connection, bot)
+def _aim(chat: Engine, bot: BotKey, space_id: int | None) -> bool | None:
+    """Whether anything was to change for the bot; then the workers have their tasks. None while others hold it."""
+    try:
+        with chat.begin() as connection:
+            changed = aim(connection, bot, space_id)
+        if changed and space_id is not None:
+            with of_org(chat, bot.org_id).begin() as connection:
+                settle(connection, bot)
+    except DATABASE_DOWN as error:
+        if is_held(error):
+            return None
+        raise
     return changed
 
 
@@ -118,7 +117,9 @@ def _bots(connection: Connection, bot_ids: Sequence[UUID]) -> Sequence[Row[Any]]
     return bots
 
 
-def _said(row: Row[Any], space: EmbeddingSpace | None, *, changed: bool) -> str:
+def _said(row: Row[Any], space: EmbeddingSpace | None, *, changed: bool | None) -> str:
+    if changed is None:
+        return "left out, since other work holds it."
     if space is None:
         return f"stays with {row.model}." if changed else "nothing to abandon."
     if space == EmbeddingSpace(row.model, row.dimensions):

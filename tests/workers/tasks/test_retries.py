@@ -37,7 +37,9 @@ TASK = Task(1, "read", ID, ID, ID, ID, "url", 1, 1, False, 0.0, None, None, 0, F
         (EmbeddingThrottled(retry_after=1e9), 1, 0, (3600, 3600)),
     ],
 )
-def test_a_wait_grows_with_attempts_and_age(error: ServiceError, attempt: int, age_s: float, between: tuple[float, float] | None) -> None:
+def test_a_wait_grows_with_attempts_and_age(
+    error: ServiceError, attempt: int, age_s: float, between: tuple[float, float] | None
+) -> None:
     wait = retry_in(replace(TASK, attempt=attempt, age_s=age_s), error)
     assert wait is None if between is None else wait is not None and between[0] <= wait <= between[1]
 
