@@ -102,6 +102,7 @@ class Bots:
         """Reads the bot for all who ask for it meanwhile: a dashboard that is slow is asked once."""
 
         def end(task: asyncio.Task[Bot | None]) -> None:
+            _ = task.cancelled() or task.exception()  # whoever asked may have left
             if self._reading.get(key) is task:
                 del self._reading[key]
 

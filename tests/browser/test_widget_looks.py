@@ -105,7 +105,10 @@ def test_an_answer_that_ends_leaves_the_selection_alone(page: Page, host: str, c
     open_chat(page, host)
     chat.plays.append([Delta("From nine."), Hold(), Done()])
     ask(page)
-    page.locator(".answer p").evaluate("p => p.getRootNode().getSelection().selectAllChildren(p)")
+    expect(page.locator(".answer p")).to_have_text("From nine.")
+    page.locator("chat-widget").evaluate(
+        "({ shadowRoot }) => shadowRoot.getSelection().selectAllChildren(shadowRoot.querySelector('.answer p'))"
+    )
     chat.go.set()
     expect(page.get_by_role("button", name="Helpful", exact=True)).to_be_visible()
     expect(page.locator(".answer")).not_to_have_attribute("aria-live", "off")
