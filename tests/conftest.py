@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 import redis
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 from sqlalchemy import make_url
 
 from chat_api.core.settings import Settings
@@ -21,6 +23,10 @@ from tests.servers import Servers, copied_database, make_chat_template, make_das
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+# How long an example takes says something about the machine alone.
+examples.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+examples.load_profile("untimed")
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:

@@ -71,7 +71,7 @@ _document = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(_document, st.sampled_from([words, quarters, len]), st.sampled_from([(25, 25), (40, 60), (60, 60), (300, 400)]))
 def test_nothing_is_lost_and_nothing_too_large(made: Document, count: Count, sizes: tuple[int, int]) -> None:
     target, maximum = sizes
@@ -88,13 +88,13 @@ def test_nothing_is_lost_and_nothing_too_large(made: Document, count: Count, siz
                 assert word in found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_document)
 def test_equal_documents_give_equal_chunks(made: Document) -> None:
     assert chunk(made, count=words) == chunk(made, count=words)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc", "Z")), min_size=1, max_size=3000))
 def test_a_monstrous_word_is_cut_without_loss(word: str) -> None:
     chunks = chunk(document(paragraph(word), title=""), count=len, target=60, maximum=80)

@@ -108,7 +108,7 @@ def test_the_operator_learns_which_model_was_refused_and_why(
     assert "Why?" not in str(lines)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(text=st.text(st.characters() | st.sampled_from("\0\ud83d\ude00\udfff")), data=st.data())
 def test_pieces_can_be_sent_and_kept_however_characters_were_cut(
     text: str, data: st.DataObject, offline: Callable[..., Settings]

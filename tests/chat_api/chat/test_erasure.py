@@ -102,7 +102,9 @@ def test_a_long_history_is_erased_in_parts(rest: Rest, monkeypatch: pytest.Monke
 
 
 @settings(
-    max_examples=15, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(visitor=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=128))
 def test_a_visitor_may_be_called_anything(rest: Rest, visitor: str) -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import lxml.html
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -80,7 +80,6 @@ def test_whatever_the_place_where_it_is_cut(answer: str) -> None:
     assert [place for place in places if leaks(shown(in_pieces(answer, {place}))[0])] == []
 
 
-@settings(deadline=None)
 @given(st.sampled_from(HOSTILE), st.sampled_from(HOSTILE), st.sets(st.integers(0, 150)))
 def test_nor_in_any_pieces(one: str, two: str, cuts: set[int]) -> None:
     text, _ = shown(in_pieces(f"{one} {two}", cuts))
@@ -94,7 +93,6 @@ WORDS = """
 PARTS = [*WORDS.split(), " ", "\n", "img ", "a ", " sauce"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(PARTS), max_size=25))
 def test_no_foreign_address_can_be_put_together(pieces: list[str]) -> None:
     text, answer = shown(pieces, terms=TERMS)
@@ -110,7 +108,6 @@ STRANGE = ["[", "]", "](", "]:", "![", "!", "\\", "(", ")", "<", ">", "\n", " ",
            "<no_answer/>"]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(STRANGE), max_size=25), st.booleans())
 def test_nor_any_link_or_image_of_a_reader_of_markdown_or_html(parts: list[str], at_once: bool) -> None:
     text, _ = shown(["".join(parts)] if at_once else parts)

@@ -44,7 +44,7 @@ ALLOWED = runs(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sets(st.integers(0, len(TOLD)), max_size=60))
 def test_the_whole_task_is_not_repeated(cuts: set[int]) -> None:
     text = shown(f"My instructions: {TOLD}", cuts)

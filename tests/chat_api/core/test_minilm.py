@@ -167,7 +167,7 @@ def test_tokens_are_counted_with_both_marks_and_without_a_cut(text: str, tokens:
     assert model().count_tokens(text) == tokens
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(st.characters() | st.sampled_from("\ud800\0\u200d"), max_size=80))
 def test_any_text_has_a_vector(text: str) -> None:
     assert math.isclose(float(np.linalg.norm(model().embed([text])[0])), 1, abs_tol=1e-5)

@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_api.core.lexemes import pack, terms_of
@@ -20,7 +20,6 @@ def segment(place: Place, chunks: list[str]) -> Segment:
     return Segment(place, ids, b"".join(map(pack, chunks)))
 
 
-@settings(deadline=None)
 @given(texts, texts, st.lists(words, min_size=1, max_size=4).map(" ".join))
 def test_what_is_sieved_scores_as_before(one: list[str], two: list[str], question: str) -> None:
     whole = [segment(place, chunks) for place, chunks in zip(PLACES, (one, two), strict=True)]

@@ -6,7 +6,7 @@ import zipfile
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_api.core.errors import MalformedDocument, NoText, UnsupportedType
@@ -131,7 +131,6 @@ _words = st.text(st.characters(categories=["L"]), min_size=1, max_size=9)
 _named = st.sampled_from([(None, None), ("text/plain", None), ("text/plain", "letter.txt"), (None, "letter.bin")])
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(_words, min_size=3, max_size=3), min_size=1, max_size=9), st.sampled_from(",;"), _named)
 def test_prose_with_as_many_commas_in_each_line_is_prose(
     lines: list[list[str]], mark: str, named: tuple[str | None, str | None]
@@ -141,13 +140,11 @@ def test_prose_with_as_many_commas_in_each_line_is_prose(
         assert detect(body, media_type=named[0], filename=named[1]) is Kind.TEXT
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(_words, min_size=3, max_size=3), min_size=4, max_size=9), st.sampled_from("\t,;|"))
 def test_rows_of_values_are_a_table(rows: list[list[str]], mark: str) -> None:
     assert detect("".join(f"{mark.join(row)}\n" for row in rows).encode(), media_type="text/plain") is Kind.CSV
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=3000), st.sampled_from([None, "a.pdf", "a.md", "a.html"]))
 def test_any_bytes_have_a_kind_or_a_typed_error(body: bytes, filename: str | None) -> None:
     with suppress(UnsupportedType, MalformedDocument, NoText):

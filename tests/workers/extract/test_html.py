@@ -401,7 +401,7 @@ _soup = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_soup)
 def test_tag_soup_gives_text_or_a_typed_error(soup: str) -> None:
     with suppress(NoText, NeedsRendering, UnsupportedType):

@@ -146,7 +146,7 @@ _parts = st.sampled_from(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(_parts, max_size=40).map("".join))
 def test_any_footer_gives_lines_under_headings(soup: str) -> None:
     document = footed(soup.encode("utf-8", "replace").decode())

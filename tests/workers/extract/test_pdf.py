@@ -272,7 +272,7 @@ def test_the_fallback_reads_the_same_words() -> None:
     assert paged.repaired
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 5000), st.binary(min_size=1, max_size=40), st.floats(0.2, 1))
 def test_broken_files_give_text_or_a_typed_error(at: int, noise: bytes, share: float) -> None:
     body = _MANUAL[: int(len(_MANUAL) * share)]

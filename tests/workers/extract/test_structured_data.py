@@ -109,7 +109,7 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(_values)
 def test_any_data_gives_blocks_with_text(value: Any) -> None:
     tree = parse(f'<html><script type="application/ld+json">{json.dumps(value)}</script><body><p>x')

@@ -171,7 +171,6 @@ def test_numbers_are_as_shown(code: str, value: str, shown: str) -> None:
     assert texts(read(body), "list") == [f"- v | {shown}"]
 
 
-@settings(deadline=None)
 @given(st.text(max_size=30), st.floats(allow_nan=False))
 def test_any_format_shows_any_number(code: str, value: float) -> None:
     formats = Formats(None, since_1904=True)
@@ -245,7 +244,7 @@ def test_an_endless_field_is_damage() -> None:
         delimited_text("a,b\n" + "x" * (2 << 20))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.text(max_size=8), min_size=2, max_size=4), min_size=1, max_size=6))
 def test_every_word_of_a_table_is_found(rows: list[list[str]]) -> None:
     buffer = io.StringIO(newline="")

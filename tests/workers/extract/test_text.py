@@ -146,7 +146,7 @@ def test_no_text(text: str) -> None:
         read(text, filename="x.md")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.text(max_size=300), st.sampled_from(["a.md", "a.txt", "a.html", None]))
 def test_any_text_is_read_or_refused_by_type(text: str, filename: str | None) -> None:
     body = text.encode("utf-8", "surrogatepass")

@@ -130,7 +130,7 @@ def test_everything_comes_back_as_it_was(rows: ChatRows) -> None:
     assert {row["document_id"] for row in stored} == {document["document_id"]} == {page["document_id"]}
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), max_size=5))
 def test_any_text_comes_back_as_it_was(rows: ChatRows, texts: list[str]) -> None:
     rows.clear()
