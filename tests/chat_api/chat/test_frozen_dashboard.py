@@ -4,16 +4,16 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
 
-from chat_api.chat.bot import Bots
+from chat_api.chat.bot import Bot, Bots
 from chat_api.core.database import async_engines
 from chat_api.core.errors import DatabaseUnavailable
 from chat_api.core.settings import Settings
-from tests.chat_api.chat_world import Chat
+from tests.chat_api.chat_world import Chat, TestBot
 from tests.servers import as_api
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(60)]
@@ -72,23 +72,28 @@ def forwarder(chat_settings: Settings) -> Iterator[Forwarder]:
     forwarder.close()
 
 
+@contextlib.asynccontextmanager
+async def frozen(settings: Settings, forwarder: Forwarder, known: TestBot) -> AsyncIterator[tuple[Bots, Bot]]:
+    """Bots that have read this one, which is forgotten, from a dashboard that then said nothing more; and the bot."""
+    behind = {"dashboard_db_host": "127.0.0.1", "dashboard_db_port": forwarder.port}
+    async with async_engines(as_api(settings).model_copy(update=behind)) as engines:
+        bots = Bots(engines)
+        bot = await bots.get(known.org_id, known.bot_id)
+        assert bot
+        forwarder.freeze()
+        bots.forget(bot)
+        yield bots, bot
+
+
 def test_a_bot_is_known_from_its_snapshot_while_the_dashboard_is_frozen(
     chat: Chat, chat_settings: Settings, forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chat_api.chat.bot.DASHBOARD_WITHIN_S", 0.5)
     monkeypatch.setattr("chat_api.chat.bot.UNHEARD_OF_WITHIN_S", 0.5)
     known = chat.add_bot()
-    settings = as_api(chat_settings).model_copy(
-        update={"dashboard_db_host": "127.0.0.1", "dashboard_db_port": forwarder.port}
-    )
 
     async def play() -> None:
-        async with async_engines(settings) as engines:
-            bots = Bots(engines)
-            bot = await bots.get(known.org_id, known.bot_id)
-            assert bot
-            forwarder.freeze()
-            bots.forget(bot)
+        async with frozen(chat_settings, forwarder, known) as (bots, bot):
             asking = [asyncio.create_task(bots.get(known.org_id, known.bot_id)) for _ in range(5)]
             asking.append(asyncio.create_task(bots.get(known.org_id, uuid4())))
             left = asyncio.create_task(bots.get(known.org_id, known.bot_id))
@@ -106,17 +111,9 @@ def test_a_bot_is_known_from_its_snapshot_while_the_dashboard_is_frozen(
 
 def test_a_bot_is_asked_for_once_by_many(chat: Chat, chat_settings: Settings, forwarder: Forwarder) -> None:
     known = chat.add_bot()
-    settings = as_api(chat_settings).model_copy(
-        update={"dashboard_db_host": "127.0.0.1", "dashboard_db_port": forwarder.port}
-    )
 
     async def play() -> None:
-        async with async_engines(settings) as engines:
-            bots = Bots(engines)
-            bot = await bots.get(known.org_id, known.bot_id)
-            assert bot
-            forwarder.freeze()
-            bots.forget(bot)
+        async with frozen(chat_settings, forwarder, known) as (bots, bot):
             asking = [asyncio.create_task(bots.get(known.org_id, known.bot_id)) for _ in range(5)]
             await asyncio.wait(asking)
             assert [task.result() for task in asking] == [bot] * 5
