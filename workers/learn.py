@@ -101,7 +101,7 @@ class _Batch:
     tokens: dict[bytes, int] = field(default_factory=dict)
     known: dict[bytes, Vectors] = field(default_factory=dict)
     unpaid: set[bytes] = field(default_factory=set)
-    """What is embedded for this batch; of texts that several parts have, the first pays."""
+    """The texts to embed for this batch that are on nobody's account yet."""
     errors: dict[int, ServiceError] = field(default_factory=dict)
     """By part."""
 
@@ -117,9 +117,9 @@ class _Batch:
     def outcomes(self) -> list[Embedded | ServiceError]:
         """By part; what was paid for those that fail is accounted for here."""
         found = [self.errors.get(part) or self._embedded(part) for part in range(len(self.parts))]
-        if self._come():
+        if self._unbilled():
             with self.stages.chat.begin() as connection:
-                add_usage(connection, [(self.parts[part][0], self._receipt(part)) for part in self.errors])
+                add_usage(connection, [(self.parts[part][0], self._bill(part)) for part in self.errors])
         return found
 
     def _hash(self) -> None:
@@ -165,22 +165,22 @@ class _Batch:
         lacking = {key for key, shas in zip(keys, self.shas, strict=True) if not self.known.keys() >= set(shas)}
         return [part for part, key in enumerate(keys) if key in lacking]
 
-    def _come(self) -> set[bytes]:
-        """What has been embedded and is on nobody's account yet."""
+    def _unbilled(self) -> set[bytes]:
+        """The texts whose vectors have come and that are on nobody's account yet."""
         return self.unpaid & self.known.keys()
 
     def keep(self, parts: Sequence[int]) -> None:
         """Writes the vectors that have come to generations that will not go on, and what they took."""
-        come = self._come()
+        unbilled = self._unbilled()
         kept: list[Part] = []
         used: list[tuple[Build, Receipt]] = []
         for part in parts:
             build, readings = self.parts[part]
-            some = [_only(reading, come) for reading in readings]
+            some = [_only(reading, unbilled) for reading in readings]
             vectors = [self.known[embedded_sha256(chunk)] for reading in some for chunk in reading.chunks]
             if vectors:
                 kept.append((build, some, np.array(vectors)))
-                used.append((build, self._receipt(part)))
+                used.append((build, self._bill(part)))
         if kept:
             with self.stages.chat.begin() as connection:
                 write_readings(connection, kept, ledger=False)
@@ -191,12 +191,12 @@ class _Batch:
         vectors = np.empty((len(shas), build.space.dimensions), np.float32)
         for row, sha in enumerate(shas):
             vectors[row] = self.known[sha]
-        return Embedded(vectors, self._receipt(part))
+        return Embedded(vectors, self._bill(part))
 
-    def _receipt(self, part: int) -> Receipt:
-        """What a part pays for, of its texts whose vectors there are."""
+    def _bill(self, part: int) -> Receipt:
+        """Puts on the part's account what came and is on nobody's; the first part asked pays."""
         build, shas, receipt = self.parts[part][0], self.shas[part], Receipt()
-        paid = self._come() & set(shas)
+        paid = self._unbilled() & set(shas)
         self.unpaid -= paid
         tokens = sum(self.tokens[sha] for sha in paid)
         cost = self.stages.cost(build.space, tokens)
