@@ -28,6 +28,7 @@ from workers.pipeline import train
 from workers.reembed import embed_again
 from workers.runs import Training
 from workers.schema import MigrationsMissingError, check_migrations
+from workers.tasks.claims import claim
 from workers.tasks.expiry import set_aside
 from workers.tasks.lease import Lease, Progress
 from workers.tasks.life import (
@@ -35,7 +36,6 @@ from workers.tasks.life import (
     HandBackError,
     LeaseLostError,
     Task,
-    claim,
     conclude,
     hand_back,
     note_versions,

@@ -18,7 +18,7 @@ from chat_api.core.models.chat import PARTITIONS, ChatBase
 from deploy.local import databases
 from tests.servers import Servers
 from tests.workers.chat_rows import engine_of
-from workers.tasks.life import claim
+from workers.tasks.claims import claim
 
 pytestmark = pytest.mark.stack
 HEAD = ScriptDirectory(str(databases.REPOSITORY / "alembic")).get_current_head()

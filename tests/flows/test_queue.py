@@ -28,7 +28,8 @@ from workers.store.generation import open_generation, remember_bot
 from workers.store.rows import Build
 from workers.store.switch import switch
 from workers.sweeper import Sweeper
-from workers.tasks.life import Task, claim
+from workers.tasks.claims import claim
+from workers.tasks.life import Task
 
 pytestmark = pytest.mark.stack
 WRITE, READ = "training:write", "training:read"

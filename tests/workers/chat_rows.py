@@ -11,7 +11,8 @@ from chat_api.core.database import begin_work, of_org
 from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES
 from deploy.local.databases import WORKERS
 from tests.servers import as_role
-from workers.tasks.life import Task, claim
+from workers.tasks.claims import claim
+from workers.tasks.life import Task
 
 TABLES = (
     "embeddings", "chunks", "documents", "pages", "generations", "sources", "bots", "training_tasks", "training_jobs",

@@ -35,9 +35,10 @@ from workers.jobs import process
 from workers.reembed import embed_again
 from workers.spaces import LOCK_TASKS, BotKey, aim, settle, tend_spaces
 from workers.store.generation import ensure_space
+from workers.tasks.claims import claim
 from workers.tasks.expiry import MAX_CRASHES, expire_leases
 from workers.tasks.lease import Progress
-from workers.tasks.life import HandBackError, LeaseLostError, Task, claim, hand_back
+from workers.tasks.life import HandBackError, LeaseLostError, Task, hand_back
 from workers.tasks.retries import MAX_ATTEMPTS
 
 OLD = EmbeddingSpace("text-embedding-3-small", 64)

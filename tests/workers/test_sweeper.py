@@ -23,7 +23,8 @@ from tests.workers.chat_rows import ChatRows, engine_of, workers_engine
 from workers import dashboard as told
 from workers.dashboard import project_status
 from workers.sweeper import Sweeper
-from workers.tasks.life import Task, claim, settle
+from workers.tasks.claims import claim
+from workers.tasks.life import Task, settle
 
 pytestmark = pytest.mark.stack
 AWAY = "postgresql://nobody@127.0.0.1:1/nowhere?connect_timeout=1"

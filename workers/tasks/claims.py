@@ -1,12 +1,13 @@
 """Which tasks a worker is given next: the owner's wishes before bulk, every org in turn, its oldest task first."""
 
 import time
-from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
+from workers.tasks.life import LEASE_S, Task
+
+NOBODY = UUID(int=0)
 TOGETHER = {"interactive": 8, "bulk": 32}
 """How many small tasks of one org are claimed at once, by priority; where many wait, a part of them."""
 MOST_TOGETHER, PART = 32, 4
@@ -102,20 +103,23 @@ CLAIM = text(f"""
 """)  # noqa: S608
 
 
-def take_due(connection: Connection, holder: str, lease_s: float, cap: int, after: UUID) -> Sequence[Row[Any]]:
-    """The tasks claimed for `holder`, in one priority and of one org; none when nothing is due."""
+def claim(connection: Connection, holder: str, *, cap: int, after: UUID = NOBODY) -> list[Task]:
+    """Takes the next due task, or several small ones of one org; none when none is due. Nobody else gets the same.
+
+    Orgs take turns by id: `after` is the one served last. None keeps more than `cap` holders busy.
+    """
     _take_turn(connection)
     for priority, together in TOGETHER.items():
         if not connection.execute(ANY_WAITING, {"priority": priority}).scalar_one():
             continue
         values = {
-            **{"priority": priority, "holder": holder, "lease_s": lease_s, "cap": cap, "after": after},
+            **{"priority": priority, "holder": holder, "lease_s": LEASE_S, "cap": cap, "after": after},
             "silent_s": SILENT_S,
-            **{"least": UUID(int=0), "together": together, "looked_at": LOOKED_AT},
+            **{"least": NOBODY, "together": together, "looked_at": LOOKED_AT},
             **{"most": MOST_TOGETHER, "part": PART},
         }
         if taken := connection.execute(CLAIM, values).all():
-            return taken
+            return [Task(**row._mapping) for row in taken]
     return []
 
 

@@ -17,10 +17,8 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from chat_api.core.errors import ServiceError
-from workers.tasks.claims import take_due
 
 LEASE_S = 60
-NOBODY = UUID(int=0)
 
 
 class LeaseLostError(Exception):
@@ -78,14 +76,6 @@ def holder_name(pid: int | None = None, process: str | None = None) -> str:
     """
     process = process or multiprocessing.current_process().name
     return f"{socket.gethostname()}:{pid or os.getpid()}:{process if process.startswith(WORKER) else _MARK}"
-
-
-def claim(connection: Connection, holder: str, *, cap: int, after: UUID = NOBODY) -> list[Task]:
-    """Takes the next due task, or several small ones of one org; none when none is due. Nobody else gets the same.
-
-    Orgs take turns by id: `after` is the one served last. None keeps more than `cap` holders busy.
-    """
-    return [Task(**row._mapping) for row in take_due(connection, holder, LEASE_S, cap, after)]
 
 
 GIVEN = "unnest(CAST(:task_ids AS bigint[]), CAST(:fences AS bigint[])) AS given (task_id, fence) USING (task_id)"

@@ -21,8 +21,9 @@ from workers.dashboard import SourceToTrain
 from workers.documents import Block, Document, Fetched
 from workers.learn import Stages
 from workers.reading import ChunkSizes, Reader
+from workers.tasks.claims import claim
 from workers.tasks.lease import Progress
-from workers.tasks.life import Task, claim, put_back, settle
+from workers.tasks.life import Task, put_back, settle
 
 SPACE = EmbeddingSpace("test-model", 4)
 REFUSED = "refused-text"

@@ -18,7 +18,8 @@ from tests.servers import Servers
 from tests.workers.chat_rows import ChatRows, engine_of, workers_engine
 from workers.dashboard import load_sources
 from workers.sweeper import Sweeper
-from workers.tasks.life import Task, claim, note_versions, settle
+from workers.tasks.claims import claim
+from workers.tasks.life import Task, note_versions, settle
 
 Row = dict[str, Any]
 MAKE_LIVE = (

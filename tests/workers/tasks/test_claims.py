@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from tests.workers.chat_rows import ChatRows
-from workers.tasks.life import Task, claim, settle
+from workers.tasks.claims import claim
+from workers.tasks.life import Task, settle
 
 pytestmark = pytest.mark.stack
 NOBODY = UUID(int=0)

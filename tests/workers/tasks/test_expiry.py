@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import Row
 
 from tests.workers.chat_rows import ChatRows
+from workers.tasks.claims import claim
 from workers.tasks.expiry import end_leases, expire_leases
-from workers.tasks.life import Task, assert_held, claim
+from workers.tasks.life import Task, assert_held
 
 pytestmark = pytest.mark.stack
 PAST = "(now() - interval '1 second')"

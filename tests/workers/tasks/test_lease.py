@@ -13,8 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from tests.workers.chat_rows import ChatRows, engine_of
 from workers.dashboard import project_status
 from workers.tasks import lease as module
+from workers.tasks.claims import claim
 from workers.tasks.lease import Lease, Progress
-from workers.tasks.life import HandBackError, LeaseLostError, Task, claim
+from workers.tasks.life import HandBackError, LeaseLostError, Task
 
 pytestmark = pytest.mark.stack
 

@@ -17,11 +17,11 @@ from chat_api.core.errors import FetchFailed, NoText, ServiceError
 from chat_api.core.jobs import END_RUNS_OF_SOURCE, INSERT_RUNS, REMEMBER_SOURCES
 from chat_api.core.settings import Settings
 from tests.workers.chat_rows import ChatRows
+from workers.tasks.claims import claim
 from workers.tasks.life import (
     LeaseLostError,
     Task,
     assert_held,
-    claim,
     conclude,
     hand_back,
     hold,
