@@ -13,6 +13,7 @@ from psycopg import sql
 from pydantic import SecretStr
 from sqlalchemy import text
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from chat_api.core import database
 from chat_api.core import login as login_module
@@ -88,8 +89,10 @@ def test_a_further_login_of_the_same_kind_is_welcome(strict: Settings, login: Ca
 
 
 def test_it_is_a_warning_elsewhere_or_when_it_was_allowed_by_name(settings: Settings, strict: Settings) -> None:
-    check_login(settings)
-    check_login(strict.model_copy(update={"allow_powerful_db_login": True}))
+    with capture_logs() as lines:
+        check_login(settings)
+        check_login(strict.model_copy(update={"allow_powerful_db_login": True}))
+    assert [line["event"] for line in lines] == ["powerful_db_login"] * 2
 
 
 def test_a_database_that_is_away_stops_no_start(strict: Settings) -> None:
