@@ -1,7 +1,7 @@
 """What workers read of the dashboard database, and the status they write back."""
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -37,12 +37,12 @@ class SourceToTrain:
     org: Org
 
 
-def load_sources(engine: Engine, tasks: Sequence[Task]) -> dict[int, SourceToTrain | ServiceError]:
-    """By task id its source, or why it is not trained. Raises DatabaseUnavailable.
+def load_sources(engine: Engine, tasks: Sequence[Task]) -> tuple[dict[int, SourceToTrain], dict[int, ServiceError]]:
+    """By task id the sources to train, and why the others are not. Raises DatabaseUnavailable.
 
     SourceDeleted: it, or its bot, is gone from this org. QuotaExceeded: it is beyond the org's `limits.max_sources`.
     """
-    found = (
+    query = (
         select(TrainingSource, File, DashboardBot, Org)
         .join(DashboardBot, TrainingSource.bot_id == DashboardBot.id)
         .join(Org, TrainingSource.org_id == Org.id)
@@ -53,19 +53,22 @@ def load_sources(engine: Engine, tasks: Sequence[Task]) -> dict[int, SourceToTra
     )
     try:
         with Session(engine, expire_on_commit=False) as session:
-            rows = [SourceToTrain(*row) for row in session.execute(found)]
+            rows = [SourceToTrain(*row) for row in session.execute(query)]
             beyond = _beyond_quota(session, rows)
     except (*DATABASE_DOWN, ProgrammingError) as error:  # away, or lacking a column that it had
         raise DatabaseUnavailable from error
     by_key = {(row.source.org_id, row.source.bot_id, row.source.id): row for row in rows}
-    read = {task.task_id: by_key.get((task.org_id, task.bot_id, task.source_id)) for task in tasks}
-    return {task_id: _trainable(row, beyond) for task_id, row in read.items()}
-
-
-def _trainable(row: SourceToTrain | None, beyond: Set[UUID]) -> SourceToTrain | ServiceError:
-    if row is None:
-        return SourceDeleted()
-    return QuotaExceeded(BEYOND) if row.source.id in beyond else row
+    found: dict[int, SourceToTrain] = {}
+    errors: dict[int, ServiceError] = {}
+    for task in tasks:
+        row = by_key.get((task.org_id, task.bot_id, task.source_id))
+        if row is None:
+            errors[task.task_id] = SourceDeleted()
+        elif row.source.id in beyond:
+            errors[task.task_id] = QuotaExceeded(BEYOND)
+        else:
+            found[task.task_id] = row
+    return found, errors
 
 
 def _beyond_quota(session: Session, rows: Sequence[SourceToTrain]) -> set[UUID]:

@@ -126,8 +126,6 @@ def _do(worker: Collaborators, tasks: Sequence[Task], stop: Callable[[], bool]) 
     """Task id → what became of it, as far as it needed settling here."""
     progress = {task.task_id: Progress() for task in tasks}
     lease = Lease(worker.engines.chat, tasks, progress, told=lambda: _tell(worker, tasks), stopping=stop)
-    errors: dict[int, ServiceError] = {}
-    failed: ServiceError | None = None
     try:
         with lease:
             errors = _try(worker, tasks, progress, lease)
@@ -135,23 +133,27 @@ def _do(worker: Collaborators, tasks: Sequence[Task], stop: Callable[[], bool]) 
         return dict.fromkeys(_ids(tasks), "lease_lost")
     except HandBackError:
         return _hand_back(worker, _left(tasks, lease))
-    except (ServiceError, *DATABASE_DOWN) as error:
-        failed = _failure(error)
-    except Exception:  # the edge of a task: whatever it is, the task must be settled and the worker live on
-        log.exception("task_broke")
-        failed = ServiceError()
-    left = _left(tasks, lease)
-    if failed and len(tasks) > 1 and costs_attempt(failed):  # nobody knows whose it is: each is tried alone
-        return _hand_back(worker, left, suspect=True)
-    errors |= dict.fromkeys(_ids(left), failed) if failed else {}
+    except Exception as error:  # noqa: BLE001  # the edge of a task: it must be settled, and the worker live on
+        return _fail_together(worker, tasks, lease, _failure(error))
     return {task.task_id: _fail(worker, task, errors[task.task_id]) for task in tasks if task.task_id in errors}
+
+
+def _fail_together(worker: Collaborators, tasks: Sequence[Task], lease: Lease, failed: ServiceError) -> dict[int, str]:
+    """Settles tasks that failed as one; of several nobody knows whose the error is, and each is tried alone."""
+    left = _left(tasks, lease)
+    if len(tasks) > 1 and costs_attempt(failed):
+        return _hand_back(worker, left, suspect=True)
+    return {task.task_id: _fail(worker, task, failed) for task in left}
 
 
 def _failure(error: Exception) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
-    log.warning("database_away", error=type(error).__name__)
-    return DatabaseUnavailable()
+    if isinstance(error, DATABASE_DOWN):
+        log.warning("database_away", error=type(error).__name__)
+        return DatabaseUnavailable()
+    log.error("task_broke", exc_info=error)
+    return ServiceError()
 
 
 def _ids(tasks: Iterable[Task]) -> list[int]:
@@ -169,9 +171,7 @@ def _try(
     if tasks[0].kind == "reembed":
         embed_again(tasks[0], worker.stages, progress[tasks[0].task_id], lease.check)
         return {}
-    loaded = load_sources(worker.engines.dashboard, tasks)
-    errors = {task_id: found for task_id, found in loaded.items() if isinstance(found, ServiceError)}
-    found = {task_id: found for task_id, found in loaded.items() if not isinstance(found, ServiceError)}
+    found, errors = load_sources(worker.engines.dashboard, tasks)
     group = [Training(task, found[task.task_id], progress[task.task_id]) for task in tasks if task.task_id in found]
     if tasks[0].kind != "read":
         return errors or _do_part(worker, group[0], lease)

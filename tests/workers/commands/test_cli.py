@@ -14,7 +14,7 @@ from tests.servers import free_port
 from tests.workers.chat_rows import engine_of
 from tests.workers.reconcile.two_databases import TwoDatabases
 from workers.cli import main
-from workers.dashboard import SourceToTrain, load_sources
+from workers.dashboard import load_sources
 from workers.metrics import Queue
 from workers.reconcile.burial import bury
 from workers.reconcile.verdicts import Place
@@ -105,10 +105,9 @@ def test_process_queues_what_it_is_told(deployed: TwoDatabases, capsys: pytest.C
 
 def has_read(two: TwoDatabases, task: Task) -> None:
     """The task's worker has read its source."""
-    found = load_sources(two.engines.dashboard, [task])[task.task_id]
-    assert isinstance(found, SourceToTrain)
+    loaded, _ = load_sources(two.engines.dashboard, [task])
     with two.engines.chat.begin() as connection:
-        note_versions(connection, [(task, row_version(found.source, None))])
+        note_versions(connection, [(task, row_version(loaded[task.task_id].source, None))])
 
 
 def test_process_leaves_a_source_to_the_run_that_reads_it_as_it_stands(

@@ -152,11 +152,12 @@ class TwoDatabases:
 
     def finish(self, task: Task, error: ServiceError | None = None) -> None:
         """Ends one claimed run as a worker would: the row as it is now answers, unless it is gone or `error`."""
-        found = load_sources(self.engines.dashboard, [task])[task.task_id]
+        loaded, errors = load_sources(self.engines.dashboard, [task])
         with self.admin.begin() as connection:
-            if isinstance(found, ServiceError):
-                settle(connection, task, "cancelled", error=found)
+            if errors:
+                settle(connection, task, "cancelled", error=errors[task.task_id])
                 return
+            found = loaded[task.task_id]
             version = row_version(found.source, found.file.object_key if found.file else None)
             note_versions(connection, [(task, version)])
             if error:
