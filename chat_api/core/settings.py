@@ -34,7 +34,9 @@ class Settings(DatabaseSettings):
     log_file: str | None = Field(None, description="A file that gets the log too, rotated at midnight, 14 kept")
 
     redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="Redis: bells, message rates, cached answers, back-off"
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis: bells, message rates, cached answers, live frames, test questions' vectors, turns of fetching,"
+        " back-off",
     )
     queue_name: str = Field("default", description="The RQ queue that carries the bells")
 
