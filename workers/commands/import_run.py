@@ -17,7 +17,7 @@ from workers.receipt import Receipt
 from workers.store.generation import SPACE_CHANGED, open_generation, remember_bot
 from workers.store.rows import Build
 from workers.store.switch import switch, why_not
-from workers.tasks.life import LEASE_S, SETTLE, Task, ending, holder_name, note_versions, settle
+from workers.tasks.life import LEASE_S, Task, end_run, holder_name, note_versions, settle
 
 HERE = text("""
     SELECT source.deleted_at IS NOT NULL AS deleted, source.live_generation IS NOT NULL AS live, job.request_id
@@ -94,7 +94,7 @@ def begin(
     connection.execute(REMEMBER_SOURCES, {"org_id": target.org_id, **ids, "revive": revive})
     values: dict[str, Any] = {"job_id": uuid4(), "type": definition.type, "request_id": _request_id(manifest)}
     for left in connection.execute(OWN, {**target.key, **values, "source_id": source_id}).scalars().all():
-        connection.execute(SETTLE, {**ending("cancelled", None), "job_id": left, "fence": None})
+        end_run(connection, left, "cancelled")
     row = connection.execute(
         BEGIN, {**target.key, **values, "source_id": source_id, "holder": holder_name(), "lease_s": LEASE_S}
     ).one_or_none()

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from chat_api.core.errors import CrashedRepeatedly, ServiceError
-from workers.tasks.life import END_RUN, GIVES_WAY, ending, storable
+from workers.tasks.life import GIVES_WAY, end_run, storable
 
 MAX_CRASHES = 3
 
@@ -69,7 +69,6 @@ EXPIRE = text(f"""
            CASE WHEN verdict = 'over' THEN 'quarantined' ELSE coalesce(told.status, 'waiting') END AS status
     FROM judged LEFT JOIN told USING (job_id) ORDER BY task_id
 """)  # noqa: S608  # the parts are this module's own
-QUARANTINE = text(END_RUN)
 # What has no run says it by itself: to who asked for a dry run, or waits for a bot to be embedded anew, which is held
 # while the source is as it is.
 SET_ASIDE = text("""
@@ -101,8 +100,7 @@ def expire_leases(connection: Connection) -> list[Row[Any]]:
     error = CrashedRepeatedly()
     for row in over:
         if row.job_id:
-            values = {**ending("quarantined", error), "say_stage": True, "job_id": row.job_id, "fence": None}
-            connection.execute(QUARANTINE, values)
+            end_run(connection, row.job_id, "quarantined", error=error, say_stage=True)
     if alone := [row.task_id for row in over if not row.job_id]:
         set_aside(connection, alone, error)
     return expired

@@ -202,7 +202,7 @@ def put_back(connection: Connection, task: Task, error: ServiceError, wait_s: fl
 
 
 # All tasks are locked before anything else is: that is what the counting is for.
-END_RUN = """
+END_RUN = text("""
     WITH locked AS MATERIALIZED (
         SELECT task_id, fence, status FROM training_tasks WHERE job_id = :job_id ORDER BY task_id FOR UPDATE
     ), mine AS MATERIALIZED (
@@ -210,13 +210,11 @@ END_RUN = """
         FROM locked
     ), ended AS (
         UPDATE training_jobs AS job
-        SET status = :status, finished_at = now(), stage = coalesce(:stage, stage),
-            progress_done = coalesce(:done, progress_done), progress_total = coalesce(:total, progress_total),
-            progress_unit = coalesce(:unit, progress_unit), error_code = :code, error_retryable = :retryable,
+        SET status = :status, finished_at = now(), error_code = :code, error_retryable = :retryable,
             error_message = CAST(:message AS text) || CASE WHEN :say_stage THEN coalesce(' (at: ' || stage || ')', '') ELSE '' END,
             receipt = CAST(:receipt AS jsonb), status_version = nextval('status_versions')
         WHERE job_id = :job_id AND status IN ('waiting', 'running') AND (SELECT fenced FROM mine) > 0
-        RETURNING job_id, org_id, bot_id, source_id, status, stage
+        RETURNING job_id, org_id, bot_id, source_id, status
     ), gone AS (
         DELETE FROM training_tasks AS task USING ended, locked WHERE task.task_id = locked.task_id
     ), discarded AS (
@@ -224,32 +222,34 @@ END_RUN = """
         WHERE build.org_id = ended.org_id AND build.bot_id = ended.bot_id AND build.source_id = ended.source_id
           AND build.job_id = ended.job_id AND build.state = 'building' AND ended.status <> 'succeeded'
     )
-    SELECT status, stage FROM ended
-"""
-SETTLE = text(END_RUN)
+    SELECT status FROM ended
+""")
+
+
+def end_run(
+    connection: Connection,
+    job_id: UUID | None,
+    status: str,
+    *,
+    fence: int | None = None,
+    error: ServiceError | None = None,
+    receipt: str | None = None,
+    say_stage: bool = False,
+) -> str | None:
+    """Ends a run with `status`: its tasks are deleted, and unless it succeeded what it has built is discarded.
+
+    Without a `fence`, whoever holds its tasks. `say_stage` adds to the error's message where the run was. The status it
+    got; None if it is over already, or none of its tasks has the fence.
+    """
+    values = {"job_id": job_id, "fence": fence, "status": status, "receipt": receipt, "say_stage": say_stage}
+    return connection.execute(END_RUN, {**values, **_error(error)}).scalar_one_or_none()
 
 
 def settle(
-    connection: Connection,
-    task: Task,
-    status: str,
-    *,
-    error: ServiceError | None = None,
-    receipt: str | None = None,
-    progress: Mapping[str, Any] | None = None,
+    connection: Connection, task: Task, status: str, *, error: ServiceError | None = None, receipt: str | None = None
 ) -> str | None:
-    """Ends the task's run with `status`: its tasks are deleted, and unless it succeeded what it has built is discarded.
-
-    The status it got; None if the fence is gone.
-    """
-    values = {**ending(status, error, progress), "job_id": task.job_id, "fence": task.fence, "receipt": receipt}
-    return connection.execute(SETTLE, values).scalar_one_or_none()
-
-
-def ending(status: str, error: ServiceError | None, progress: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What END_RUN says on the run; its job, and the fence or None, are the caller's to add."""
-    told = progress or dict.fromkeys(("stage", "done", "total", "unit"))
-    return {**told, **_error(error), "status": status, "receipt": None, "say_stage": False}
+    """Ends the task's run as `end_run` does, under the task's fence; None if that is gone."""
+    return end_run(connection, task.job_id, status, fence=task.fence, error=error, receipt=receipt)
 
 
 CONCLUDE = text("""
@@ -261,7 +261,7 @@ REMOVE = text("DELETE FROM training_tasks WHERE task_id = :task_id AND fence = :
 
 
 def conclude(connection: Connection, task: Task, result: Mapping[str, Any] | None) -> None:
-    """Ends a task that has no run: `done` with its result, for who asked for it; deleted when there is none."""
+    """Ends a task alone: deleted, or `done` with its result for who asked."""
     values = {"task_id": task.task_id, "fence": task.fence}
     if result is None:
         connection.execute(REMOVE, values)

@@ -177,9 +177,9 @@ def test_versions_are_noted_under_their_fences(rows: ChatRows) -> None:
 def test_settling_ends_a_run_once_and_all_its_tasks(rows: ChatRows) -> None:
     task = rows.claimed()
     rows.add_task("pages", task)
-    assert end(rows, task, "failed", NoText(), progress=PROGRESS) == "failed"
+    assert end(rows, task, "failed", NoText()) == "failed"
     row = rows.job(task.job_id)
-    assert (row["status"], row["error_code"], row["stage"], row["progress_done"]) == ("failed", "no_text", "embed", 3)
+    assert (row["status"], row["error_code"], row["stage"]) == ("failed", "no_text", "fetch")
     assert row["finished_at"]
     assert rows.sql("SELECT 1 FROM training_tasks") == []
     assert end(rows, task, "succeeded") is None
