@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 import structlog
 from fastapi import FastAPI
 from prometheus_client import start_http_server
-from redis import Redis
 from starlette.middleware import Middleware
 
 from chat_api.chat.answer import Answerer, ExtractiveAnswerer, ModelAnswerer
@@ -21,7 +20,7 @@ from chat_api.chat.relay import Relay
 from chat_api.chat.sockets import Caps, Sockets
 from chat_api.chat.turn import ChatServices
 from chat_api.core.database import AsyncEngines, async_engines
-from chat_api.core.embeddings import Embedder, Embedders
+from chat_api.core.embeddings import Embedders
 from chat_api.core.jobs import connect_redis
 from chat_api.core.login import PowerfulLoginError, check_login
 from chat_api.core.settings import Settings, load_settings
@@ -49,15 +48,8 @@ from chat_api.training.objects import Bucket
 log = structlog.get_logger(__name__)
 
 
-def create_app(
-    settings: Settings | None = None,
-    *,
-    keys: KeyRing | None = None,
-    engines: AsyncEngines | None = None,
-    redis: Redis | None = None,
-    embedder: Embedder | None = None,
-) -> FastAPI:
-    """The application. Collaborators that are given are used and left open; the others are the lifespan's.
+def create_app(settings: Settings | None = None, *, keys: KeyRing | None = None) -> FastAPI:
+    """The application, whose lifespan opens and closes its clients.
 
     Raises KeyFileError when the key file can't be used; without `settings` it ends the process when they are bad.
     """
@@ -66,9 +58,9 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.engines = engines or await stack.enter_async_context(async_engines(settings))
-            app.state.redis = redis or stack.enter_context(connect_redis(settings))
-            embedders = await stack.enter_async_context(_embedders(settings, embedder))
+            app.state.engines = await stack.enter_async_context(async_engines(settings))
+            app.state.redis = stack.enter_context(connect_redis(settings))
+            embedders = await stack.enter_async_context(_embedders(settings))
             app.state.chat = await stack.enter_async_context(_chat(settings, app.state.engines, embedders))
             app.state.answers = await stack.enter_async_context(_answers(settings, app.state.chat))
             app.state.sockets = _sockets(settings)
@@ -108,8 +100,8 @@ def _sockets(settings: Settings) -> Sockets:
 
 
 @asynccontextmanager
-async def _embedders(settings: Settings, given: Embedder | None) -> AsyncIterator[Embedders]:
-    embedders = Embedders(settings, given)
+async def _embedders(settings: Settings) -> AsyncIterator[Embedders]:
+    embedders = Embedders(settings)
     embedders.of(embedders.space)  # what is missing is said at the start
     try:
         yield embedders

@@ -37,12 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     engines = make_engines(settings)
     REGISTRY.register(Queue(engines.chat))
     wait_for_migrations(engines.chat, ended)
-    sweeper = Sweeper(
-        engines, connect_redis(settings), settings.queue_name, holder_name(),
-        job_retention_days=settings.job_retention_days, refresh_runs_per_org=settings.refresh_runs_per_org,
-        conversation_retention_days=settings.conversation_retention_days,
-        journal_retention_h=settings.journal_retention_h,
-    )  # fmt: skip
+    sweeper = Sweeper(engines, connect_redis(settings), settings, holder_name())
     sweeping = threading.Thread(target=sweeper.run, args=(ended,), name="sweeper", daemon=True)
     sweeping.start()
     if options.sweeper_only:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from chat_api.core.database import DATABASE_DOWN, Engines, say_org
 from chat_api.core.jobs import ring
+from chat_api.core.settings import Settings
 from workers.dashboard import project_all
 from workers.metrics import LEASES_EXPIRED, EndedRuns
 from workers.reconcile.reconciler import Reconciler
@@ -55,27 +56,17 @@ NOT_RUNG = text("UPDATE training_tasks SET rung_at = NULL WHERE task_id = ANY (:
 class Sweeper:
     """Sweeps every five seconds while it holds the lease; each duty stands alone, so that one failing stops no other."""
 
-    def __init__(
-        self,
-        engines: Engines,
-        redis: "Redis",
-        queue_name: str,
-        holder: str,
-        *,
-        job_retention_days: int = 30,
-        refresh_runs_per_org: int = 4,
-        conversation_retention_days: int = 90,
-        journal_retention_h: int = 24,
-    ) -> None:
-        self._engines, self._redis, self._queue_name, self._holder = engines, redis, queue_name, holder
-        self._job_retention_days = job_retention_days
+    def __init__(self, engines: Engines, redis: "Redis", settings: Settings, holder: str) -> None:
+        self._engines, self._redis, self._settings, self._holder = engines, redis, settings, holder
         self._prune_at = time.monotonic()
         self._dead: list[str] = []
         self._woken = threading.Event()
         self._reconciler, self._ended_runs = Reconciler(engines), EndedRuns(engines.chat)
-        self._refresher = Refresher(engines, refresh_runs_per_org)
+        self._refresher = Refresher(engines, settings.refresh_runs_per_org)
         self._retention = Retention(
-            engines.chat, conversation_days=conversation_retention_days, journal_hours=journal_retention_h
+            engines.chat,
+            conversation_days=settings.conversation_retention_days,
+            journal_hours=settings.journal_retention_h,
         )
 
     def run(self, ended: threading.Event) -> None:
@@ -145,7 +136,7 @@ class Sweeper:
             due = connection.execute(DUE, {"again_s": RING_AGAIN_S}).all()
             task_ids = {"task_ids": [row.task_id for row in due]}
             connection.execute(RUNG, task_ids)
-        if due and not ring(self._redis, self._queue_name, [row.name for row in due]):
+        if due and not ring(self._redis, self._settings.queue_name, [row.name for row in due]):
             with self._engines.chat.begin() as connection:
                 connection.execute(NOT_RUNG, task_ids)
 
@@ -172,7 +163,7 @@ class Sweeper:
         removed = PRUNED_AT_ONCE
         while removed == PRUNED_AT_ONCE and self._prune_at <= time.monotonic() < until:
             with self._engines.chat.begin() as connection:
-                values = {"days": self._job_retention_days, "limit": PRUNED_AT_ONCE}
+                values = {"days": self._settings.job_retention_days, "limit": PRUNED_AT_ONCE}
                 gone = let_ledgers_go(connection, **values), connection.execute(PRUNE, values).rowcount
                 removed = max(gone)
         if removed < PRUNED_AT_ONCE:

@@ -74,12 +74,13 @@ def unspoken(bot: Bot, passages: Sequence[Passage]) -> tuple[str, ...]:
     return tuple(one for one in told if one.casefold() not in said)
 
 
-def recent(history: Sequence[PastTurn], turns: int, tokens: int = HISTORY_TOKENS) -> list[PastTurn]:
-    """The last `turns` turns, fewer when they have more than about `tokens` tokens together; oldest first."""
+def recent(history: Sequence[PastTurn], turns: int) -> list[PastTurn]:
+    """The last `turns` turns, fewer when they have more than about HISTORY_TOKENS together; oldest first."""
     kept: list[PastTurn] = []
+    left = HISTORY_TOKENS
     for turn in reversed(history[-turns:] if turns else []):
-        tokens -= about_tokens(turn.question) + about_tokens(turn.answer)
-        if tokens < 0:
+        left -= about_tokens(turn.question) + about_tokens(turn.answer)
+        if left < 0:
             break
         kept.append(turn)
     return kept[::-1]

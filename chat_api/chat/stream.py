@@ -28,8 +28,8 @@ class ClientGoneError(Exception):
 class Wire:
     """One client's end of the socket; several tasks may send."""
 
-    def __init__(self, send_text: Callable[[str], Awaitable[None]], *, patience_s: float = SLOW_READER_S) -> None:
-        self._send_text, self._patience_s = send_text, patience_s
+    def __init__(self, send_text: Callable[[str], Awaitable[None]]) -> None:
+        self._send_text = send_text
         self._lock = asyncio.Lock()
 
     async def send(self, frame: Frame) -> None:
@@ -39,7 +39,7 @@ class Wire:
     async def send_text(self, text: str) -> None:
         """Sends one frame that is JSON already. Raises SlowReaderError, ClientGoneError."""
         try:
-            async with asyncio.timeout(self._patience_s), self._lock:
+            async with asyncio.timeout(SLOW_READER_S), self._lock:
                 await self._send_text(text)
         except TimeoutError:
             raise SlowReaderError from None

@@ -70,8 +70,8 @@ class DashboardClient:
     Database trouble is psycopg.OperationalError, an API that is away httpx2.TransportError, its refusals `Refused`.
     """
 
-    def __init__(self, stack: Stack, *, org_id: UUID = SAMPLE_ORG, user: str = "dashboard-user") -> None:
-        self.stack, self.org_id, self.user = stack, org_id, user
+    def __init__(self, stack: Stack, *, org_id: UUID = SAMPLE_ORG) -> None:
+        self.stack, self.org_id = stack, org_id
 
     # --- bots --------------------------------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class DashboardClient:
     ) -> str:
         """An RS256 token of this org; `origins` are the browser origins it may be used from, all when empty."""
         now = int(time.time())
-        claims: Row = {"sub": subject or self.user, "org_id": str(self.org_id), "scope": scope}
+        claims: Row = {"sub": subject or "dashboard-user", "org_id": str(self.org_id), "scope": scope}
         claims |= {"iat": now, "exp": now + lifetime_s}
         claims |= {"bot_id": str(bot_id)} if bot_id else {}
         claims |= {"origins": list(origins)} if origins else {}

@@ -26,6 +26,7 @@ SECRET_NAMES = ("postgres", "redis", "s3", "chat_migrator", "chat_workers", "cha
 FIRST_PORT, LAST_PORT = 20_000, 31_999
 # A process that was just killed may hold its port while its last threads end.
 PORT_PATIENCE_SECONDS = 1.5
+LOCK_PATIENCE_SECONDS = 0.5
 
 
 class StackError(Exception):
@@ -77,13 +78,13 @@ class State:
     def _choices_file(self) -> Path:
         return self.root / "choices.json"
 
-    def take_lock(self, patience: float = 0.5) -> int | None:
+    def take_lock(self) -> int | None:
         """The lock's file descriptor, or None when a supervisor (or another `up`) has it.
 
         The lock belongs to the open file: whoever inherits the descriptor keeps it, and death gives it back.
         """
         handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
         while True:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

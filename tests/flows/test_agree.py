@@ -24,7 +24,7 @@ ROUNDS = 10
 def sweeper(shop: World) -> Iterator[Sweeper]:
     """The deployment's only one; it sweeps when a test says so."""
     with Redis.from_url(shop.settings.redis_url.get_secret_value()) as redis:
-        yield Sweeper(shop.worker.engines, redis, shop.settings.queue_name, "sweeper-1")
+        yield Sweeper(shop.worker.engines, redis, shop.settings, "sweeper-1")
 
 
 def converge(shop: World, sweeper: Sweeper) -> None:

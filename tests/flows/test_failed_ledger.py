@@ -26,7 +26,7 @@ def shop(open_shop: World) -> World:
 
 
 def sweeper(shop: World) -> Sweeper:
-    return Sweeper(shop.worker.engines, connect_redis(shop.settings), shop.settings.queue_name, f"test-{uuid4()}")
+    return Sweeper(shop.worker.engines, connect_redis(shop.settings), shop.settings, f"test-{uuid4()}")
 
 
 def get(shop: World, source_id: UUID, what: str) -> Any:

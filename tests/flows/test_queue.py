@@ -95,7 +95,7 @@ def answering(shop: World) -> list[str]:
 
 def sweep(shop: World) -> None:
     redis = connect_redis(shop.settings, limit_s=2)
-    assert Sweeper(shop.worker.engines, redis, shop.settings.queue_name, f"test-{uuid4()}").sweep()
+    assert Sweeper(shop.worker.engines, redis, shop.settings, f"test-{uuid4()}").sweep()
 
 
 # --- one job per wish ------------------------------------------------------------------------------------------------

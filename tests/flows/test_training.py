@@ -286,7 +286,7 @@ def test_tasks_that_must_run_alone_do_not_wait_for_a_round_of_all_orgs_each(shop
 
 def sweeper(shop: World) -> Sweeper:
     redis = connect_redis(shop.settings, limit_s=2)
-    return Sweeper(shop.worker.engines, redis, shop.settings.queue_name, f"test-{uuid4()}")
+    return Sweeper(shop.worker.engines, redis, shop.settings, f"test-{uuid4()}")
 
 
 def test_vectors_are_unit_and_of_the_configured_space(shop: World, tmp_path: Path) -> None:

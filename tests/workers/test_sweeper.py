@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from chat_api.core.database import Engines
 from chat_api.core.jobs import MAX_BELLS
 from chat_api.core.models.dashboard import STATUS_COLUMNS, missing_columns
+from chat_api.core.settings import Settings
 from tests.servers import free_port
 from tests.workers.chat_rows import ChatRows, engine_of, workers_engine
 from workers import dashboard as told
@@ -28,6 +29,7 @@ from workers.tasks.life import Task, settle
 
 pytestmark = pytest.mark.stack
 AWAY = "postgresql://nobody@127.0.0.1:1/nowhere?connect_timeout=1"
+SETTINGS = Settings.model_construct(queue_name="bells")
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Deployment:
     def sweeper(self, holder: str = "sweeper-1", **changes: Any) -> Sweeper:
         """A sweeper of this deployment; `changes` are its redis or dashboard."""
         engines = Engines(workers_engine(self.rows.admin), changes.get("dashboard", self.dashboard))
-        return Sweeper(engines, changes.get("redis", self.redis), "bells", holder)
+        return Sweeper(engines, changes.get("redis", self.redis), SETTINGS, holder)
 
     def sql(self, query: str, **values: object) -> list[dict[str, Any]]:
         """Rows of the dashboard database."""
@@ -591,7 +593,7 @@ def test_a_duty_that_breaks_stops_no_other_and_not_the_sweeper(deployed: Deploym
 def test_a_chat_database_that_is_away_is_waited_for(deployed: Deployment) -> None:
     away = engine_of(AWAY)
     ended = threading.Event()
-    sweeper = Sweeper(Engines(away, deployed.dashboard), deployed.redis, "bells", "one")
+    sweeper = Sweeper(Engines(away, deployed.dashboard), deployed.redis, SETTINGS, "one")
     thread = threading.Thread(target=sweeper.run, args=(ended,))
     thread.start()
     thread.join(0.5)

@@ -83,8 +83,8 @@ class _Group:
             self.patterns.append((pattern, name == "allow"))
 
 
-def parse_robots(body: bytes, agent: str = AGENT) -> Rules:
-    """The rules of `body` for `agent`, or for `*` where it has none. Never fails: lines that mean nothing are skipped."""
+def parse_robots(body: bytes) -> Rules:
+    """The rules of `body` for AGENT, or for `*` where it has none. Never fails: lines that mean nothing are skipped."""
     groups: dict[str, _Group] = {}
     current: list[_Group] = []
     naming = False
@@ -99,7 +99,7 @@ def parse_robots(body: bytes, agent: str = AGENT) -> Rules:
             naming = False
             for group in current:
                 group.add(name, value)
-    chosen = groups.get(agent) or groups.get("*", _Group())
+    chosen = groups.get(AGENT) or groups.get("*", _Group())
     sitemaps = dict.fromkeys(value for name, value in records if name == "sitemap" and value)
     return Rules(tuple(chosen.patterns), chosen.crawl_delay, tuple(sitemaps))
 

@@ -88,7 +88,8 @@ def swept(operator: Operator) -> list[Any]:
     )
     engines = make_engines(as_workers(world.settings))
     with Redis.from_url(world.settings.redis_url.get_secret_value()) as redis:
-        assert Sweeper(engines, redis, "bells", "sweeper", refresh_runs_per_org=2).sweep()
+        settings = world.settings.model_copy(update={"queue_name": "bells", "refresh_runs_per_org": 2})
+        assert Sweeper(engines, redis, settings, "sweeper").sweep()
     engines.chat.dispose()
     engines.dashboard.dispose()
     return world.chat("SELECT source_type FROM training_jobs WHERE status IN ('waiting', 'running')")

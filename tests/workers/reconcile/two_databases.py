@@ -13,6 +13,7 @@ from chat_api.core.database import Engines
 from chat_api.core.errors import ServiceError
 from chat_api.core.models.dashboard import row_version
 from chat_api.core.readable import readable
+from chat_api.core.settings import Settings
 from deploy.local import databases
 from tests.servers import Servers
 from tests.workers.chat_rows import ChatRows, engine_of, workers_engine
@@ -63,7 +64,8 @@ class TwoDatabases:
         ChatRows(self.admin).clear()
         for table in ("training_sources", "files", "bots", "orgs"):
             self.there(f"DELETE FROM {table}")
-        self.sweeper = Sweeper(self.engines, self.redis, "bells", "sweeper-1", refresh_runs_per_org=2)
+        settings = Settings.model_construct(queue_name="bells", refresh_runs_per_org=2)
+        self.sweeper = Sweeper(self.engines, self.redis, settings, "sweeper-1")
         self.there("INSERT INTO orgs (id, name) VALUES (:id, 'Org')", id=self.org_id)
         self.there("INSERT INTO bots (id, org_id, name) VALUES (:id, :org, 'Bot')", id=self.bot_id, org=self.org_id)
 
