@@ -17,10 +17,11 @@ from workers.dashboard import SourceToTrain
 from workers.documents import READER_VERSION, Fetched, Reading
 from workers.fetch.crawl import Frontier, Visit
 from workers.fetch.discovery import site_frontier, sitemap_frontier
-from workers.fetch.robots import Robots
+from workers.fetch.robots import NOINDEX, Robots, asked_of_robots
 from workers.fetch.scope import Scope
 from workers.learn import Stages
-from workers.reading import Fresh, address_of, given
+from workers.quota import pages_left, scope_left
+from workers.reading import Fresh, address_of, given, renders
 from workers.store.known import known_vectors, live_pages
 from workers.store.rows import embedded_sha256
 from workers.tasks.lease import Progress
@@ -50,6 +51,8 @@ class _Look:
     task: Task
     stages: Stages
     check: Callable[[], None]
+    render: bool
+    """Whether a website's pages may be rendered."""
     fetch: int = 0
     unchanged: int = 0
     skip: Counter[str] = field(default_factory=Counter)
@@ -83,7 +86,7 @@ def measure(
     `pages` is `{fetch, unchanged, skip: {reason: how many}}`, `tokens` those to be embedded, `cost` in USD. Of a website
     some pages are read, and the rest is estimated from them. Raises what `check` raises, and what a database raises.
     """
-    look, share = _Look(task, stages, check), 1.0
+    look, share = _Look(task, stages, check, renders(found)), 1.0
     try:
         if found.source.type in {"site", "sitemap"}:
             share = _crawl(look, found, progress)
@@ -126,6 +129,9 @@ def _price(look: _Look, share: float) -> dict[str, Any]:
 
 def _read(look: _Look, found: SourceToTrain, progress: Progress) -> None:
     """Looks at a source of one page or file."""
+    quota = pages_left(look.stages.chat, look.task.org_id, found.org.limits) if found.source.type == "url" else None
+    if quota and quota.left <= 0:
+        raise quota.used_up
     live = None
     if not look.force:
         url = found.source.url if found.source.type == "url" else None
@@ -146,8 +152,9 @@ def _chunked(look: _Look, fresh: Sequence[Fresh]) -> list[Reading]:
 
 def _crawl(look: _Look, found: SourceToTrain, progress: Progress) -> float:
     """Looks at a website's first pages; how many pages of it there are for each of them, as far as is known."""
-    url, scope, client = address_of(found), Scope.of(given(found.source.options)), look.stages.reader.client
-    follow = found.source.type == "site"
+    url, client, follow = address_of(found), look.stages.reader.client, found.source.type == "site"
+    scope = Scope.of(given(found.source.options))
+    scope, look.notes = scope_left(look.stages.chat, look.task.org_id, found.org.limits, scope)
     with progress.at("fetch"):
         find = site_frontier if follow else sitemap_frontier
         frontier, warnings = find(url, scope, Robots(client), client, look.check)
@@ -195,7 +202,8 @@ def _readings(
     live = {} if look.force else _live_shas(look, visits)
     readings = [_judged(frontier, visit, outcome) for visit, outcome in zip(visits, fetched, strict=True)]
     new = [place for place, reading in enumerate(readings) if not reading.error and not reading.skipped]
-    for place, reading in zip(new, _chunked(look, [Fresh(readings[place]) for place in new]), strict=True):
+    fresh = [Fresh(readings[place], render=look.render) for place in new]
+    for place, reading in zip(new, _chunked(look, fresh), strict=True):
         readings[place] = _compared(reading, live)
     return readings
 
@@ -216,6 +224,10 @@ def _live_shas(look: _Look, visits: Sequence[Visit]) -> dict[str, bytes]:
 
 
 def _compared(reading: Reading, live: Mapping[str, bytes]) -> Reading:
+    """The reading without its chunks where none of them would be embedded."""
+    asked = asked_of_robots(reading.fetched.robots if reading.fetched else None)
+    if reading.document and NOINDEX & asked.union(reading.document.directives):
+        return replace(reading, skipped="noindex", chunks=())
     if reading.fetched and live.get(reading.url) == hashlib.sha256(reading.fetched.body).digest():
         return replace(reading, unchanged=True, chunks=())
     return reading

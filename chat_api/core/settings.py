@@ -191,6 +191,9 @@ class Settings(DatabaseSettings):
         problems = self._provider_problems()
         if not (self.r2_endpoint_url or self.r2_account_id):
             problems.append("R2_ACCOUNT_ID is missing (or set R2_ENDPOINT_URL)")
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            missing = "ACCESS_KEY_ID" if self.access_key_id is None else "SECRET_ACCESS_KEY"
+            problems.append(f"{missing} is missing (a bucket takes both keys or neither)")
         problems += self._bad_addresses()
         if problems:
             raise ValueError("\n".join(problems))

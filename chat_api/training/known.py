@@ -11,10 +11,10 @@ from chat_api.core.refusals import UnknownBot, UnknownSource
 
 KNOWN_BOT = text("SELECT EXISTS (SELECT FROM sources WHERE org_id = :org_id AND bot_id = :bot_id)")
 KNOWN_SOURCE = text("""
-    SELECT bot_id FROM sources WHERE org_id = :org_id AND source_id = :source_id
+    SELECT bot_id, deleted_at IS NOT NULL FROM sources WHERE org_id = :org_id AND source_id = :source_id
     ORDER BY deleted_at IS NOT NULL, created_at DESC LIMIT 1
 """)
-"""A source that was moved to another bot is that bot's."""
+"""A source that was moved to another bot is that bot's, which may be known to the dashboard alone."""
 
 
 async def require_known_bot(
@@ -37,12 +37,12 @@ async def require_known_bot(
 async def bot_of_source(chat: AsyncSession, dashboard: AsyncSession, principal: Principal, source_id: UUID) -> UUID:
     """The bot that a source belongs to. Raises UnknownSource when neither database knows it here, ForbiddenBot."""
     values = {"org_id": principal.org_id, "source_id": source_id}
-    bot_id: UUID | None = (await chat.execute(KNOWN_SOURCE, values)).scalar_one_or_none()
-    if bot_id is None:
+    bot_id, buried = (await chat.execute(KNOWN_SOURCE, values)).one_or_none() or (None, False)
+    if bot_id is None or (buried and principal.bot_id not in {None, bot_id}):
         there = select(TrainingSource.bot_id).where(
             TrainingSource.id == source_id, TrainingSource.org_id == principal.org_id
         )
-        bot_id = (await dashboard.execute(there)).scalar_one_or_none()
+        bot_id = (await dashboard.execute(there)).scalar_one_or_none() or bot_id
     if bot_id is None:
         raise UnknownSource
     require_bot(principal, bot_id)

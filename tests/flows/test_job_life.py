@@ -258,6 +258,40 @@ def test_a_dry_run_says_why_a_page_can_not_be_read(shop: World) -> None:
     assert (found["error"]["code"], found["tokens"]) == ("not_found", 0)
 
 
+def test_a_dry_run_does_not_count_what_asks_not_to_be_indexed(shop: World) -> None:
+    shop.site.pages["/"] = html("The first page leads to <a href='/basket'>the basket</a> and says when we are open.")
+    shop.site.pages["/basket"] = reply(
+        b"<html><head><meta name=robots content=noindex></head><body><p>Your basket is empty, and has been for a while."
+        b"</p></body></html>",
+        Content_Type="text/html",
+    )
+    found = dry_run(shop, shop.client.add_site_source(shop.bot_id, shop.site.url("/")))
+    assert found["pages"] == {"fetch": 1, "unchanged": 0, "skip": {"noindex": 1}}
+
+
+@pytest.fixture
+def one_page_left(shop: World) -> Iterator[World]:
+    limited = "UPDATE orgs SET limits = jsonb_build_object('monthly_pages', %s::int) WHERE id = %s"
+    shop.chat("DELETE FROM usage_days")
+    shop.dashboard(limited, 1, shop.client.org_id)
+    yield shop
+    shop.dashboard("UPDATE orgs SET limits = '{}' WHERE id = %s", shop.client.org_id)
+
+
+def test_a_dry_run_reads_no_more_pages_than_are_left_this_month(one_page_left: World) -> None:
+    shop = one_page_left
+    shop.site.pages["/"] = html("The first page leads to <a href='/more.html'>more</a> and says when we are open.")
+    shop.site.pages["/more.html"] = html("This is the page that has more, and it is read after the first one.")
+    page, site = (
+        add(shop.bot_id, shop.site.url("/")) for add in (shop.client.add_url_source, shop.client.add_site_source)
+    )
+    assert dry_run(shop, page)["pages"]["fetch"] == 1
+    cut = dry_run(shop, site)
+    assert (cut["pages"]["fetch"], cut["notes"]) == (1, ["Only 1 pages are left of the organisation's 1 this month."])
+    shop.train(page)
+    assert [dry_run(shop, each)["error"]["code"] for each in (page, site)] == ["quota_exceeded"] * 2
+
+
 def test_a_dry_run_of_a_website_says_what_is_left_out_and_estimates_the_rest(shop: World) -> None:
     links = "".join(f"<a href='/{number}.html'>page {number}</a> " for number in range(49))
     more = "<a href='/private/a.html'>a</a> <a href='https://elsewhere.example/'>b</a> <a href='/gone.html'>c</a>"

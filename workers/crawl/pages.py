@@ -14,7 +14,7 @@ from workers.documents import Document, Fetched, Reading
 from workers.extract.furniture import with_contact, without_furniture
 from workers.fetch.crawl import MAX_INVALID, Frontier, Visit
 from workers.fetch.names import identity, link_of
-from workers.fetch.robots import Robots, Rules, asked_of_robots, heard
+from workers.fetch.robots import NOFOLLOW, NOINDEX, Robots, Rules, asked_of_robots, heard
 from workers.fetch.urls import parse_url
 from workers.reading import Reader, same_bytes
 from workers.store.known import LivePage
@@ -30,7 +30,6 @@ TICK_S = 1.0
 """How often `check` is called while servers are slow."""
 ASKED_AT_MOST, WAITED_AT_MOST_S = 5, 120.0
 """How often, and over how long, a page is asked for whose server asks us to wait; then it is left to a second try."""
-NOINDEX, NOFOLLOW = {"noindex", "none"}, {"nofollow", "none"}
 GIVEN_UP = "Reading this page ended its worker several times. It is left out until the source is trained again."
 
 Met = tuple[Visit, Fetched | TrainingError]

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from chat_api.core.errors import (
     NoText,
@@ -38,7 +37,7 @@ from workers.fetch.robots import Robots
 from workers.fetch.scope import Scope
 from workers.gate.verdict import lost_error, lost_questions
 from workers.learn import Stages
-from workers.quota import pages_left
+from workers.quota import scope_left
 from workers.reading import Reader, address_of, given, renders
 from workers.receipt import Receipt
 from workers.store.failed import NOTHING
@@ -60,7 +59,8 @@ def begin(task: Task, found: SourceToTrain, stages: Stages, progress: Progress, 
     Raises InvalidUrl, QuotaExceeded, NoText, SourceDeleted, LeaseLostError, and why the start or the sitemap can't be
     read.
     """
-    scope, warnings = _within_quota(task, found, stages)
+    scope = Scope.of(given(found.source.options))
+    scope, warnings = scope_left(stages.chat, task.org_id, found.org.limits, scope)
     with stages.chat.begin() as connection:
         known = known_furniture(connection, task)
     with progress.at("fetch"):
@@ -80,18 +80,6 @@ def begin(task: Task, found: SourceToTrain, stages: Stages, progress: Progress, 
         note_progress(connection, task, crawl, "fetch", 0)
         conclude(connection, task, None)
     return made
-
-
-def _within_quota(task: Task, found: SourceToTrain, stages: Stages) -> tuple[Scope, list[str]]:
-    """The source's scope, as far as the org's pages of this month reach, and what to say where that cuts it short."""
-    scope = Scope.of(given(found.source.options))
-    pages = pages_left(stages.chat, task.org_id, found.org.limits)
-    if pages is None or pages.left >= scope.max_pages:
-        return scope, []
-    if pages.left <= 0:
-        raise pages.used_up
-    words = f"Only {pages.left:,} pages are left of the organisation's {pages.most:,} this month."
-    return replace(scope, max_pages=pages.left), [words]
 
 
 def _first(

@@ -12,6 +12,8 @@ from workers.fetch.urls import matches, normal_escapes, parse_url
 
 AGENT: Final = "chat_api"
 """The name that robots.txt addresses us by."""
+NOINDEX, NOFOLLOW = frozenset({"noindex", "none"}), frozenset({"nofollow", "none"})
+"""The words that ask robots to leave a page out, and its links."""
 
 _READ_AT_MOST: Final = 500 * 1024
 _LONGEST_DELAY_S: Final = 10.0

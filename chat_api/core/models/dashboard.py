@@ -118,11 +118,12 @@ def beyond_quota(org_id: UUID, limits: object) -> Select[datetime, UUID] | None:
 
 
 def row_version(row: TrainingSource, object_key: str | None) -> str:
-    """A hash of what the owner gave: type, url, content, options and the file's key.
+    """A hash of what the owner gave: type, url, content, options and, of a file, its key.
 
-    `updated_at` stays out of it, since our own status write may move it.
+    `updated_at` stays out of it, since our own status write may move it; so does the file that a row had before it
+    became a source of another type.
     """
-    parts = [row.type, row.url, row.content, row.options, object_key]
+    parts = [row.type, row.url, row.content, row.options, object_key if row.type == "file" else None]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -106,6 +106,8 @@ BAD: dict[str, tuple[dict[str, str], list[str]]] = {
         [f"EMBEDDING_DIMENSIONS must be {LOCAL_DIMENSIONS}"],
     ),
     "no bucket": (without("R2_ACCOUNT_ID"), ["R2_ACCOUNT_ID is missing (or set R2_ENDPOINT_URL)"]),
+    "one key of two": (without(ACCESS_KEY_ID="x"), ["SECRET_ACCESS_KEY is missing (a bucket takes both keys"]),
+    "the other key": (without(SECRET_ACCESS_KEY="x"), ["ACCESS_KEY_ID is missing (a bucket takes both keys"]),
     "no port": (without(DASHBOARD_DB_PORT="99999"), ["DASHBOARD_DB_PORT: Input should be less than"]),
     "no address of Redis": (
         without(REDIS_URL="http://u:p@x"),

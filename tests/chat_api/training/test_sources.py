@@ -197,6 +197,14 @@ def test_a_source_that_was_moved_is_deleted_by_a_token_of_the_bot_that_has_it(of
     assert office.chat("SELECT bot_id FROM sources WHERE deleted_at IS NULL") == []
 
 
+def test_a_source_that_was_moved_and_never_trained_there_is_its_new_bots(office: Office, source_id: UUID) -> None:
+    office.chat("UPDATE sources SET deleted_at = now(), live_generation = NULL WHERE source_id = %s", source_id)
+    new_bot = office.add_bot()
+    office.dashboard("UPDATE training_sources SET bot_id = %s, status = 'failed' WHERE id = %s", new_bot, source_id)
+    for method, path in (("GET", f"/sources/{source_id}/generations"), ("DELETE", f"/delete/{source_id}")):
+        assert office.call(method, path, bot_id=new_bot).status_code == 200
+
+
 def test_a_deletion_ends_the_answers_of_every_bot_that_had_the_source(office: Office, source_id: UUID) -> None:
     new_bot = office.add_bot()
     office.chat(
