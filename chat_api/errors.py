@@ -85,7 +85,7 @@ _OUTCOMES: dict[type[ServiceError], Outcome] = {
 }
 
 # What the framework refuses before any of our code has run: (code, sentence).
-_REFUSALS: dict[int, tuple[str, str]] = {
+REFUSALS: dict[int, tuple[str, str]] = {
     400: ("bad_request", "The request can't be read."),
     404: ("unknown_route", "There is nothing at this address."),
     405: ("method_not_allowed", "This address does not take this method."),
@@ -154,7 +154,7 @@ def problem_of(error: ServiceError) -> Response:
 
 def refusal(error: HTTPException) -> Response:
     """The problem for what the framework refuses: no such route, no such method, a body too large."""
-    code, sentence = _REFUSALS.get(error.status_code, (f"http_{error.status_code}", str(error.detail)))
+    code, sentence = REFUSALS.get(error.status_code, (f"http_{error.status_code}", str(error.detail)))
     return problem(error.status_code, code, sentence, headers=error.headers)
 
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ from pydantic_core import PydanticUndefined
 from sqlalchemy import Column, MetaData
 from sqlalchemy.dialects import postgresql
 
+from chat_api.chat.messages import BadFrame, Busy
+from chat_api.chat.sockets import TooManyFrames, TooManySockets
 from chat_api.core.bot_config import BotConfig, OrgLimits
 from chat_api.core.errors import training_errors
 from chat_api.core.models import ChatBase
 from chat_api.core.models.dashboard import DashboardBase
 from chat_api.core.models.training import STAGES
+from chat_api.core.refusals import RequestError
 from chat_api.core.settings import Settings
+from chat_api.errors import REFUSALS, outcome_of
 from chat_api.routes import (
     chat,
     conversations,
@@ -40,6 +44,7 @@ DOCUMENTS = ("README.md", "training_flow.md")
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MODULES = (training, sources, events, search, chat, messages, conversations, usage, visitors, health, widget)
 ROUTERS = tuple(module.router for module in MODULES)
+ON_SOCKETS_ALONE = (BadFrame, Busy, TooManyFrames, TooManySockets)
 POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects without types
 EXAMPLE_VALUES = {
     "app_env": "development",
@@ -144,6 +149,23 @@ def errors() -> str:
     return table(("code", "tried again", "what the owner reads"), rows)
 
 
+def refusals() -> str:
+    """Every code that a call can be refused with: its status, and what who called reads."""
+    told = [(code, status, sentence) for status, (code, sentence) in REFUSALS.items()]
+    told += [(kind.code, int(outcome_of(kind()).status), kind().message) for kind in _refusals(RequestError)]
+    rows = ((f"`{code}`", str(status), sentence) for code, status, sentence in sorted(told))
+    return table(("code", "status", "what it says"), rows)
+
+
+def _refusals(kind: type[RequestError]) -> Iterator[type[RequestError]]:
+    """Those of the kind that calls are refused with: all but what only others are made from."""
+    below = [other for other in kind.__subclasses__() if other.code != kind.code and other not in ON_SOCKETS_ALONE]
+    if not below:
+        yield kind
+    for other in below:
+        yield from _refusals(other)
+
+
 def stages() -> str:
     """The pipeline's stages, in order."""
     return " → ".join(f"`{stage}`" for stage in STAGES) + "\n"
@@ -213,6 +235,7 @@ def generators() -> dict[str, Callable[[], str]]:
         "configuration": configuration,
         "limits": limits,
         "errors": errors,
+        "refusals": refusals,
         "stages": stages,
         "routes": routes,
         "commands": commands,

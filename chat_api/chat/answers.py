@@ -21,7 +21,7 @@ from chat_api.chat.stream import told_by
 from chat_api.chat.turn import ChatServices, Turn
 from chat_api.core.database import DATABASE_DOWN
 from chat_api.core.errors import DatabaseUnavailable, ServiceError
-from chat_api.core.refusals import UnknownResource
+from chat_api.core.refusals import UnknownConversation, UnknownResource
 
 KEEP_EVERY_S = 0.25
 RENEW_EVERY_S = 1.0
@@ -202,7 +202,7 @@ class Answers:
             await asyncio.sleep(LEASE_S if refused else 0)
             refused += 1
         if passed is Passed.UNKNOWN:
-            answer.fail(UnknownResource("There is no conversation with this id."))
+            answer.fail(UnknownConversation())
         elif passed is Passed.AWAY:
             answer.fail(DatabaseUnavailable())
 

@@ -11,18 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chat_api.auth import Principal, require_bot
 from chat_api.chat.access import View
 from chat_api.chat.frames import Usage
-from chat_api.core.refusals import UnknownResource
+from chat_api.core.refusals import UnknownConversation
 from chat_api.paging import cursor_at, place_of
 
 TITLE_CHARS = 200
 CONVERSATION_PLACE = TypeAdapter(tuple[AwareDatetime, UUID, UUID])
 MESSAGE_PLACE = TypeAdapter(tuple[AwareDatetime, UUID])
-
-
-class UnknownConversation(UnknownResource):
-    """There is no conversation with this id."""
-
-    code = "unknown_conversation"
 
 
 class ConversationSummary(BaseModel):

@@ -16,7 +16,7 @@ from chat_api.chat.journal import CLOSED, IN_CONVERSATION, Hold
 from chat_api.chat.messages import Frame
 from chat_api.chat.prompt import PastTurn
 from chat_api.core.database import DATABASE_DOWN, Rows, Said
-from chat_api.core.refusals import UnknownResource
+from chat_api.core.refusals import UnknownConversation
 
 RECORD_EVERY_S = 0.25
 log = structlog.get_logger(__name__)
@@ -75,13 +75,13 @@ def loading(bot: Bot, conversation_id: UUID, ask_id: str) -> Said:
 
 
 def conversation_of(found: Rows, visitor: str, conversation_id: UUID, ask_id: str) -> Conversation:
-    """The conversation so far; empty when it is new. Raises UnknownResource when it is another visitor's.
+    """The conversation so far; empty when it is new. Raises UnknownConversation when it is another visitor's.
 
     A turn that failed, or whose visitor was gone before its end, has no answer: it is neither history nor repeated.
     """
     rows = [row._asdict() for row in found]
     if any(row.pop("visitor") != visitor for row in rows):
-        raise UnknownResource("There is no conversation with this id.")
+        raise UnknownConversation
     answered = next((TurnRecord(conversation_id, **row) for row in rows if row["ask_id"] == ask_id), None)
     earlier = [row for row in rows if row["ask_id"] not in {ask_id, None}]
     return Conversation([PastTurn(row["question"], row["answer"]) for row in reversed(earlier)], answered)

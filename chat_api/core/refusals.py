@@ -58,6 +58,12 @@ class UnknownJob(UnknownResource):
     code = "unknown_job"
 
 
+class UnknownConversation(UnknownResource):
+    """There is no conversation with this id."""
+
+    code = "unknown_conversation"
+
+
 class InvalidRequest(RequestError):
     """The request's body or parameters are not valid."""
 

@@ -15,7 +15,9 @@ from chat_api.core.errors import training_errors
 from chat_api.core.models import ChatBase
 from chat_api.core.models.dashboard import DashboardBase
 from chat_api.core.models.training import STAGES
+from chat_api.core.refusals import Conflict, TooManyRequests, UnknownResource
 from chat_api.core.settings import Settings
+from chat_api.errors import REFUSALS
 from deploy.reference import DOCUMENTS, REPOSITORY, ROUTERS, env_example, filled
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -68,6 +70,13 @@ def test_every_metric_of_the_pools_is_documented() -> None:
     assert [name for name in names if f"`{name}" not in README] == []
 
 
+def test_every_metric_of_the_api_is_documented() -> None:
+    code = (REPOSITORY / "chat_api" / "metrics.py").read_text(encoding="utf-8")
+    names = re.findall(r'= (?:Counter|Gauge|Histogram)\(\s*"(\w+)"', code)
+    assert len(names) >= 8
+    assert [name for name in names if f"`{name}" not in README] == []
+
+
 def test_every_command_is_documented() -> None:
     targets = re.findall(r"^([a-z]+):.*## ", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(targets) >= 10
@@ -79,6 +88,16 @@ def test_every_error_code_and_stage_is_documented() -> None:
     assert 20 <= len(codes) <= 40
     assert [code for code in codes if f"`{code}`" not in FLOW] == []
     assert [stage for stage in STAGES if f"**{stage}**" not in FLOW] == []
+
+
+def test_every_refusal_is_documented() -> None:
+    modules = set((REPOSITORY / "chat_api").rglob("*.py")) - {REPOSITORY / "chat_api" / "core" / "errors.py"}
+    code = "".join(path.read_text(encoding="utf-8") for path in modules)
+    codes = {*re.findall(r'^    code = "(\w+)"', code, re.MULTILINE), *re.findall(r'problem\([\w.]+, "(\w+)"', code)}
+    codes |= {code for code, _ in REFUSALS.values()}
+    assert len(codes) >= 30
+    never_said = {base.code for base in (Conflict, TooManyRequests, UnknownResource)}
+    assert [code for code in sorted(codes - never_said) if f"`{code}`" not in README] == []
 
 
 def test_every_key_of_configuration_and_limits_has_a_meaning() -> None:

@@ -149,7 +149,7 @@ def test_another_visitors_conversation_is_not_there(rest: Rest) -> None:
     theirs = asked(rest, bot)["conversation_id"]
     for options in ({}, {"headers": EVENTS}):
         answer = post(rest, bot, {"conversation_id": theirs, "id": "q2"}, claims={"sub": "visitor-2"}, **options)
-        assert answer.status_code == 404
+        assert refusal(answer) == (404, "unknown_conversation")
     assert len(rest.chat.turns(bot)) == 1
     asked_ids = rest.chat.rows("SELECT ask_id FROM answers WHERE bot_id = %s", bot.bot_id)
     assert ("q2",) not in asked_ids, "nothing was claimed either"
