@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Literal
 
@@ -14,7 +13,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import State
 from starlette.responses import Response
@@ -23,12 +22,11 @@ from chat_api.core.errors import DatabaseUnavailable
 from chat_api.core.login import login_problem, must_be_modest
 from chat_api.core.migrations import pending_migration
 from chat_api.core.models.dashboard import missing_columns
-from chat_api.core.models.training import Lease
+from chat_api.core.models.training import SWEPT_LATELY
 from chat_api.errors import RETRY_AFTER_S, problem
 
 CHECK_LIMIT_S = 2.0
 DATABASE_LIMIT_S = 5.0
-SWEEP_OVERDUE = timedelta(seconds=60)
 NO_STORE = {"Cache-Control": "no-store"}
 # Without these no request can be answered; without the others chat or training goes on in part.
 VITAL = {"chat_db", "migrations", "key"}
@@ -161,10 +159,8 @@ async def redis(state: State) -> str | None:
 async def workers(state: State) -> str | None:
     """A sweeper was at work within the last minute, so that workers are there."""
     async with state.engines.chat.connect() as connection:
-        lately = Lease.swept_at > func.now() - SWEEP_OVERDUE
-        if await connection.scalar(select(lately).where(Lease.name == "sweeper")):
-            return None
-    return f"No sweep for {SWEEP_OVERDUE.seconds} s: is a worker pool running?"
+        swept = await connection.scalar(text(f"SELECT {SWEPT_LATELY}"))
+    return None if swept else "No sweep for 60 s: is a worker pool running?"
 
 
 CHECKS: dict[str, Check] = {

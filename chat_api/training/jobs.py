@@ -11,6 +11,7 @@ from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.auth import Principal, require_bot
+from chat_api.core.models.training import BUSY, SILENT_S, SWEPT_LATELY, TASK_LEASE_S
 from chat_api.core.refusals import UnknownJob
 from chat_api.paging import cursor_at, place_of
 
@@ -78,7 +79,7 @@ class JobFilter:
 
 
 def jobs_where(condition: str, order: str = "created_at") -> TextClause:
-    """The statement that reads an org's jobs with their places in the queue; needs :org_id, :cap and :limit.
+    """What `read_jobs` reads an org's jobs by, with their places in the queue; needs :org_id, :cap and :limit.
 
     A place is that of the job's task in the order of claims, counted from one: interactive ones before bulk, and the
     orgs in turn. Of each other org as many tasks are counted as the job's own org claims until then, so the place is
@@ -106,9 +107,8 @@ def jobs_where(condition: str, order: str = "created_at") -> TextClause:
                EXISTS (SELECT FROM training_jobs AS other WHERE other.org_id = listed.org_id
                        AND other.source_id = listed.source_id AND other.status = 'running') AS source_is_running,
                (SELECT count(DISTINCT lease_holder) FROM training_tasks
-                WHERE org_id = :org_id AND status = 'running') >= :cap AS org_is_full,
-               EXISTS (SELECT FROM leases WHERE swept_at > now() - interval '60 seconds')
-                   OR workers_are_busy() AS has_workers
+                WHERE org_id = :org_id AND {BUSY}) >= :cap AS org_is_full,
+               {SWEPT_LATELY} OR workers_are_busy() AS has_workers
         FROM listed LEFT JOIN own ON own.job_id = listed.job_id AND listed.status = 'waiting'
         ORDER BY {order}
     """)  # noqa: S608  # condition and order are constants of this package
@@ -154,7 +154,8 @@ async def list_jobs(
 
 async def read_jobs(chat: AsyncSession, statement: TextClause, **values: object) -> list[Change]:
     """What a statement of `jobs_where` finds."""
-    return [Change(row.status_version, _job(row)) for row in await chat.execute(statement, values)]
+    rows = await chat.execute(statement, {**values, "busy_s": TASK_LEASE_S - SILENT_S})
+    return [Change(row.status_version, _job(row)) for row in rows]
 
 
 def _job(row: Row[Any]) -> Job:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import TextClause, text
 
+from chat_api.core.models.training import SWEPT_LATELY
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -186,10 +188,7 @@ CHECKS = (
     Check(
         "no_sweeper",
         "Nobody has swept for a minute: what is forgotten, lost or deleted stays as it is.",
-        text("""
-            SELECT 'sweeper' AS name WHERE NOT EXISTS
-            (SELECT FROM leases WHERE name = 'sweeper' AND swept_at > now() - interval '1 minute')
-        """),
+        text(f"SELECT 'sweeper' AS name WHERE NOT {SWEPT_LATELY}"),
         "start `python -m workers`, or `python -m workers --sweeper-only`",
     ),
     Check(

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from chat_api.core.models.training import BUSY, SILENT_S
 from workers.tasks.life import LEASE_S, Task
 
 NOBODY = UUID(int=0)
@@ -14,8 +15,6 @@ MOST_TOGETHER, PART = 32, 4
 """Of many, a quarter is taken, and no more than 32: the fewer are left, the more evenly workers share them."""
 LOOKED_AT = MOST_TOGETHER * PART
 """How many of the org's oldest tasks are looked at for more small ones."""
-SILENT_S = 10.0
-"""How long a worker may not have renewed its lease and still count as one that its org keeps busy."""
 TURN_LOCK = 7_305_101
 TURN_WITHIN_S = 1.0
 
@@ -54,7 +53,7 @@ def _walk(name: str, start: str, end: str) -> str:
 CLAIM = text(f"""
     WITH RECURSIVE busy AS MATERIALIZED (
         SELECT org_id, count(DISTINCT lease_holder) AS claims FROM training_tasks
-        WHERE status = 'running' AND lease_expires_at > now() + make_interval(secs => :lease_s - :silent_s) GROUP BY org_id
+        WHERE {BUSY} GROUP BY org_id
     ), {_walk("later", "> CAST(:after AS uuid)", "true")}, {_walk("earlier", ">= CAST(:least AS uuid)", "org_id <= :after")},
     idle AS (
         SELECT org_id FROM (SELECT * FROM later UNION ALL SELECT * FROM earlier) AS org
@@ -114,7 +113,7 @@ def claim(connection: Connection, holder: str, *, cap: int, after: UUID = NOBODY
             continue
         values = {
             **{"priority": priority, "holder": holder, "lease_s": LEASE_S, "cap": cap, "after": after},
-            "silent_s": SILENT_S,
+            "busy_s": LEASE_S - SILENT_S,
             **{"least": NOBODY, "together": together, "looked_at": LOOKED_AT},
             **{"most": MOST_TOGETHER, "part": PART},
         }

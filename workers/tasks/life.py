@@ -17,8 +17,9 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from chat_api.core.errors import ServiceError
+from chat_api.core.models.training import TASK_LEASE_S
 
-LEASE_S = 60
+LEASE_S = TASK_LEASE_S
 
 
 class LeaseLostError(Exception):

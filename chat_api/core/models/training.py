@@ -132,3 +132,12 @@ class Lease(ChatBase):
     holder: Mapped[str | None]
     expires_at: Mapped[datetime | None]
     swept_at: Mapped[datetime | None]
+
+
+SWEPT_LATELY = "EXISTS (SELECT FROM leases WHERE name = 'sweeper' AND swept_at > now() - interval '60 seconds')"
+TASK_LEASE_S = 60
+"""How long a worker holds a task that it has claimed, unless it renews the lease."""
+SILENT_S = 10
+"""How long a worker may not have renewed its lease and still count as one that its org keeps busy."""
+BUSY = "status = 'running' AND lease_expires_at > now() + make_interval(secs => :busy_s)"
+"""Whether a task's worker counts so; `busy_s` is a lease's seconds without SILENT_S."""

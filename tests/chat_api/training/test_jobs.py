@@ -211,11 +211,25 @@ def test_a_job_says_that_nobody_is_there_to_take_it(office: Office) -> None:
 
 def test_a_job_says_that_its_org_has_its_share(office: Office) -> None:
     job_id = office.add_job()
-    office.add_job(status="running")
-    office.add_job(status="running")
-    assert reason(office, job_id) == "in_queue"
-    office.add_job(status="running", task={"lease_holder": "worker-2"})
+    for holder in ("worker-1", "worker-1", "worker-2"):
+        assert reason(office, job_id) == "in_queue"
+        office.add_job(status="running", task={"lease_holder": holder})
+        renewed(office, seconds_ago=0)
     assert reason(office, job_id) == "org_limit"
+
+
+def test_workers_that_fell_silent_are_no_share_of_their_orgs(office: Office) -> None:
+    job_id = office.add_job()
+    for holder in ("worker-1", "worker-2"):
+        office.add_job(status="running", task={"lease_holder": holder})
+    renewed(office, seconds_ago=12)
+    assert reason(office, job_id) == "in_queue"
+
+
+def renewed(office: Office, seconds_ago: int) -> None:
+    """All who hold a task have renewed their leases of a minute then."""
+    left = f"now() + interval '{60 - seconds_ago} seconds'"
+    office.chat(f"UPDATE training_tasks SET lease_expires_at = {left} WHERE status = 'running'")
 
 
 def test_a_job_says_that_its_source_is_in_training(office: Office) -> None:
