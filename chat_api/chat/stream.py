@@ -1,18 +1,15 @@
 """An answer's frames: numbered, kept, and read by any number of readers, none of whom is waited for too long."""
 
 import asyncio
-import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
 from chat_api.chat.messages import Frame
 
 SLOW_READER_S = 10.0
-HEARTBEAT_S = 15.0
-LONGEST_S = 600.0
 AHEAD = 64
 """Frames that an answer may be ahead of its fastest reader; then the model's stream is left to wait."""
 
@@ -48,34 +45,6 @@ class Wire:
 def encoded(frame: Frame) -> str:
     """The frame as JSON on one line; a question mark is in the place of what UTF-8 has no bytes for."""
     return json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode(errors="replace").decode()
-
-
-async def kept_alive(
-    events: AsyncGenerator[str], *, every_s: float = HEARTBEAT_S, longest_s: float = LONGEST_S
-) -> AsyncGenerator[str]:
-    """Server-Sent Events, with a comment whenever there was none for a while, so that no proxy ends the stream.
-
-    Ends when they end, or the time is over; `events` is closed then, as when it is closed itself.
-    """
-    until = asyncio.get_running_loop().time() + longest_s
-    async with contextlib.aclosing(events):
-        coming: asyncio.Future[str] | None = None
-        try:
-            while (left := until - asyncio.get_running_loop().time()) > 0:
-                coming = coming or asyncio.ensure_future(anext(events))
-                if not (await asyncio.wait((coming,), timeout=min(every_s, left)))[0]:
-                    yield ": still here\n\n"
-                    continue
-                try:
-                    event, coming = coming.result(), None
-                except StopAsyncIteration:
-                    return
-                yield event
-            yield ": the time is over\n\n"
-        finally:
-            if coming:
-                coming.cancel()
-                await asyncio.wait((coming,))
 
 
 class AnswerStream:

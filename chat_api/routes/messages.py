@@ -4,14 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable
 from http import HTTPStatus
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
-import structlog
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field, StringConstraints
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
 
 from chat_api.auth import Principal
 from chat_api.chat.access import admit_visitor
@@ -23,7 +21,6 @@ from chat_api.chat.limits import RateLimited
 from chat_api.chat.live import LiveAnswer
 from chat_api.chat.messages import Ask, Frame, Storable, for_visitors
 from chat_api.chat.record import bot_of_answer, keep_feedback
-from chat_api.chat.stream import SLOW_READER_S, kept_alive
 from chat_api.chat.turn import ChatServices
 from chat_api.core.errors import (
     DatabaseUnavailable,
@@ -35,9 +32,9 @@ from chat_api.core.errors import (
 from chat_api.core.refusals import ForbiddenBot, UnknownResource
 from chat_api.deps import TokenFirst, no_store, require_scope
 from chat_api.errors import PROBLEMS, problems
-from chat_api.server import cut
+from chat_api.sse import EVENT_STREAM, EventStream, event
 
-EVENT_STREAM = "text/event-stream"
+LONGEST_S = 600.0
 CLIENT_GONE = 499
 CONVERSATION_HEADER = "X-Conversation-ID"
 Result = TypeVar("Result")
@@ -49,7 +46,6 @@ router = APIRouter(
     dependencies=[Depends(no_store)],
     route_class=TokenFirst,
 )
-log = structlog.get_logger(__name__)
 
 
 class UnknownMessage(UnknownResource):
@@ -119,49 +115,6 @@ async def _visitor(request: Request, principal: Annotated[Principal, Depends(req
 AdmittedVisitor = Annotated[Visitor, Depends(_visitor)]
 
 
-class AnswerEvents(StreamingResponse):
-    """An answer's frames as events, the first of which is known already. A reader that takes nothing is cut off."""
-
-    media_type = EVENT_STREAM
-
-    def __init__(self, answer: LiveAnswer, first: str, events: AsyncGenerator[str]) -> None:
-        conversation_id = str(answer.key.conversation_id)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", CONVERSATION_HEADER: conversation_id}
-        self._answer, self._events, self._body = answer, events, kept_alive(_all(first, events))
-        self._unread = False
-        super().__init__(self._body, headers=headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Streams to the answer's end, or until the other side goes: then nobody follows the answer from here."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._body.aclose()
-            await self._events.aclose()  # which the body leaves open when it was never begun
-            if self._unread:
-                self._answer.cut()
-                cut(scope)
-
-    async def stream_response(self, send: Send) -> None:
-        """Sends the stream; one whose reader does not read is cut off, and the answer with it."""
-
-        async def within_limit(message: Any) -> None:
-            async with asyncio.timeout(SLOW_READER_S):
-                await send(message)
-
-        try:
-            await super().stream_response(within_limit)
-        except TimeoutError:
-            log.info("slow_reader_cut")
-            self._unread = True
-
-
-async def _all(first: str, events: AsyncGenerator[str]) -> AsyncGenerator[str]:
-    yield first
-    async for event in events:
-        yield event
-
-
 @router.post(
     "/messages",
     response_model=WholeAnswer,
@@ -186,7 +139,10 @@ async def ask(question: Question, request: Request, visitor: AdmittedVisitor) ->
     if EVENT_STREAM in request.headers.get("accept", ""):
         events = _events(answer)
         first = await _unless_gone(request, _first(events))
-        return Response(status_code=CLIENT_GONE) if first is None else AnswerEvents(answer, first, events)
+        if first is None:
+            return Response(status_code=CLIENT_GONE)
+        headers = {CONVERSATION_HEADER: str(conversation_id)}
+        return EventStream(first, events, longest_s=LONGEST_S, headers=headers, unread=answer.cut)
     whole = await _unless_gone(request, _whole(answer))
     return Response(status_code=CLIENT_GONE) if whole is None else JSONResponse(whole.model_dump(mode="json"))
 
@@ -222,8 +178,7 @@ async def _events(answer: LiveAnswer) -> AsyncGenerator[str]:
             if frame["type"] == "error" and not started:
                 raise _error_of(answer, frame)
             started = True
-            number = f"id: {frame['seq']}\n" if "seq" in frame else ""
-            yield f"{number}event: {frame['type']}\ndata: {text}\n\n"
+            yield event(frame["type"], text, frame.get("seq"))
 
 
 async def _first(events: AsyncGenerator[str]) -> str:

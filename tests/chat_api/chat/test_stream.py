@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import cast
@@ -19,7 +18,7 @@ from chat_api.chat.journal import AnswerKey
 from chat_api.chat.live import LiveAnswer, Why
 from chat_api.chat.session import Session
 from chat_api.chat.sockets import FRAMES_AT_ONCE, FrameRate, Over, TooManyFrames
-from chat_api.chat.stream import AHEAD, AnswerStream, Reader, Wire, encoded, kept_alive, told_by
+from chat_api.chat.stream import AHEAD, AnswerStream, Reader, Wire, encoded, told_by
 from chat_api.chat.turn import ChatServices
 
 
@@ -156,40 +155,3 @@ def test_frames_are_limited_at_once() -> None:
     except TooManyFrames:
         pass
     assert FRAMES_AT_ONCE <= taken < 2 * FRAMES_AT_ONCE
-
-
-def test_a_silent_event_stream_is_kept_alive_and_closed_with_its_source() -> None:
-    async def play() -> tuple[list[str], bool]:
-        more, closed = asyncio.Event(), asyncio.Event()
-
-        async def events() -> AsyncGenerator[str]:
-            try:
-                yield "first"
-                await more.wait()
-                yield "second"
-                await asyncio.Event().wait()
-            finally:
-                closed.set()
-
-        stream = kept_alive(events(), every_s=0.01)
-        said = [await anext(stream), await anext(stream), await anext(stream)]
-        more.set()
-        said += [text for text in [await anext(stream), await anext(stream)] if not text.startswith(":")]
-        said.append(await anext(stream))
-        await stream.aclose()
-        return said, closed.is_set()
-
-    beat = ": still here\n\n"
-    assert asyncio.run(play()) == (["first", beat, beat, "second", beat], True)
-
-
-def test_an_event_stream_ends_with_its_source_or_its_time() -> None:
-    async def play(longest_s: float, *texts: str) -> list[str]:
-        async def events() -> AsyncGenerator[str]:
-            for text in texts:
-                yield text
-
-        return [text async for text in kept_alive(events(), longest_s=longest_s)]
-
-    assert asyncio.run(play(60, "a", "b")) == ["a", "b"]
-    assert asyncio.run(play(0, "a")) == [": the time is over\n\n"]
