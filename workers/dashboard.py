@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from chat_api.core.database import DATABASE_DOWN
 from chat_api.core.errors import DatabaseUnavailable, QuotaExceeded, ServiceError, SourceDeleted
-from chat_api.core.models.dashboard import DashboardBot, File, Org, TrainingSource, beyond_quota
+from chat_api.core.models.dashboard import DashboardBot, File, Org, TrainingSource, beyond_quota, row_version
 from chat_api.core.standing import STANDING, WRITE_STATUS, standing_of, status_values
 from workers.tasks.life import Task
 
@@ -35,6 +35,11 @@ class SourceToTrain:
     file: File | None
     bot: DashboardBot
     org: Org
+
+    @property
+    def row_version(self) -> str:
+        """The version of what its owner gave, its file's bytes apart."""
+        return row_version(self.source, self.file.object_key if self.file else None)
 
 
 def load_sources(engine: Engine, tasks: Sequence[Task]) -> tuple[dict[int, SourceToTrain], dict[int, ServiceError]]:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.errors import DependencyError, ServiceError, TrainingError
-from chat_api.core.models.dashboard import row_version
+from chat_api.core.models.dashboard import version_of_row
 from workers.dashboard import SourceToTrain
 from workers.documents import READER_VERSION, Fetched, Reading
 from workers.fetch.crawl import Frontier, Visit
@@ -137,8 +137,7 @@ def _read(look: _Look, found: SourceToTrain, progress: Progress) -> None:
         url = found.source.url if found.source.type == "url" else None
         with look.stages.chat.begin() as connection:
             live = live_pages(connection, [(look.task, url)]).get(look.task.task_id)
-        version = row_version(found.source, found.file.object_key if found.file else None)
-        if live and found.source.type != "url" and live.source_version.partition(":")[0] != version:
+        if live and found.source.type != "url" and version_of_row(live.source_version) != found.row_version:
             live = None
     with progress.at("fetch"):
         fresh = look.stages.reader.fetch(found, live)

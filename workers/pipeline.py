@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from chat_api.core.errors import EmbeddingUnavailable, ServiceError
-from chat_api.core.models.dashboard import row_version, source_version
+from chat_api.core.models.dashboard import source_version, version_of_row
 from workers.dashboard import SourceToTrain
 from workers.documents import Reading
 from workers.failures import Failed, note_failures
@@ -72,16 +72,12 @@ def _find_live(runs: Sequence[Run], stages: Stages) -> None:
     for task_id, live in found.items():
         run = wanted[task_id]
         by_address = run.training.found.source.type == "url"
-        if by_address or live.source_version.partition(":")[0] == _version(run.training.found):
+        if by_address or version_of_row(live.source_version) == run.training.found.row_version:
             run.live = live
 
 
 def _page_url(found: SourceToTrain) -> str | None:
     return found.source.url if found.source.type == "url" else None
-
-
-def _version(found: SourceToTrain) -> str:
-    return row_version(found.source, found.file.object_key if found.file else None)
 
 
 def _fetched(runs: Sequence[Run], stages: Stages, check: Callable[[], None]) -> Iterator[list[Run]]:
@@ -173,9 +169,7 @@ def _open(runs: Sequence[Run], stages: Stages) -> None:
 
 def _full_version(run: Run, met: Reading | None) -> str:
     found, fetched = run.training.found, met.fetched if met else None
-    return source_version(
-        found.source, found.file.object_key if found.file else None, fetched.etag if found.file and fetched else None
-    )
+    return source_version(found.row_version, fetched.etag if found.file and fetched else None)
 
 
 def _batches(pack: Sequence[Run]) -> Iterator[list[tuple[Run, Reading]]]:

@@ -12,7 +12,16 @@ from chat_api.auth import Principal, require_bot
 from chat_api.core.database import TIME_LIMITS
 from chat_api.core.errors import QuotaExceeded, ServiceError
 from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES, is_small
-from chat_api.core.models.dashboard import DashboardBot, File, Org, TrainingSource, beyond_quota, row_version
+from chat_api.core.models.dashboard import (
+    DashboardBot,
+    File,
+    Org,
+    TrainingSource,
+    beyond_quota,
+    etag_of,
+    row_version,
+    version_of_row,
+)
 from chat_api.core.refusals import ForbiddenBot, UnknownBot, UnknownSource
 from chat_api.core.telemetry import current_request_id
 from chat_api.training.objects import Bucket
@@ -172,8 +181,9 @@ async def _trained_versions(chat: AsyncSession, org_id: UUID, found: Sequence[Fo
 
 def _reads(version: str, source: FoundSource, etags: Mapping[str, str] | None = None) -> bool:
     """Whether this version is of the source as it stands now; `etags` has those of objects, by key, that are known."""
-    of_row, _, etag = version.partition(":")
-    return of_row == source.version and (not etag or (etags or {}).get(source.object_key or "", etag) == etag)
+    etag = etag_of(version)
+    same_object = not etag or (etags or {}).get(source.object_key or "", etag) == etag
+    return same_object and version_of_row(version) == source.version
 
 
 RUNNING = text("""
@@ -231,7 +241,7 @@ async def _files_that_were_read(
         return {}
     running = (await chat.execute(RUNNING, {"org_id": org_id, "source_ids": list(keys)})).all()
     await chat.rollback()
-    return await bucket.etags({keys[run.source_id] for run in running if ":" in (run.source_version or "")})
+    return await bucket.etags({keys[run.source_id] for run in running if etag_of(run.source_version or "")})
 
 
 def _serves(run: Row[Any], source: FoundSource, etags: Mapping[str, str]) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.core.database import TIME_LIMITS
+from chat_api.core.models.dashboard import version_of_row
 from chat_api.core.refusals import Conflict
 from chat_api.core.releases import HOLD_BOT, HOLD_SOURCE, LOOK, MOVE, POINT, SOURCE, SUCCEED, UNREADABLE
 from chat_api.paging import cursor_at, place_of
@@ -95,7 +96,7 @@ async def roll_back(chat: AsyncSession, source: dict[str, UUID]) -> list[UUID]:
         raise NothingToRollBack
     ended = await end_runs(chat, source["org_id"], source["source_id"])
     version: str = (await chat.execute(ROW_VERSION, {**source, "live": live})).scalar_one()
-    await _make_live(chat, source, kept, version.partition(":")[0])
+    await _make_live(chat, source, kept, version_of_row(version))
     await chat.commit()
     return ended
 

@@ -14,7 +14,7 @@ from sqlalchemy.types import Uuid
 
 from chat_api.core.database import Engines
 from chat_api.core.jobs import is_small
-from chat_api.core.models.dashboard import File, TrainingSource, row_version
+from chat_api.core.models.dashboard import File, TrainingSource, row_version, version_of_row
 from chat_api.core.models.training import SWEPT_LATELY
 from workers.reconcile.queueing import Wanted, queue_runs
 
@@ -133,7 +133,7 @@ def _serving(engines: Engines, wanted: Sequence[Wanted], force: bool) -> dict[UU
     return {
         run.source_id: run.job_id
         for run in runs
-        if not run.source_version or run.source_version.partition(":")[0] == versions.get(run.source_id)
+        if not run.source_version or version_of_row(run.source_version) == versions.get(run.source_id)
     }
 
 

@@ -10,7 +10,6 @@ from chat_api.core.errors import (
     ServiceError,
     TrainingError,
 )
-from chat_api.core.models.dashboard import source_version
 from workers.crawl.anew import build_of
 from workers.crawl.end import Comparison, compare, diff_of, first_error, keep, receipt_of
 from workers.crawl.ledger import (
@@ -73,7 +72,7 @@ def begin(task: Task, found: SourceToTrain, stages: Stages, progress: Progress, 
     check()
     with progress.at("store"), stages.chat.begin() as connection:
         remember_bot(connection, found.bot)
-        build = open_generation(connection, task, stages.space, source_version(found.source, None, None))
+        build = open_generation(connection, task, stages.space, found.row_version)
         grow(connection, build, crawl, frontier)
         made = hand_out(connection, task, crawl)
         store_crawl(connection, build, crawl)

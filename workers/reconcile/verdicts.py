@@ -6,6 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chat_api.core.errors import SourceDeleted
+from chat_api.core.models.dashboard import version_of_row
 from chat_api.core.standing import owner_status
 
 QUIET_S = 60
@@ -61,7 +62,7 @@ class RunSeen:
     @property
     def version(self) -> str | None:
         """The version of the row it read."""
-        return self.source_version and self.source_version.partition(":")[0]
+        return self.source_version and version_of_row(self.source_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ def _ended_unread(newest: RunSeen) -> bool:
 
 def _edited(row: SourceRow, here: Held) -> bool:
     """Whether this version was never tried; a restored copy of ours that is older than the row looks the same."""
-    known = {here.pinned_version, here.live_version and here.live_version.partition(":")[0]}
+    known = {here.pinned_version, here.live_version and version_of_row(here.live_version)}
     if here.newest and here.newest.error_code != SourceDeleted.code:
         known.add(here.newest.version)
     return row.version not in known and row.rested(EDITED_S)

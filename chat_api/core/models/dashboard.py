@@ -127,10 +127,19 @@ def row_version(row: TrainingSource, object_key: str | None) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def source_version(row: TrainingSource, object_key: str | None, etag: str | None) -> str:
+def source_version(of_row: str, etag: str | None) -> str:
     """What is trained: the row's version, and for a file `:` and its object's ETag."""
-    version = row_version(row, object_key)
-    return f"{version}:{etag}" if etag else version
+    return f"{of_row}:{etag}" if etag else of_row
+
+
+def version_of_row(version: str) -> str:
+    """The row's version in a source's."""
+    return version.partition(":")[0]
+
+
+def etag_of(version: str) -> str:
+    """The ETag in a source's version; empty where it has none."""
+    return version.partition(":")[2]
 
 
 STATUS_COLUMNS = frozenset(

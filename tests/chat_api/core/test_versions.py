@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from chat_api.core.models.dashboard import TrainingSource, row_version
+from chat_api.core.models.dashboard import TrainingSource, etag_of, row_version, source_version, version_of_row
 
 KEY = "org/price-list.pdf"
 
@@ -33,3 +33,9 @@ def test_it_does_not_change_with_the_file_that_a_row_of_another_type_still_names
 def test_it_does_not_change_with_what_we_write() -> None:
     written = a_row(status="trained", progress=100, updated_at=datetime.now(UTC))
     assert row_version(written, KEY) == row_version(a_row(), KEY)
+
+
+@pytest.mark.parametrize("etag", ["", '"5d41:402a"'])
+def test_a_files_version_is_its_rows_and_its_objects(etag: str) -> None:
+    version = source_version("row", etag)
+    assert (version_of_row(version), etag_of(version)) == ("row", etag)

@@ -9,7 +9,6 @@ from prometheus_client import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from chat_api.core.errors import NoText
-from chat_api.core.models.dashboard import row_version
 from tests.servers import free_port
 from tests.workers.chat_rows import engine_of
 from tests.workers.reconcile.two_databases import TwoDatabases
@@ -107,7 +106,7 @@ def has_read(two: TwoDatabases, task: Task) -> None:
     """The task's worker has read its source."""
     loaded, _ = load_sources(two.engines.dashboard, [task])
     with two.engines.chat.begin() as connection:
-        note_versions(connection, [(task, row_version(loaded[task.task_id].source, None))])
+        note_versions(connection, [(task, loaded[task.task_id].row_version)])
 
 
 def test_process_leaves_a_source_to_the_run_that_reads_it_as_it_stands(

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Engine, make_url, text
 
 from chat_api.core.database import Engines
 from chat_api.core.errors import ServiceError
-from chat_api.core.models.dashboard import row_version
 from chat_api.core.readable import readable
 from chat_api.core.settings import Settings
 from deploy.local import databases
@@ -160,13 +159,12 @@ class TwoDatabases:
                 settle(connection, task, "cancelled", error=errors[task.task_id])
                 return
             found = loaded[task.task_id]
-            version = row_version(found.source, found.file.object_key if found.file else None)
-            note_versions(connection, [(task, version)])
+            note_versions(connection, [(task, found.row_version)])
             if error:
                 settle(connection, task, "failed", error=error)
                 return
             words = (found.source.content or {})["text"]
-            _make_live(connection, task, version, words)
+            _make_live(connection, task, found.row_version, words)
             settle(connection, task, "succeeded")
 
     def sweep(self, times: int = 1) -> None:
