@@ -21,8 +21,8 @@ from chat_api.chat.sockets import Caps, Sockets
 from chat_api.chat.turn import ChatServices
 from chat_api.core.database import AsyncEngines, async_engines
 from chat_api.core.embeddings import Embedders
-from chat_api.core.jobs import connect_redis
 from chat_api.core.login import PowerfulLoginError, check_login
+from chat_api.core.redis_client import connect_redis
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
 from chat_api.drain import drained_before_the_end

@@ -9,8 +9,8 @@ import structlog
 from prometheus_client import REGISTRY, start_http_server
 
 from chat_api.core.database import make_engines
-from chat_api.core.jobs import connect_redis
 from chat_api.core.login import PowerfulLoginError, check_login
+from chat_api.core.redis_client import connect_redis
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
 from workers.fetch.addresses import AddressGuard

@@ -11,8 +11,8 @@ from redis import Redis
 from chat_api.core.database import Engines, make_engines
 from chat_api.core.embeddings import LOCAL_SPACE, Embedder, Embedders, EmbeddingSpace
 from chat_api.core.errors import EmbeddingRejected
-from chat_api.core.jobs import connect_redis
 from chat_api.core.prices import cost_microusd
+from chat_api.core.redis_client import connect_redis
 from chat_api.core.settings import Settings
 from chat_api.core.storage import make_s3_client
 from workers.embed import Backoff, Vectors, embed_texts

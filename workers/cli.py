@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from chat_api.core.database import DATABASE_DOWN, Engines, is_held, make_engines
 from chat_api.core.errors import ServiceError
-from chat_api.core.jobs import connect_redis, ring
+from chat_api.core.jobs import ring
+from chat_api.core.redis_client import connect_redis
 from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
 from workers.commands import eval as eval_

@@ -8,7 +8,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Self
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 from redis import Redis, RedisError
 
@@ -19,6 +18,7 @@ from chat_api.core.errors import (
     EmbeddingThrottled,
     EmbeddingUnavailable,
 )
+from chat_api.core.redis_client import Away
 
 Vectors = NDArray[np.float32]
 
@@ -31,10 +31,6 @@ TICK_S = 1.0
 """How often `check` is called while nothing comes back."""
 SPREAD_S = 0.25
 """Replicas that waited together go on within this, not all at once."""
-REDIS_AWAY_S = 5.0
-"""How long Redis is not asked again after it failed."""
-
-log = structlog.get_logger(__name__)
 
 
 def plan_batches(token_counts: Sequence[int], *, max_inputs: int, max_tokens: int) -> list[range]:
@@ -58,7 +54,7 @@ class Backoff:
         self._redis = redis
         self._clock = clock
         self._resume_at = 0.0
-        self._redis_from = 0.0
+        self._away = Away("embedding_backoff_not_shared", clock)
 
     def remaining(self) -> float:
         """Seconds until the next call is allowed; 0 when it is now."""
@@ -74,25 +70,21 @@ class Backoff:
 
     def _shared(self) -> float:
         """What is left of the other replicas' hold: by the key's expiry, since machines' clocks differ."""
-        if self._redis is None or self._clock() < self._redis_from:
+        if self._redis is None or self._away:
             return 0.0
         try:
             return max(0, self._redis.pttl(self._key)) / 1000
         except RedisError as error:
-            self._redis_away(error)
+            self._away.note(error)
             return 0.0
 
     def _share(self, seconds: float) -> None:
-        if self._redis is None or self._clock() < self._redis_from:
+        if self._redis is None or self._away:
             return
         try:
             self._redis.set(self._key, f"{time.time() + seconds:.3f}", px=max(1, round(seconds * 1000)))
         except RedisError as error:
-            self._redis_away(error)
-
-    def _redis_away(self, error: RedisError) -> None:
-        self._redis_from = self._clock() + REDIS_AWAY_S
-        log.warning("embedding_backoff_not_shared", reason=type(error).__name__)
+            self._away.note(error)
 
 
 def embed_texts(

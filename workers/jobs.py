@@ -14,9 +14,10 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from chat_api.core.database import DATABASE_DOWN, of_org
 from chat_api.core.errors import DatabaseUnavailable, ServiceError, SourceDeleted
-from chat_api.core.jobs import connect_redis, ring
+from chat_api.core.jobs import ring
 from chat_api.core.login import check_login
 from chat_api.core.models.dashboard import row_version
+from chat_api.core.redis_client import connect_redis
 from chat_api.core.settings import load_settings
 from chat_api.core.telemetry import bind_request_id, configure_logging
 from workers.bootstrap import Collaborators, bootstrap

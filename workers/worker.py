@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
-from chat_api.core.jobs import connect_redis
+from chat_api.core.redis_client import connect_redis
 from chat_api.core.settings import load_settings
 from workers.extract.confine import die_with_parent
 from workers.jobs import collaborators, stopping

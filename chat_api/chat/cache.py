@@ -3,27 +3,23 @@
 import hashlib
 import json
 import re
-import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from chat_api.chat.bot import Bot
 from chat_api.chat.messages import Frame
 from chat_api.core.database import Said
+from chat_api.core.redis_client import Away, hurried_pool
 from chat_api.core.words import normalised
 
 KEPT_S = 24 * 3600
 MAX_BYTES = 128 * 1024
-REDIS_WITHIN_S = 0.25
-AWAY_FOR_S = 5.0
 CONNECTIONS = 16
-"""Few: to open one takes as long as dozens of questions. While all are in use one waits, as long as for Redis itself."""
 FORMAT = 2
 """Grows when what is kept, or how answers are made, changes."""
 PASSING = re.compile(
@@ -31,7 +27,6 @@ PASSING = re.compile(
     re.IGNORECASE,
 )
 """Says where a visitor came from. No page's own address has it, so a query that does counts for none (see `choose`)."""
-log = structlog.get_logger(__name__)
 
 # Changes with every switch, rollback and delete, and with the space that is read. It needs no order, so no sort.
 CONTENT = text("""
@@ -79,15 +74,8 @@ class AnswerCache:
 
     def __init__(self, redis_url: str) -> None:
         """Nothing connects before the first question."""
-        pool = BlockingConnectionPool.from_url(
-            redis_url,
-            socket_timeout=REDIS_WITHIN_S,
-            socket_connect_timeout=REDIS_WITHIN_S,
-            timeout=REDIS_WITHIN_S,
-            max_connections=CONNECTIONS,
-        )
-        self._redis: Redis = Redis.from_pool(pool)
-        self._away_until = 0.0
+        self._redis: Redis = Redis.from_pool(hurried_pool(redis_url, CONNECTIONS))
+        self._away = Away("answer_cache_away")
 
     async def aclose(self) -> None:
         """Ends the connections."""
@@ -95,12 +83,12 @@ class AnswerCache:
 
     async def find(self, key: str) -> CachedAnswer | None:
         """The answer under a key of `cache_key`."""
-        if time.monotonic() < self._away_until:
+        if self._away:
             return None
         try:
             found = await self._redis.get(key)
         except (RedisError, OSError) as error:
-            self._left_alone(error)
+            self._away.note(error)
             return None
         try:
             return CachedAnswer(**json.loads(found)) if found else None
@@ -111,13 +99,9 @@ class AnswerCache:
         """Keeps an answer, unless it is very long."""
         kept: dict[str, Any] = {"text": answer.text, "sources": answer.sources, "citations": answer.citations}
         value = json.dumps(kept).encode()
-        if len(value) > MAX_BYTES or time.monotonic() < self._away_until:
+        if len(value) > MAX_BYTES or self._away:
             return
         try:
             await self._redis.set(key, value, ex=KEPT_S)
         except (RedisError, OSError) as error:
-            self._left_alone(error)
-
-    def _left_alone(self, error: Exception) -> None:
-        self._away_until = time.monotonic() + AWAY_FOR_S
-        log.warning("answer_cache_away", error=type(error).__name__)
+            self._away.note(error)

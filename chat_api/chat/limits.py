@@ -5,25 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
-from redis.asyncio import BlockingConnectionPool
 
 from chat_api.chat.bot import Bot
+from chat_api.core.redis_client import Away, hurried_pool
 from chat_api.core.refusals import TooManyRequests
 
-REDIS_WITHIN_S = 0.25
 CONNECTIONS = 16
-"""Few: to open one takes as long as dozens of counts. While all are in use one waits, as long as for Redis itself."""
-AWAY_FOR_S = 5.0
-"""How long Redis is left alone after it did not answer."""
 ALONE = 4
 """While Redis is away each replica lets a fourth of the messages through: it does not see what the others let through."""
 PREFIX = "messages"
-log = structlog.get_logger(__name__)
 
 
 class RateLimited(TooManyRequests):
@@ -48,18 +42,12 @@ class MessageRates:
     def __init__(self, rates: Rates, redis_url: str) -> None:
         """Nothing connects before the first message."""
         self._rates = rates
-        self._pool = BlockingConnectionPool.from_url(
-            redis_url,
-            socket_timeout=REDIS_WITHIN_S,
-            socket_connect_timeout=REDIS_WITHIN_S,
-            timeout=REDIS_WITHIN_S,
-            max_connections=CONNECTIONS,
-        )
+        self._pool = hurried_pool(redis_url, CONNECTIONS)
         options: dict[str, Any] = {"connection_pool": self._pool}
         shared = RedisStorage(redis_url, wrap_exceptions=True, implementation="redispy", key_prefix=PREFIX, **options)
         self._shared = _limiter(shared)
         self._alone = _limiter(MemoryStorage(wrap_exceptions=True))
-        self._away_until = 0.0
+        self._away = Away("message_rates_alone")
 
     async def aclose(self) -> None:
         """Ends the connections."""
@@ -86,12 +74,11 @@ class MessageRates:
         """Counts; the seconds to wait when there were too many."""
         if rate == 0:
             return 60.0
-        if time.monotonic() >= self._away_until:
+        if not self._away:
             try:
                 return await _hit(self._shared, rate, key)
             except StorageError as error:
-                self._away_until = time.monotonic() + AWAY_FOR_S
-                log.warning("message_rates_alone", error=type(error.storage_error).__name__)
+                self._away.note(error.storage_error)
         return await _hit(self._alone, max(1, rate // ALONE), key)
 
 

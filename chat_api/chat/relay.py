@@ -10,23 +10,20 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 from uuid import UUID
 
-import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from chat_api.chat.journal import AnswerKey, Batch
 from chat_api.chat.stream import AnswerStream
+from chat_api.core.redis_client import REDIS_WITHIN_S, Away
 
-REDIS_WITHIN_S = 0.25
-AWAY_FOR_S = 5.0
 LISTENERS = 200
 """How many answers are listened to at once, each by a connection; others are read from the journal."""
 TELLERS = 200
 """How many answers may be told in the same moment; others wait for their turn."""
 QUIET_S = 0.25
 """How often an answer that nobody listens to is told."""
-log = structlog.get_logger(__name__)
 
 
 class News(NamedTuple):
@@ -49,7 +46,7 @@ class Relay:
             socket_connect_timeout=REDIS_WITHIN_S,
             max_connections=LISTENERS + TELLERS,
         )
-        self._away_until = 0.0
+        self._away = Away("answer_relay_away")
         self._listeners = 0
         self._tellers = asyncio.Semaphore(TELLERS)
 
@@ -79,18 +76,18 @@ class Relay:
     async def _tell(self, channel: str, message: str) -> bool:
         """Whether anybody heard it."""
         async with self._tellers:
-            if time.monotonic() < self._away_until:
+            if self._away:
                 return False
             try:
                 return bool(await self._redis.publish(channel, message))
             except (RedisError, OSError) as error:
-                self._left_alone(error)
+                self._away.note(error)
                 return False
 
     @contextlib.asynccontextmanager
     async def listening(self, key: AnswerKey) -> AsyncIterator["Listener"]:
         """Hears what is told of an answer from now on."""
-        if time.monotonic() < self._away_until or self._listeners >= LISTENERS:
+        if self._away or self._listeners >= LISTENERS:
             yield Listener(None)
             return
         self._listeners += 1
@@ -106,13 +103,9 @@ class Relay:
         try:
             await pubsub.subscribe(channel)
         except (RedisError, OSError) as error:
-            self._left_alone(error)
+            self._away.note(error)
             return False
         return True
-
-    def _left_alone(self, error: Exception) -> None:
-        self._away_until = time.monotonic() + AWAY_FOR_S
-        log.warning("answer_relay_away", error=type(error).__name__)
 
 
 class Listener:

@@ -5,17 +5,12 @@ from uuid import UUID
 
 import structlog
 from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 from rq import Queue
 from rq.serializers import JSONSerializer
 from sqlalchemy import text
 
-from chat_api.core.settings import Settings
-
 TRAIN = "workers.jobs.train_due"
-REDIS_LIMIT_S = 2.0
 MAX_BELLS = 500
 """Waiting bells beyond which no more are rung: each has a worker train whatever is due, so more would only be heard late."""
 log = structlog.get_logger(__name__)
@@ -93,17 +88,6 @@ def is_small(source_type: str, size_bytes: int | None) -> bool:
     """Whether a source may be trained together with others of its org; `size_bytes` is its file's."""
     return source_type in SMALL_TYPES or (
         source_type == "file" and size_bytes is not None and size_bytes <= SMALL_FILE_BYTES
-    )
-
-
-def connect_redis(settings: Settings, *, limit_s: float = REDIS_LIMIT_S) -> "Redis":
-    """A client whose every answer is waited for `limit_s` seconds at most, twice; nothing connects yet."""
-    return Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_connect_timeout=limit_s,
-        socket_timeout=limit_s,
-        health_check_interval=30,
-        retry=Retry(NoBackoff(), 1),  # a connection that Redis closed meanwhile
     )
 
 

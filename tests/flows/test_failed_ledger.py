@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chat_api.core.jobs import connect_redis
+from chat_api.core.redis_client import connect_redis
 from tests.flows.test_queue import WRITE
 from tests.flows.world import Row, World
 from tests.workers.fetch.loopback import reply

@@ -21,7 +21,8 @@ import pytest
 from pydantic import SecretStr
 
 from chat_api.core.embeddings import EmbeddingSpace
-from chat_api.core.jobs import connect_redis, ring
+from chat_api.core.jobs import ring
+from chat_api.core.redis_client import connect_redis
 from chat_api.core.settings import Settings
 from deploy.local import processes, servers
 from tests.flows.world import Row, World

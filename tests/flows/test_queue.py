@@ -16,8 +16,8 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 from sqlalchemy import Engine
 
-from chat_api.core.jobs import connect_redis
 from chat_api.core.models.dashboard import DashboardBot
+from chat_api.core.redis_client import connect_redis
 from tests.flows.world import Row, World, api
 from tests.servers import free_port
 from tests.workers.chat_rows import engine_of

@@ -10,7 +10,7 @@ import pytest
 from fpdf import FPDF
 from pypdf import PdfReader, PdfWriter
 
-from chat_api.core.jobs import connect_redis
+from chat_api.core.redis_client import connect_redis
 from deploy.local.client import DashboardClient
 from tests.flows.world import World
 from tests.workers.fetch.loopback import redirect, reply

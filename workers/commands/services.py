@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chat_api.core.embeddings import make_embedder
 from chat_api.core.errors import EmbeddingThrottled, NotFound, ServiceError, StorageUnavailable
-from chat_api.core.jobs import connect_redis
+from chat_api.core.redis_client import connect_redis
 from chat_api.core.settings import Settings
 from chat_api.core.storage import make_s3_client, storage_errors
 from workers.commands.doctor import Finding

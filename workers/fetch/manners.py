@@ -9,10 +9,10 @@ from threading import Lock
 from typing import Any, Final
 from uuid import uuid4
 
-import structlog
 from redis import Redis, RedisError
 
 from chat_api.core.errors import FetchFailed
+from chat_api.core.redis_client import Away
 
 AT_ONCE: Final = 4
 PATIENCE_S: Final = 60.0
@@ -24,7 +24,6 @@ SLOT_S: Final = 15.0
 """A request that takes longer is no longer counted, so that one whose worker died is soon forgotten."""
 
 _GLANCE_S, _LONGEST_NAP_S = 0.02, 0.5
-_REDIS_AWAY_S: Final = 5.0
 _HOSTS_KEPT: Final = 1_000
 # One clock for all machines: Redis's own. Answers with the seconds to wait, or 0 where the turn has come.
 _TAKE: Final = """
@@ -45,8 +44,6 @@ now = now[1] * 1000 + math.floor(now[2] / 1000)
 local at = tonumber(redis.call('GET', KEYS[1]) or '0')
 if now + ARGV[1] > at then redis.call('SET', KEYS[1], now + ARGV[1], 'PX', ARGV[1]) end
 """
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -79,7 +76,7 @@ class Manners:
         self._clock, self._sleep = clock, sleep
         self._hosts: dict[str, _Host] = {}
         self._lock = Lock()
-        self._redis_from = 0.0
+        self._away = Away("fetch_manners_not_shared", clock)
 
     def pace(self, host: str, seconds: float | None) -> None:
         """Asks `host` (name and port) at most once in so many seconds from now on."""
@@ -150,7 +147,7 @@ class Manners:
             try:
                 self._redis_of().zrem(f"fetch:open:{host}", token)
             except RedisError as error:
-                self._away(error)
+                self._away.note(error)
 
     def _shared(self, script: str, keys: list[str], values: list[Any]) -> int | None:
         """What Redis answers (None counts as 0), or None while there is none."""
@@ -159,19 +156,15 @@ class Manners:
         try:
             return int(self._redis_of().eval(script, len(keys), *keys, *values) or 0)
         except RedisError as error:
-            self._away(error)
+            self._away.note(error)
             return None
 
     @property
     def _reachable(self) -> bool:
-        return self._redis is not None and self._clock() >= self._redis_from
+        return self._redis is not None and not self._away
 
     def _redis_of(self) -> Any:
         return self._redis
-
-    def _away(self, error: RedisError) -> None:
-        self._redis_from = self._clock() + _REDIS_AWAY_S
-        log.warning("fetch_manners_not_shared", reason=type(error).__name__)
 
     def _host(self, host: str) -> _Host:
         if host not in self._hosts and len(self._hosts) >= _HOSTS_KEPT:
