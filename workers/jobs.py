@@ -16,7 +16,6 @@ from chat_api.core.database import DATABASE_DOWN, of_org
 from chat_api.core.errors import DatabaseUnavailable, ServiceError, SourceDeleted
 from chat_api.core.jobs import ring
 from chat_api.core.login import check_login
-from chat_api.core.models.dashboard import row_version
 from chat_api.core.redis_client import connect_redis
 from chat_api.core.settings import load_settings
 from chat_api.core.telemetry import bind_request_id, configure_logging
@@ -190,8 +189,7 @@ def _begin_crawls(worker: Collaborators, sites: Sequence[Training], lease: Lease
             _ring(worker, site.task, crawl.begin(site.task, site.found, worker.stages, site.progress, lease.check))
         except ServiceError as error:
             errors[site.task.task_id] = error
-            version = row_version(site.found.source, None)
-            note_failures([Failed(site.task, site.found, error, version)], worker.stages)
+            note_failures([Failed(site.task, site.found, error, site.found.row_version)], worker.stages)
     return errors
 
 
@@ -209,12 +207,8 @@ def _do_part(worker: Collaborators, part: Training, lease: Lease) -> dict[int, S
 
 
 def _note_versions(worker: Collaborators, group: Sequence[Training]) -> None:
-    versions = [
-        (one.task, row_version(one.found.source, one.found.file.object_key if one.found.file else None))
-        for one in group
-    ]
     with worker.engines.chat.begin() as connection:
-        note_versions(connection, versions)
+        note_versions(connection, [(one.task, one.found.row_version) for one in group])
 
 
 def _ring(worker: Collaborators, task: Task, made: int) -> None:
