@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from chat_api.core.database import DATABASE_DOWN
 from chat_api.core.errors import EmbeddingMisconfigured, EmbeddingRejected, QuotaExceeded, ServiceError
+from chat_api.core.keys import OF_GENERATION, OF_SOURCE
 from workers.chunk import embedded_text
 from workers.learn import Stages, Vectors
 from workers.receipt import Receipt
@@ -25,16 +26,15 @@ from workers.tasks.life import HandBackError, LeaseLostError, Task, assert_held,
 BATCH_CHUNKS = 512
 log = structlog.get_logger(__name__)
 
-OF_SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
 # The live one first: it is what the bot waits for.
 GENERATIONS = text(f"""
     SELECT generation, state FROM generations WHERE {OF_SOURCE} AND {READABLE}
     ORDER BY state = 'live' DESC, generation DESC
-""")  # noqa: S608  # the parts are this module's own
+""")  # noqa: S608  # the parts are our own
 MISSING = text(f"""
     SELECT chunk_id, title, heading, text, tokens, embedded_sha256
     FROM chunks JOIN documents USING (org_id, bot_id, source_id, generation, document_id)
-    WHERE {OF_SOURCE} AND generation = :generation AND chunk_id > :after
+    WHERE {OF_GENERATION} AND chunk_id > :after
       AND NOT EXISTS (SELECT FROM embeddings AS vector
                       WHERE vector.org_id = :org_id AND vector.bot_id = :bot_id AND vector.source_id = :source_id
                         AND vector.generation = :generation AND vector.space_id = :space_id
@@ -43,7 +43,7 @@ MISSING = text(f"""
 """)  # noqa: S608
 GIVE_UP = text(f"""
     UPDATE generations SET state = 'discarded'
-    WHERE {OF_SOURCE} AND generation = :generation AND state IN ('kept', 'parked')
+    WHERE {OF_GENERATION} AND state IN ('kept', 'parked')
 """)  # noqa: S608
 
 

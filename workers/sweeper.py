@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from chat_api.core.database import DATABASE_DOWN, Engines, say_org
 from chat_api.core.jobs import ring
+from chat_api.core.keys import OF_GENERATION
 from chat_api.core.settings import Settings
 from workers.dashboard import project_all
 from workers.metrics import LEASES_EXPIRED, EndedRuns
@@ -179,12 +180,11 @@ class Sweeper:
             connection.execute(SWEPT)
 
 
-GENERATION = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id AND generation = :generation"
-GIVE_UP_BUILDS = text("""
-    UPDATE generations SET state = 'discarded'
-    WHERE state = 'building' AND NOT EXISTS (SELECT FROM training_jobs AS job WHERE job.job_id = generations.job_id
-                                             AND job.status IN ('waiting', 'running'))
-""")
+RUNLESS = """
+    state = 'building' AND NOT EXISTS (SELECT FROM training_jobs AS job WHERE job.job_id = generations.job_id
+                                       AND job.status IN ('waiting', 'running'))
+"""
+GIVE_UP_BUILDS = text(f"UPDATE generations SET state = 'discarded' WHERE {RUNLESS}")  # noqa: S608  # the part is our own
 # What a crawl made in the moment in which its run was ended.
 GIVE_UP_TASKS = text("""
     DELETE FROM training_tasks WHERE task_id IN (
@@ -222,11 +222,11 @@ def collect_discarded(connection: Connection, limit: int) -> int | None:
             return removed
         values: dict[str, Any] = {**key, "limit": limit - removed}
         some = text(
-            f"DELETE FROM {table} WHERE {GENERATION} AND ctid = ANY (ARRAY("  # noqa: S608  # names are this module's own
-            f"SELECT ctid FROM {table} WHERE {GENERATION} LIMIT :limit))"
+            f"DELETE FROM {table} WHERE {OF_GENERATION} AND ctid = ANY (ARRAY("  # noqa: S608  # the names are our own
+            f"SELECT ctid FROM {table} WHERE {OF_GENERATION} LIMIT :limit))"
         )
         removed += connection.execute(some, values).rowcount
         if removed >= limit:
             return removed
-    connection.execute(text(f"DELETE FROM generations WHERE {GENERATION}"), key)  # noqa: S608
+    connection.execute(text(f"DELETE FROM generations WHERE {OF_GENERATION}"), key)  # noqa: S608
     return removed

@@ -24,6 +24,11 @@ REMEMBER_SOURCES = text("""
     WHERE :revive AND sources.deleted_at IS NOT NULL
 """)
 """Makes sources known and holds their rows, in one order for all; `revive` lifts tombstones: for a queue call alone."""
+UNPIN = text("""
+    UPDATE sources SET pinned_version = NULL
+    WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND pinned_version IS NOT NULL
+""")
+"""A wish to train a source that was rolled back ends the roll-back."""
 
 # Waiting tasks are locked before their runs are, as everybody does: that is what the counting is for. One that a worker
 # puts back in this moment keeps its priority.

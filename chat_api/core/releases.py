@@ -6,10 +6,11 @@ meanwhile, and only then looks whether the generation is still what it was.
 
 from sqlalchemy import text
 
-SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
-HOLD_SOURCE = text(f"SELECT live_generation FROM sources WHERE {SOURCE} AND deleted_at IS NULL FOR UPDATE")  # noqa: S608  # the condition is this module's own
+from chat_api.core.keys import OF_GENERATION, OF_SOURCE
+
+HOLD_SOURCE = text(f"SELECT live_generation FROM sources WHERE {OF_SOURCE} AND deleted_at IS NULL FOR UPDATE")  # noqa: S608  # the parts are our own
 LOOK = text(f"""
-    SELECT state, job_id FROM generations WHERE {SOURCE} AND generation = :generation AND state <> 'discarded'
+    SELECT state, job_id FROM generations WHERE {OF_GENERATION} AND state <> 'discarded'
 """)  # noqa: S608
 SUCCEED = text("""
     UPDATE training_jobs AS job SET status = 'succeeded', finished_at = now(), error_code = NULL, error_message = NULL,
@@ -25,15 +26,15 @@ MOVE = text(f"""
     SET state = CASE WHEN generation = :generation THEN 'live' WHEN state = 'live' THEN 'kept' ELSE 'discarded' END,
         switched_at = CASE WHEN generation = :generation THEN now() ELSE switched_at END,
         held_by = CASE WHEN generation = :generation THEN NULL ELSE held_by END
-    WHERE {SOURCE} AND (state IN ('live', 'kept') OR generation = :generation)
+    WHERE {OF_SOURCE} AND (state IN ('live', 'kept') OR generation = :generation)
 """)  # noqa: S608
 POINT = text(f"""
-    UPDATE sources SET live_generation = :generation, pinned_version = :pinned_version WHERE {SOURCE}
+    UPDATE sources SET live_generation = :generation, pinned_version = :pinned_version WHERE {OF_SOURCE}
 """)  # noqa: S608
 HOLD_BOT = text("SELECT space_id FROM bots WHERE org_id = :org_id AND bot_id = :bot_id FOR SHARE")
 UNREADABLE = text(f"""
-    SELECT EXISTS (SELECT FROM chunks WHERE {SOURCE} AND generation = :generation AND NOT EXISTS
-        (SELECT FROM embeddings WHERE {SOURCE} AND generation = :generation AND space_id = :space_id
+    SELECT EXISTS (SELECT FROM chunks WHERE {OF_GENERATION} AND NOT EXISTS
+        (SELECT FROM embeddings WHERE {OF_GENERATION} AND space_id = :space_id
          AND embeddings.chunk_id = chunks.chunk_id))
 """)  # noqa: S608
 """Whether it lacks vectors of the space that the bot reads: then the caller takes all of it back."""

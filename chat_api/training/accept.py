@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chat_api.auth import Principal, require_bot
 from chat_api.core.database import TIME_LIMITS
 from chat_api.core.errors import QuotaExceeded, ServiceError
-from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES, is_small
+from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES, UNPIN, is_small
 from chat_api.core.models.dashboard import (
     DashboardBot,
     File,
@@ -190,11 +190,6 @@ RUNNING = text("""
     SELECT job_id, bot_id, source_id, source_version FROM training_jobs
     WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND status = 'running'
 """)
-UNPIN = text("""
-    UPDATE sources SET pinned_version = NULL
-    WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND pinned_version IS NOT NULL
-""")
-"""A wish to train a source that was rolled back ends the roll-back."""
 HASTEN = text("""
     UPDATE training_tasks SET run_after = now()
     WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND status = 'waiting' AND kind = 'read'

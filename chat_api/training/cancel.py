@@ -11,6 +11,7 @@ from chat_api.auth import Principal, require_bot
 from chat_api.core.database import TIME_LIMITS
 from chat_api.core.errors import Cancelled
 from chat_api.core.jobs import END_RUNS_OF_SOURCE
+from chat_api.core.keys import OF_SOURCE
 from chat_api.core.refusals import UnknownJob
 from chat_api.training.jobs import Job, find_job
 from chat_api.training.telling import tell_dashboard
@@ -18,9 +19,8 @@ from chat_api.training.telling import tell_dashboard
 LOCKS_WITHIN_S = 8.0
 """How long the work of others on a run is waited for before it is ended: its end is promised within ten seconds."""
 LOCKS_WITHIN = text("SELECT set_config('lock_timeout', :within, true)")
-SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
 FIND = text("SELECT bot_id, source_id, status FROM training_jobs WHERE org_id = :org_id AND job_id = :job_id")
-LOCK_SOURCE = text(f"SELECT FROM sources WHERE {SOURCE} FOR UPDATE")
+LOCK_SOURCE = text(f"SELECT FROM sources WHERE {OF_SOURCE} FOR UPDATE")
 END_TASKS = text("""
     WITH held AS (SELECT task_id FROM training_tasks WHERE org_id = :org_id AND job_id = :job_id
                   ORDER BY task_id FOR UPDATE)
@@ -32,8 +32,8 @@ END_JOB = text("""
     WHERE org_id = :org_id AND job_id = :job_id AND status IN ('waiting', 'running')
 """)
 DISCARD_BUILDS = text(f"""
-    UPDATE generations SET state = 'discarded' WHERE {SOURCE} AND job_id = :job_id AND state = 'building'
-""")  # noqa: S608  # the condition is this module's own
+    UPDATE generations SET state = 'discarded' WHERE {OF_SOURCE} AND job_id = :job_id AND state = 'building'
+""")  # noqa: S608  # the condition is our own
 
 
 async def cancel_job(

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chat_api.auth import Principal
 from chat_api.core.database import TIME_LIMITS
 from chat_api.core.jobs import REMEMBER_SOURCES
+from chat_api.core.keys import OF_GENERATION, OF_SOURCE
 from chat_api.core.standing import Standing
 from chat_api.training.cancel import end_runs
 from chat_api.training.known import bot_of_source
@@ -23,18 +24,17 @@ class Deleted:
     chunks: int
 
 
-SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
 KNOWN_HERE = text("SELECT bot_id FROM sources WHERE org_id = :org_id AND source_id = :source_id ORDER BY bot_id")
 BURY = text(f"""
     UPDATE sources SET deleted_at = now(), live_generation = NULL, removal_held_at = NULL FROM
-        (SELECT live_generation FROM sources WHERE {SOURCE} FOR UPDATE) AS before
-    WHERE {SOURCE} RETURNING before.live_generation
-""")  # noqa: S608  # the condition is this module's own
+        (SELECT live_generation FROM sources WHERE {OF_SOURCE} FOR UPDATE) AS before
+    WHERE {OF_SOURCE} RETURNING before.live_generation
+""")  # noqa: S608  # the condition is our own
 COUNT = text(f"""
-    SELECT (SELECT count(*) FROM documents WHERE {SOURCE} AND generation = :generation),
-           (SELECT count(*) FROM chunks WHERE {SOURCE} AND generation = :generation)
+    SELECT (SELECT count(*) FROM documents WHERE {OF_GENERATION}),
+           (SELECT count(*) FROM chunks WHERE {OF_GENERATION})
 """)  # noqa: S608
-DISCARD = text(f"UPDATE generations SET state = 'discarded' WHERE {SOURCE} AND state <> 'discarded'")  # noqa: S608
+DISCARD = text(f"UPDATE generations SET state = 'discarded' WHERE {OF_SOURCE} AND state <> 'discarded'")  # noqa: S608
 NEXT_VERSION = text("SELECT nextval('status_versions')")
 TELL_LATER = text("""
     UPDATE training_jobs SET status_version = :version WHERE job_id =

@@ -9,9 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.core.database import TIME_LIMITS
+from chat_api.core.keys import OF_SOURCE
 from chat_api.core.models.dashboard import version_of_row
 from chat_api.core.refusals import Conflict
-from chat_api.core.releases import HOLD_BOT, HOLD_SOURCE, LOOK, MOVE, POINT, SOURCE, SUCCEED, UNREADABLE
+from chat_api.core.releases import HOLD_BOT, HOLD_SOURCE, LOOK, MOVE, POINT, SUCCEED, UNREADABLE
 from chat_api.paging import cursor_at, place_of
 from chat_api.training.cancel import end_runs
 from chat_api.training.pages import MAX_GENERATION, UnknownGeneration
@@ -60,14 +61,14 @@ class Generations(BaseModel):
 
 GENERATIONS = text(f"""
     SELECT generation, state, created_at, switched_at, receipt, diff, held_by,
-           (SELECT count(*) FROM documents WHERE {SOURCE} AND documents.generation = shown.generation) AS documents,
-           (SELECT count(*) FROM chunks WHERE {SOURCE} AND chunks.generation = shown.generation) AS chunks
+           (SELECT count(*) FROM documents WHERE {OF_SOURCE} AND documents.generation = shown.generation) AS documents,
+           (SELECT count(*) FROM chunks WHERE {OF_SOURCE} AND chunks.generation = shown.generation) AS chunks
     FROM generations AS shown
-    WHERE {SOURCE} AND state IN ('live', 'kept', 'parked') AND generation < :before
+    WHERE {OF_SOURCE} AND state IN ('live', 'kept', 'parked') AND generation < :before
     ORDER BY generation DESC LIMIT :limit
 """)  # noqa: S608  # the condition is our own
-KEPT = text(f"SELECT max(generation) FROM generations WHERE {SOURCE} AND state = 'kept'")  # noqa: S608
-ROW_VERSION = text(f"SELECT source_version FROM generations WHERE {SOURCE} AND generation = :live")  # noqa: S608
+KEPT = text(f"SELECT max(generation) FROM generations WHERE {OF_SOURCE} AND state = 'kept'")  # noqa: S608
+ROW_VERSION = text(f"SELECT source_version FROM generations WHERE {OF_SOURCE} AND generation = :live")  # noqa: S608
 
 
 async def list_generations(

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.core.errors import training_errors
+from chat_api.core.keys import OF_GENERATION, OF_SOURCE
 from chat_api.core.refusals import UnknownResource
 from chat_api.paging import cursor_at, place_of
 
@@ -50,29 +51,28 @@ class Ledger(BaseModel):
     next_cursor: str | None
 
 
-SOURCE = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id"
 # Of what was discarded the ledger is shown that the newest run has left, if that failed.
 CHOOSE = text(f"""
     WITH newest AS (
         SELECT generation, status FROM training_jobs
-        WHERE {SOURCE} AND status IN ('succeeded', 'failed', 'quarantined') ORDER BY created_at DESC LIMIT 1
+        WHERE {OF_SOURCE} AND status IN ('succeeded', 'failed', 'quarantined') ORDER BY created_at DESC LIMIT 1
     ), failed AS (
         SELECT generation FROM newest JOIN generations USING (generation) JOIN sources USING (org_id, bot_id, source_id)
-        WHERE {SOURCE} AND status <> 'succeeded' AND state = 'discarded' AND deleted_at IS NULL
+        WHERE {OF_SOURCE} AND status <> 'succeeded' AND state = 'discarded' AND deleted_at IS NULL
     )
     SELECT generation, state = 'discarded' AS gone,
            CASE WHEN generation = live_generation THEN (SELECT generation FROM failed) END AS failed
     FROM generations JOIN sources USING (org_id, bot_id, source_id)
-    WHERE {SOURCE} AND (state <> 'discarded' OR generation = (SELECT generation FROM failed))
+    WHERE {OF_SOURCE} AND (state <> 'discarded' OR generation = (SELECT generation FROM failed))
       AND (CAST(:generation AS bigint) IS NULL OR generation = :generation)
     ORDER BY generation = live_generation DESC NULLS LAST, generation DESC LIMIT 1
-""")  # noqa: S608  # the parts are this module's own, here and below
+""")  # noqa: S608  # the parts are our own, here and below
 # Beside the live generation's own pages stand the errors of a newer run that failed. None of what it read answers.
 PAGES = text(f"""
     WITH failed AS (
-        SELECT * FROM pages WHERE {SOURCE} AND generation = CAST(:failed AS int) AND outcome = ANY (:errors)
+        SELECT * FROM pages WHERE {OF_SOURCE} AND generation = CAST(:failed AS int) AND outcome = ANY (:errors)
     ), page AS (
-        SELECT * FROM pages WHERE {SOURCE} AND generation = :generation
+        SELECT * FROM pages WHERE {OF_GENERATION}
     ), shown AS (
         SELECT url, coalesce(failed.outcome, page.outcome) AS outcome,
                CASE WHEN failed.outcome IS NULL THEN page.message ELSE failed.message END AS message,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import TextClause, text
 
 from chat_api.core.models.training import SWEPT_LATELY
+from workers.sweeper import GIVE_UP_BUILDS, RUNLESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,6 @@ TASKLESS = """
 SOURCELESS = """
     NOT EXISTS (SELECT FROM sources AS source WHERE (source.org_id, source.bot_id, source.source_id)
                                                   = (job.org_id, job.bot_id, job.source_id))
-"""
-BUILDING = """
-    generation.state = 'building' AND NOT EXISTS (
-        SELECT FROM training_jobs AS job WHERE job.job_id = generation.job_id AND job.status IN ('waiting', 'running'))
 """
 POINTED_AT = """
     (source.org_id, source.bot_id, source.source_id) = (generation.org_id, generation.bot_id, generation.source_id)
@@ -106,9 +103,9 @@ CHECKS = (
     Check(
         "abandoned_builds",
         "Generations are in building, and their run is over.",
-        text(f"SELECT source_id || ' ' || generation AS name FROM generations AS generation WHERE {BUILDING}"),  # noqa: S608
+        text(f"SELECT source_id || ' ' || generation AS name FROM generations WHERE {RUNLESS}"),  # noqa: S608
         "gives them to the collector",
-        (text(f"UPDATE generations AS generation SET state = 'discarded' WHERE {BUILDING}"),),  # noqa: S608
+        (GIVE_UP_BUILDS,),
     ),
     Check(
         "unread_live_generations",

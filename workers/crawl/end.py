@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from chat_api.core.errors import BlockedByRobots, NoText, NotFound, ServiceError, TooManyPages, training_errors
-from workers.crawl.ledger import OF_BUILD, key_of, met_of
+from chat_api.core.keys import OF_GENERATION
+from workers.crawl.ledger import key_of, met_of
 from workers.crawl.state import Crawl
 from workers.fetch.crawl import UNREAD
 from workers.fetch.names import identity
@@ -113,7 +114,7 @@ def _renamed(connection: Connection, build: Build, pages: Sequence[tuple[str, st
 
 FORGET_VALIDATORS = text(f"""
     UPDATE pages SET content_sha256 = NULL, etag = NULL, last_modified = NULL
-    WHERE {OF_BUILD} AND url = ANY (:urls)
+    WHERE {OF_GENERATION} AND url = ANY (:urls)
 """)  # noqa: S608
 
 
@@ -138,14 +139,14 @@ COUNTS = text(f"""
            count(*) FILTER (WHERE outcome = 'noindex') AS unwanted,
            coalesce(sum(chunks), 0) AS chunks,
            coalesce(sum(chunks) FILTER (WHERE outcome IN ('indexed', 'unchanged')), 0) AS fresh_chunks
-    FROM pages WHERE {OF_BUILD}
+    FROM pages WHERE {OF_GENERATION}
 """)  # noqa: S608
 FAILURES = text(f"""
     SELECT url, outcome AS code, message FROM pages
-    WHERE {OF_BUILD} AND position IS NOT NULL AND outcome = ANY (:codes) ORDER BY position LIMIT :at_most
+    WHERE {OF_GENERATION} AND position IS NOT NULL AND outcome = ANY (:codes) ORDER BY position LIMIT :at_most
 """)  # noqa: S608
 UNMET = text(f"""
-    SELECT url FROM pages WHERE {OF_BUILD} AND outcome = '{MISSING}' ORDER BY url LIMIT :at_most
+    SELECT url FROM pages WHERE {OF_GENERATION} AND outcome = '{MISSING}' ORDER BY url LIMIT :at_most
 """)  # noqa: S608
 RESULTS = text("""
     SELECT result -> 'receipt' FROM training_tasks WHERE job_id = :job_id AND kind = 'pages' ORDER BY ordinal

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from chat_api.core.errors import TrainingError, training_errors
+from chat_api.core.keys import OF_GENERATION
 from workers.crawl.plan import add_tasks, hand_out
 from workers.crawl.state import Before, Crawl, TaskResult, Visited, same_page
 from workers.documents import READER_VERSION
@@ -27,11 +28,10 @@ PASSING = [error.code for error in training_errors() if issubclass(error, Traini
 
 # --- looking ----------------------------------------------------------------------------------------------------------
 
-OF_BUILD = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id AND generation = :generation"
-FIND_CRAWL = text(f"SELECT crawl FROM generations WHERE {OF_BUILD}")  # noqa: S608  # the part is this module's own
-LOCK_CRAWL = text(f"SELECT crawl FROM generations WHERE {OF_BUILD} FOR NO KEY UPDATE")  # noqa: S608
-STORE_CRAWL = text(f"UPDATE generations SET crawl = CAST(:crawl AS jsonb) WHERE {OF_BUILD}")  # noqa: S608
-MET = text(f"SELECT url FROM pages WHERE {OF_BUILD} AND url = ANY (:urls) AND chunks >= :least")  # noqa: S608
+FIND_CRAWL = text(f"SELECT crawl FROM generations WHERE {OF_GENERATION}")  # noqa: S608  # the part is our own
+LOCK_CRAWL = text(f"SELECT crawl FROM generations WHERE {OF_GENERATION} FOR NO KEY UPDATE")  # noqa: S608
+STORE_CRAWL = text(f"UPDATE generations SET crawl = CAST(:crawl AS jsonb) WHERE {OF_GENERATION}")  # noqa: S608
+MET = text(f"SELECT url FROM pages WHERE {OF_GENERATION} AND url = ANY (:urls) AND chunks >= :least")  # noqa: S608
 FIND_RESULT = text("SELECT result FROM training_tasks WHERE task_id = :task_id")
 
 
@@ -152,27 +152,27 @@ READY = text("""
     WHERE all_done ORDER BY ordinal
 """)
 FORGET_DOCUMENTS = text(f"""
-    WITH document AS (DELETE FROM documents WHERE {OF_BUILD} AND document_id = ANY (:document_ids))
-    DELETE FROM chunks WHERE {OF_BUILD} AND document_id = ANY (:document_ids) RETURNING chunk_id
+    WITH document AS (DELETE FROM documents WHERE {OF_GENERATION} AND document_id = ANY (:document_ids))
+    DELETE FROM chunks WHERE {OF_GENERATION} AND document_id = ANY (:document_ids) RETURNING chunk_id
 """)  # noqa: S608
 # The whole key is given, as arrays: joined, or without the space, all vectors of the generation may be read.
 FORGET_VECTORS = text(f"""
-    DELETE FROM embeddings WHERE {OF_BUILD} AND chunk_id = ANY (:chunk_ids)
+    DELETE FROM embeddings WHERE {OF_GENERATION} AND chunk_id = ANY (:chunk_ids)
                              AND space_id = ANY (ARRAY(SELECT space_id FROM embedding_spaces))
 """)  # noqa: S608
 REJECT = text(f"""
     UPDATE pages SET outcome = reason, message = NULL, document_id = NULL, chunks = 0, links = NULL
     FROM unnest(CAST(:urls AS text[]), CAST(:reasons AS text[])) AS rejected (rejected_url, reason)
-    WHERE {OF_BUILD} AND url = rejected_url
+    WHERE {OF_GENERATION} AND url = rejected_url
 """)  # noqa: S608
 # Of duplicates only those have links that have named another address: that one is the first.
 CANONICAL = text(f"""
     SELECT url, links[1] AS canonical FROM pages
-    WHERE {OF_BUILD} AND outcome = 'duplicate' AND position IS NOT NULL AND links IS NOT NULL
+    WHERE {OF_GENERATION} AND outcome = 'duplicate' AND position IS NOT NULL AND links IS NOT NULL
 """)  # noqa: S608
 TRY_AGAIN = text(f"""
     UPDATE pages SET outcome = 'waiting', links = CASE WHEN outcome = ANY (:passing) THEN links END
-    WHERE {OF_BUILD} AND position IS NOT NULL AND (outcome = ANY (:passing) OR url = ANY (:unfounded))
+    WHERE {OF_GENERATION} AND position IS NOT NULL AND (outcome = ANY (:passing) OR url = ANY (:unfounded))
     RETURNING url, depth, position
 """)  # noqa: S608
 # Under which names those were about to be read: else their second try would find them met.
@@ -181,7 +181,7 @@ LANDED = text("""
     WHERE job_id = :job_id AND kind = 'pages' AND visited ->> 0 = ANY (:urls) AND visited ->> 2 IS NOT NULL
 """)
 FORGET_LANDED = text(f"""
-    DELETE FROM pages WHERE {OF_BUILD} AND position IS NULL AND outcome = 'duplicate' AND url = ANY (:urls)
+    DELETE FROM pages WHERE {OF_GENERATION} AND position IS NULL AND outcome = 'duplicate' AND url = ANY (:urls)
 """)  # noqa: S608
 NOTE_PROGRESS = text("""
     UPDATE training_jobs

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from workers.crawl.ledger import OF_BUILD, forget_texts, key_of
+from chat_api.core.keys import OF_GENERATION
+from workers.crawl.ledger import forget_texts, key_of
 from workers.store.rows import Build
 from workers.tasks.life import assert_held
 
@@ -21,15 +22,15 @@ TWINS = text(f"""
     SELECT url, first_url FROM (
         SELECT page.url, first_value(page.url) OVER same AS first_url
         FROM pages AS page JOIN documents AS document USING (org_id, bot_id, source_id, generation, document_id)
-        WHERE {OF_BUILD} AND page.chunks > 0 AND page.outcome IN ('indexed', 'unchanged')
+        WHERE {OF_GENERATION} AND page.chunks > 0 AND page.outcome IN ('indexed', 'unchanged')
         WINDOW same AS (PARTITION BY document.title, document.text_sha256 ORDER BY page.position NULLS LAST, page.url)
     ) AS page
     WHERE url <> first_url ORDER BY url
-""")  # noqa: S608  # the part is the ledger's own
+""")  # noqa: S608  # the part is our own
 MARK = text(f"""
     UPDATE pages SET outcome = 'duplicate', message = 'It has the text of ' || first_url, document_id = NULL, chunks = 0
     FROM unnest(CAST(:urls AS text[]), CAST(:first_urls AS text[])) AS twin (twin_url, first_url)
-    WHERE {OF_BUILD} AND url = twin_url
+    WHERE {OF_GENERATION} AND url = twin_url
 """)  # noqa: S608
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from chat_api.core.errors import EmbeddingMisconfigured, EmbeddingRejected, NoText, ServiceError
-from workers.crawl.ledger import OF_BUILD, advance, forget_texts, key_of, met_of, note_result, note_url
+from chat_api.core.keys import OF_GENERATION
+from workers.crawl.ledger import advance, forget_texts, key_of, met_of, note_result, note_url
 from workers.crawl.pages import PagesReader, led
 from workers.crawl.state import Before, TaskResult, Visited
 from workers.documents import Reading
@@ -30,8 +31,8 @@ FRUITLESS = {NoText.code, "duplicate"}
 TEXTS = text(f"""
     SELECT page.url, array_agg(chunks.text ORDER BY chunks.ordinal) AS texts
     FROM pages AS page JOIN chunks USING (org_id, bot_id, source_id, generation, document_id)
-    WHERE {OF_BUILD} AND page.url = ANY (:urls) GROUP BY page.url
-""")  # noqa: S608  # the part is the ledger's own
+    WHERE {OF_GENERATION} AND page.url = ANY (:urls) GROUP BY page.url
+""")  # noqa: S608  # the part is our own
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine, text
 
-from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES
+from chat_api.core.jobs import INSERT_RUNS, REMEMBER_SOURCES, UNPIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,6 @@ class Wanted:
 IN_TRAINING = text("""
     SELECT source_id FROM training_jobs WHERE org_id = :org_id AND source_id = ANY (:source_ids)
     AND (status = 'waiting' OR created_at > :seen_at)
-""")
-UNPIN = text("""
-    UPDATE sources SET pinned_version = NULL
-    WHERE org_id = :org_id AND source_id = ANY (:source_ids) AND pinned_version IS NOT NULL
 """)
 
 

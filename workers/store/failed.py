@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from chat_api.core.embeddings import EmbeddingSpace
+from chat_api.core.keys import OF_GENERATION
 from workers.documents import Reading
 from workers.store.generation import open_generations, write_readings
 from workers.store.rows import Part
@@ -41,7 +42,6 @@ def write_failures(connection: Connection, failures: Sequence[Failure], space: E
 
 LEDGER, NO_LEDGER = "ledger", "no_ledger"
 """What `held_by` says of a discarded generation that has its ledger still, and of one that has had it long enough."""
-GENERATION = "org_id = :org_id AND bot_id = :bot_id AND source_id = :source_id AND generation = :generation"
 # The newest run that was not cancelled failed, and this is what it has met.
 NEWEST_WORD = """
     EXISTS (
@@ -55,9 +55,9 @@ NEWEST_WORD = """
 """
 KEEP = text(f"""
     UPDATE generations AS old SET held_by = '{LEDGER}', crawl = NULL
-    WHERE {GENERATION} AND held_by IS DISTINCT FROM '{NO_LEDGER}' AND EXISTS (SELECT FROM pages WHERE {GENERATION})
+    WHERE {OF_GENERATION} AND held_by IS DISTINCT FROM '{NO_LEDGER}' AND EXISTS (SELECT FROM pages WHERE {OF_GENERATION})
       AND {NEWEST_WORD}
-""")  # noqa: S608  # the parts are this module's own, here and below
+""")  # noqa: S608  # the parts are our own, here and below
 LET_GO = text(f"""
     UPDATE generations AS old SET held_by = '{NO_LEDGER}' WHERE old.ctid = ANY (ARRAY(
         SELECT ctid FROM generations AS old WHERE state = 'discarded' AND held_by = '{LEDGER}'
