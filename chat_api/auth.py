@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from chat_api.core.refusals import ForbiddenBot, MissingScope, Unauthenticated
 from chat_api.core.settings import Settings
+from chat_api.core.storable import is_storable
 
 ALGORITHM = "RS256"
 MAX_TOKEN_BYTES = 8192
@@ -229,11 +230,6 @@ def _sub(payload: dict[str, Any]) -> str:
     if not isinstance(sub, str) or not 0 < len(sub) <= MAX_SUB_CHARS or not is_storable(sub):
         raise TokenRefused("sub is missing or not valid")
     return sub
-
-
-def is_storable(text: str) -> bool:
-    """Whether PostgreSQL can hold the text: no NUL, no lone surrogate (both can be written in JSON)."""
-    return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text)
 
 
 def _uuid(payload: dict[str, Any], claim: str) -> UUID:

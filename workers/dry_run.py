@@ -13,6 +13,7 @@ from sqlalchemy import text
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.errors import DependencyError, ServiceError, TrainingError
 from chat_api.core.models.dashboard import version_of_row
+from chat_api.core.storable import storable
 from workers.dashboard import SourceToTrain
 from workers.documents import READER_VERSION, Fetched, Reading
 from workers.fetch.crawl import Frontier, Visit
@@ -25,7 +26,7 @@ from workers.reading import Fresh, address_of, given, renders
 from workers.store.known import known_vectors, live_pages
 from workers.store.rows import embedded_sha256
 from workers.tasks.lease import Progress
-from workers.tasks.life import Task, storable
+from workers.tasks.life import Task
 
 SAMPLE_PAGES = 20
 SAMPLE_S = 15.0

@@ -18,6 +18,7 @@ from chat_api.core.jobs import ring
 from chat_api.core.login import check_login
 from chat_api.core.redis_client import connect_redis
 from chat_api.core.settings import load_settings
+from chat_api.core.storable import storable
 from chat_api.core.telemetry import bind_request_id, configure_logging
 from workers.bootstrap import Collaborators, bootstrap
 from workers.crawl import tasks as crawl
@@ -41,7 +42,6 @@ from workers.tasks.life import (
     note_versions,
     put_back,
     settle,
-    storable,
 )
 from workers.tasks.retries import costs_attempt, retry_in
 

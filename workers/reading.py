@@ -17,6 +17,7 @@ from chat_api.core.errors import (
     UnsupportedType,
 )
 from chat_api.core.models.dashboard import limit_in
+from chat_api.core.storable import storable
 from workers.chunk import chunk, numbered
 from workers.dashboard import SourceToTrain
 from workers.documents import Block, Chunk, Document, Fetched, Reading
@@ -26,7 +27,6 @@ from workers.fetch.render import Renderer
 from workers.fetch.robots import Robots
 from workers.store.known import LivePage
 from workers.store.rows import text_sha256
-from workers.tasks.life import storable
 
 
 class Extractor(Protocol):

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from chat_api.core.storable import storable
 from workers.documents import Reading
-from workers.tasks.life import storable
 
 NAMED_FAILURES = 20
 PAGES = ("found", "fetched", "unchanged", "changed", "removed", "failed")

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, text
 from chat_api.core.database import DATABASE_DOWN
 from chat_api.core.errors import EmbeddingMisconfigured, EmbeddingRejected, QuotaExceeded, ServiceError
 from chat_api.core.keys import OF_GENERATION, OF_SOURCE
+from chat_api.core.storable import storable
 from workers.chunk import embedded_text
 from workers.learn import Stages, Vectors
 from workers.receipt import Receipt
@@ -21,7 +22,7 @@ from workers.store.known import known_vectors
 from workers.store.rows import Build
 from workers.store.usage import add_usage
 from workers.tasks.lease import Progress
-from workers.tasks.life import HandBackError, LeaseLostError, Task, assert_held, conclude, hold, storable
+from workers.tasks.life import HandBackError, LeaseLostError, Task, assert_held, conclude, hold
 
 BATCH_CHUNKS = 512
 log = structlog.get_logger(__name__)

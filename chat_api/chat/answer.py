@@ -21,6 +21,7 @@ from chat_api.chat.rewrite import Completion, Rewriting, standalone
 from chat_api.core.embeddings import retry_after
 from chat_api.core.errors import ProviderRejected, ProviderUnavailable, ServiceError
 from chat_api.core.settings import Settings
+from chat_api.core.storable import joined
 from chat_api.core.words import about_tokens
 
 REASONING_MODEL = re.compile(r"(^|/)(o\d|gpt-5)")
@@ -118,7 +119,7 @@ class ModelAnswerer:
         }
         try:
             answer = await self._client.chat.completions.create(**request)
-            text, used = storable(answer.choices[0].message.content or ""), answer.usage
+            text, used = joined(answer.choices[0].message.content or ""), answer.usage
         except (OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise _translated(error, model) from None
         prompt = used.prompt_tokens if used else sum(about_tokens(message["content"]) for message in messages)
@@ -213,11 +214,6 @@ def _read(chunk: dict[str, Any], ending: Ending) -> str | None:
     return piece
 
 
-def storable(text: str) -> str:
-    """The text as it can be sent and kept: halves of a UTF-16 pair joined; lone ones, and NULs, are U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
-
-
 class _Joined:
     """Pieces of a text as they can be sent: some servers cut between the halves of a UTF-16 pair."""
 
@@ -228,11 +224,11 @@ class _Joined:
         """What can be sent now."""
         text = self._half + piece
         self._half = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
-        return storable(text.removesuffix(self._half))
+        return joined(text.removesuffix(self._half))
 
     def finish(self) -> str:
         """What is left at the end."""
-        return storable(self._half)
+        return joined(self._half)
 
 
 def _translated(error: Exception, model: str | None) -> ServiceError:

@@ -6,7 +6,6 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from chat_api.auth import is_storable
 from chat_api.core.errors import (
     EmbeddingRejected,
     EmbeddingUnavailable,
@@ -16,6 +15,7 @@ from chat_api.core.errors import (
     ServiceError,
 )
 from chat_api.core.refusals import RequestError, UnknownResource
+from chat_api.core.storable import is_storable
 
 SUBPROTOCOL = "chat.v1"
 MAX_FRAME_BYTES = 32 * 1024
@@ -24,7 +24,7 @@ MAX_ID_CHARS = 64
 MAX_URL_CHARS = 2_000
 
 
-def _storable(text: str) -> str:
+def _require_storable(text: str) -> str:
     if not is_storable(text):
         raise ValueError("it has a NUL or half a character in it")
     return text
@@ -35,7 +35,7 @@ def _cut(text: str) -> str:
 
 
 Frame = dict[str, Any]
-Storable = AfterValidator(_storable)
+Storable = AfterValidator(_require_storable)
 FrameId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CHARS), Storable]
 
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from chat_api.chat.messages import Frame
+from chat_api.core.storable import encodable
 
 SLOW_READER_S = 10.0
 AHEAD = 64
@@ -44,7 +45,7 @@ class Wire:
 
 def encoded(frame: Frame) -> str:
     """The frame as JSON on one line; a question mark is in the place of what UTF-8 has no bytes for."""
-    return json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode(errors="replace").decode()
+    return encodable(json.dumps(frame, ensure_ascii=False, separators=(",", ":")))
 
 
 class AnswerStream:

@@ -28,6 +28,7 @@ from chat_api.core.errors import (
     ServiceError,
 )
 from chat_api.core.settings import KNOWN_DIMENSIONS, LOCAL_DIMENSIONS, LOCAL_MODEL, Settings
+from chat_api.core.storable import encodable
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,7 @@ class OpenAIEmbedder:
 
     def _body(self, texts: Sequence[str]) -> dict[str, Any]:
         # By hand: the package's typed method spends 15 µs on each text, and its answer is lists of Python floats.
-        body = {"model": self.space.model, "input": [_encodable(text) for text in texts], "encoding_format": "base64"}
+        body = {"model": self.space.model, "input": [encodable(text) for text in texts], "encoding_format": "base64"}
         return body | {"dimensions": self.space.dimensions} if self._send_dimensions else body
 
     def _refuses_dimensions(self, body: dict[str, Any], error: OpenAIError) -> bool:
@@ -292,8 +293,3 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         raise EmbeddingRejected("The embedding provider gave a vector without a direction.")
     vectors /= lengths[:, None]
     return vectors
-
-
-def _encodable(text: str) -> str:
-    # Lone surrogates come in by JSON escapes and can't be sent as UTF-8.
-    return text.encode("utf-8", "replace").decode()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from chat_api.core.embeddings import LOCAL_SPACE
 from chat_api.core.errors import LocalModelMissing
+from chat_api.core.storable import encodable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,8 +67,7 @@ class MiniLM:
         return vector
 
     def _ids(self, text: str) -> list[int]:
-        # JSON can bring half a surrogate pair, which the tokenizer refuses.
-        return self._tokenizer.encode(text.encode(errors="replace").decode()).ids
+        return self._tokenizer.encode(encodable(text)).ids
 
 
 def model_folder(package: str = PACKAGE) -> Path:

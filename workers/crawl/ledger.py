@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from chat_api.core.errors import TrainingError, training_errors
 from chat_api.core.keys import OF_GENERATION
+from chat_api.core.storable import storable
 from workers.crawl.plan import add_tasks, hand_out
 from workers.crawl.state import Before, Crawl, TaskResult, Visited, same_page
 from workers.documents import READER_VERSION
@@ -19,7 +20,7 @@ from workers.fetch.names import identity, link_of, spellings
 from workers.fetch.urls import parse_url
 from workers.store.known import LivePage
 from workers.store.rows import Build, document_id
-from workers.tasks.life import LeaseLostError, Task, storable
+from workers.tasks.life import LeaseLostError, Task
 
 CONSUMED_AT_ONCE = 50
 SECOND_TRY_S, LONGEST_WAIT_S = 5, 3600

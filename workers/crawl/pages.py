@@ -8,6 +8,7 @@ from hashlib import sha256
 from threading import Event
 
 from chat_api.core.errors import CrashedRepeatedly, FetchFailed, NotFound, TrainingError
+from chat_api.core.storable import storable
 from workers.crawl.nonsense import SOFT, TITLED, says_not_found, sketch_of_document
 from workers.crawl.state import Before, Crawl, same_page
 from workers.documents import Document, Fetched, Reading
@@ -20,7 +21,6 @@ from workers.reading import Reader, same_bytes
 from workers.store.known import LivePage
 from workers.store.rows import text_sha256
 from workers.tasks.lease import Progress
-from workers.tasks.life import storable
 
 FETCHES_AT_ONCE = 4
 GROUP_PAGES = 10

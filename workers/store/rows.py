@@ -16,9 +16,10 @@ from sqlalchemy import Connection
 
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.lexemes import chunk_text, pack
+from chat_api.core.storable import storable
 from workers.documents import Chunk, Document, Reading
 from workers.languages import language_of
-from workers.tasks.life import Task, storable
+from workers.tasks.life import Task
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 COPY_TRAILER = b"\xff\xff"

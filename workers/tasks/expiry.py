@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from chat_api.core.errors import CrashedRepeatedly, ServiceError
-from workers.tasks.life import GIVES_WAY, end_run, storable
+from chat_api.core.storable import storable
+from workers.tasks.life import GIVES_WAY, end_run
 
 MAX_CRASHES = 3
 

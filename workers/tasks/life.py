@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 
 from chat_api.core.errors import ServiceError
 from chat_api.core.models.training import TASK_LEASE_S
+from chat_api.core.storable import storable
 
 LEASE_S = TASK_LEASE_S
 
@@ -276,8 +277,3 @@ def _error(error: ServiceError | None) -> dict[str, Any]:
         "message": storable(error.message) if error else None,
         "retryable": error.retryable if error else None,
     }
-
-
-def storable(words: str) -> str:
-    """Strangers' words as PostgreSQL takes them: without NUL and lone surrogates."""
-    return words.replace("\0", "").encode("utf-8", "replace").decode()
