@@ -10,6 +10,7 @@ from starlette.types import Scope
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets import http11
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 
@@ -18,6 +19,8 @@ ACKNOWLEDGED_WITHIN_S = 20
 """How long a peer may leave bytes unacknowledged before the connection counts as lost, where the system can tell."""
 MOST_FRAGMENTS = 64
 """Into which a client may break one message."""
+http11.MAX_LINE_LENGTH = 16 * 1024
+"""Of a handshake, in bytes: a header with a token that is too long is read, for whoever verifies it to refuse."""
 NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -110,6 +113,14 @@ class BoundedHttp(H11Protocol):
 
 class BoundedSocket(WebSocketsSansIOProtocol):
     """A WebSocket that does not read from a peer that does not read, and that ends in time when it is closed."""
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what came. A handshake that can't be read is answered, which ends its connection."""
+        super().data_received(data)
+        if self.conn.handshake_exc and not self.handshake_initiated:
+            self.handshake_complete = self.close_sent = True
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         """Has what serves the socket know how to end the connection."""

@@ -182,9 +182,11 @@ class Provider:
             raise Refusal(400, "'messages' is empty")
         text = self.controls.answers.popleft() if self.controls.answers else derive_answer(prompt)
         pieces: list[str] = _pieces(text)
-        limit = body.get("max_completion_tokens") or body.get("max_tokens") or len(pieces)
+        thoughts = self.controls.thought_tokens
+        most = body.get("max_completion_tokens") or body.get("max_tokens") or thoughts + len(pieces)
+        limit = max(0, most - thoughts)
         finish = "stop" if len(pieces) <= limit else "length"
-        before, after = sum(map(count_tokens, prompt)), len(pieces[:limit])
+        before, after = sum(map(count_tokens, prompt)), min(most, thoughts + len(pieces))
         usage = {"prompt_tokens": before, "completion_tokens": after, "total_tokens": before + after}
         self.counts.tokens.update(prompt=before, completion=after)
         head = {"id": "chatcmpl-loopback", "created": int(time.time()), "model": body["model"]}

@@ -41,6 +41,8 @@ class Controls:
     """Every vector gets this length, whatever was asked for."""
     float_only: bool = False
     """Whether `encoding_format` is ignored."""
+    thought_tokens: int = 0
+    """How many of the tokens that an answer may have its model thinks with before it speaks."""
     answers: deque[str] = field(default_factory=deque)
     """The next chat answers, each used once, instead of the derived one."""
     faults: deque[Fault] = field(default_factory=deque)

@@ -41,6 +41,8 @@ class Ending:
     finish_reason: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    lost_tokens: int = 0
+    """Those of calls before this one that gave no answer and may have to be paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +148,18 @@ class ModelAnswerer:
 
         The prompt counts as used unless the provider refuses it: whoever hears nothing does not know.
         """
-        used_before = ending.prompt_tokens
+        ending.lost_tokens += ending.prompt_tokens + ending.completion_tokens
+        ending.finish_reason, ending.completion_tokens = None, 0
         ending.prompt_tokens = sum(about_tokens(message["content"]) for message in request["messages"])
         async with contextlib.AsyncExitStack() as opened:
             try:
                 chunks = await opened.enter_async_context(await self._send(request))
             except OpenAIError as error:
                 if isinstance(error, APIStatusError) or isinstance(error.__cause__, NOT_REACHED):
-                    ending.prompt_tokens = used_before
+                    ending.prompt_tokens = 0
                 raise _translated(error, ending.model) from None
             piece = await self._next(chunks, ending)
-            if piece is None:
+            if piece is None and ending.finish_reason != "length":  # which a model's thoughts may have used up
                 raise ProviderUnavailable
             opened.pop_all()
         return chunks, piece

@@ -73,18 +73,7 @@ class Finder:
     def __init__(self, bot: Bot, timings: Timings, sources: Sources) -> None:
         self._bot, self._timings, self._sources = bot, timings, sources
         self._space = bot.space or sources.embedders.space
-        self._started: tuple[str, asyncio.Task[_Query]] | None = None
         self.uses: list[Use] = []
-
-    def start(self, question: str) -> None:
-        """Begins to embed the question as it was asked: `find` then waits for that. `close` ends it."""
-        self._started = question, asyncio.create_task(self._query(question))
-
-    def close(self) -> None:
-        """Ends what was started and is not needed."""
-        if self._started:
-            leave(self._started[1])
-            self._started = None
 
     async def find(
         self, answerer: Answerer, question: str, history: Sequence[PastTurn], *, page_url: str | None = None
@@ -111,7 +100,7 @@ class Finder:
 
     async def _asked(self, answerer: Answerer, question: str, history: Sequence[PastTurn]) -> tuple[str, list[_Query]]:
         """The question as it can be understood by itself; and that, and the question as it was asked, where they differ."""
-        asked = self._take(question)
+        asked = asyncio.create_task(self._query(question))
         try:
             text = await self._rewritten(answerer, question, history)
             queries = [await self._query(text)] if text != question else []
@@ -122,13 +111,6 @@ class Finder:
     def _wish(self, question: str, page_url: str | None = None) -> Wish:
         config = self._bot.config
         return Wish(question, config.retrieval_k, config.similarity_threshold, self._sources.tokens, page_url)
-
-    def _take(self, question: str) -> asyncio.Task[_Query]:
-        if self._started and self._started[0] == question:
-            task, self._started = self._started[1], None
-            return task
-        self.close()
-        return asyncio.create_task(self._query(question))
 
     async def _rewritten(self, answerer: Answerer, question: str, history: Sequence[PastTurn]) -> str:
         if not history:

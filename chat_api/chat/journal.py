@@ -87,6 +87,7 @@ READ = text("""
       AND answer.ask_id = :ask_id AND answer.visitor = :visitor
     ORDER BY kept.first_seq LIMIT :rows
 """)
+IS_KEPT = text(f"SELECT 1 FROM answers WHERE {KEY} AND visitor = :visitor AND state = 'done'")  # noqa: S608
 FOLLOW = text(f"UPDATE answers SET followed_at = now() WHERE {KEY} AND visitor = :visitor AND state = 'streaming'")  # noqa: S608
 # A holder that was not told whether it has it may ask again.
 TAKE_OVER = text(f"""
@@ -253,6 +254,12 @@ class Hold:
         if self.claimed:
             self._on_claim()
         return found
+
+    async def is_kept(self) -> bool:
+        """Whether the visitor's answer was made to its end, and its frames are still kept. Raises SQLAlchemyError."""
+        values = {**self.key.values(), "visitor": self._visitor}
+        [rows] = await self._engines.trip(self.key.org_id, (IS_KEPT, values))
+        return bool(rows)
 
     async def keep(self, followed_s: float = FOLLOWED_S) -> LeaseNews | None:
         """Keeps what is new and renews the lease; None when it was lost. Raises SQLAlchemyError, TimeoutError.

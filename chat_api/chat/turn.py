@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.chat import links
@@ -33,11 +34,17 @@ from chat_api.chat.support import unsupported
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import Embedders
 from chat_api.core.errors import ServiceError
+from chat_api.core.refusals import OutdatedAnswer
 from chat_api.core.words import about_tokens
 from chat_api.metrics import FIRST_DELTA_SECONDS, TURN_SECONDS, TURNS
 
 RECORD_WITHIN_S = 10.0
 DISCONNECTED = "disconnected"
+DELETED = text("""
+    SELECT 1 FROM sources WHERE org_id = :org_id AND bot_id = :bot_id
+      AND source_id = ANY (CAST(:source_ids AS uuid[])) AND deleted_at IS NOT NULL
+    LIMIT 1
+""")
 log = structlog.get_logger(__name__)
 
 
@@ -85,27 +92,19 @@ class Turn:
 
     async def run(self, stream: AnswerStream) -> None:
         """Answers over `stream`, and records the turn. Raises InFlightElsewhereError, ServiceError, SQLAlchemyError."""
-        with contextlib.closing(self._finder):
-            self._start_early()
-            conversation, content = await self._load()
-            if conversation.answered:
-                self.record = conversation.answered
-                await self._replay(stream)
-                return
-            # A follow-up may mean anything: what was answered before is found for first questions alone.
-            key = None if conversation.history or content is None else self._key(content)
-            if not (await self._answer_free(stream, key) or await self._answer_paid(stream, conversation.history)):
-                await self._do_without(stream)
-            if key:
-                await self._keep(key)
-            await self._done(stream)
-
-    def _start_early(self) -> None:
-        """Begins to embed the question while the conversation is loaded, where that is sure to be needed and allowed."""
-        bot, question = self._bot, self.record.question
-        limited = bot.config.daily_token_budget is not None or bot.limits.monthly_tokens is not None
-        if not (limited or bot.config.answer_cache or find_curated(question, bot.config.curated_answers)):
-            self._finder.start(question)
+        conversation, content = await self._load()
+        if conversation.answered:
+            self.record = conversation.answered
+            await self._replay(stream)
+            return
+        # A follow-up may mean anything: what was answered before is found for first questions alone.
+        key = None if conversation.history or content is None else self._key(content)
+        if not (await self._answer_free(stream, key) or await self._answer_paid(stream, conversation.history)):
+            await self._do_without(stream)
+        await self._refuse_outdated()
+        if key:
+            await self._keep(key)
+        await self._done(stream)
 
     async def stopped(self, stream: AnswerStream) -> None:
         """Ends a turn that the visitor wants no more of: the answer is what was streamed."""
@@ -130,10 +129,9 @@ class Turn:
         with self._timings.of("load"):
             content = [reading_content(bot)] if bot.config.answer_cache else []
             rows, *known = await self._hold.claim(self._ask, loading(bot, key.conversation_id, key.ask_id), *content)
-            if not self._hold.claimed and (uses := self._uses()):
-                await self._services.budgets.settle(bot, self._allowance, uses)
             conversation = conversation_of(rows, self._visitor, key.conversation_id, key.ask_id)
-            if not self._hold.claimed and not conversation.answered:
+            # Frames that are kept are given as they were, so that a reader of some can go on with the others.
+            if not self._hold.claimed and (not conversation.answered or await self._hold.is_kept()):
                 raise InFlightElsewhereError
             return conversation, known[0][0].content if known else None
 
@@ -177,7 +175,9 @@ class Turn:
         await stream.send("sources", sources=sources)
         self.record.sources = sources
         if passages:
-            await self._answer(stream, replace(asked, cheaper=self._allowance.step is Step.CHEAPER))
+            answerer = services.answerer
+            cheaper = answerer.model_of(bot, cheaper=True) != answerer.model_of(bot)
+            await self._answer(stream, replace(asked, cheaper=cheaper and self._allowance.step is Step.CHEAPER))
         else:
             await self._decline(stream, "no_answer")
         return True
@@ -217,9 +217,12 @@ class Turn:
 
     async def _decline(self, stream: AnswerStream, finish_reason: str) -> None:
         self.record.finish_reason = finish_reason
-        said = filter(None, (self._bot.config.fallback_message, self._bot.config.disclaimer))
-        if not self.record.answer:
-            await self._delta(stream, without_markers("\n\n".join(said)))
+        config, record = self._bot.config, self.record
+        said = without_markers("\n\n".join(filter(None, (config.fallback_message, config.disclaimer))))
+        if said and record.answer:  # the model spoke before it declined: the answer begins again
+            await stream.send("sources", sources=record.sources)
+            record.answer = ""
+        await self._delta(stream, said)
 
     async def _delta(self, stream: AnswerStream, text: str) -> None:
         if not self.record.answer and (text := text.lstrip()):
@@ -234,6 +237,21 @@ class Turn:
             # What is on record is what was streamed: also when the wait for readers behind it is cut short.
             if len(stream.frames) > length:
                 self.record.answer += text
+
+    async def _refuse_outdated(self) -> None:
+        """Raises OutdatedAnswer where a source was deleted between the search that found it and the answer's end."""
+        record = self.record
+        cited = [source["source_id"] for source in record.sources if source["n"] in record.citations]
+        if not cited:
+            return
+        values = {"org_id": self._bot.org_id, "bot_id": self._bot.bot_id, "source_ids": cited}
+        try:
+            [deleted] = await self._services.engines.trip(self._bot.org_id, (DELETED, values))
+        except SQLAlchemyError as error:
+            log.warning("deletions_not_read", error=type(error).__name__)  # whoever asks again is told
+            return
+        if deleted:
+            raise OutdatedAnswer
 
     async def _keep(self, key: str) -> None:
         """Keeps an answer for whoever asks the same, if its citations hold."""
@@ -266,10 +284,9 @@ class Turn:
             log.error("turn_not_recorded", error=type(error).__name__)  # noqa: TRY400  # statements hold what was said
 
     def _uses(self) -> list[Use]:
-        self._finder.close()
         ending, uses = self._ending, list(self._finder.uses)
-        if ending.model and ending.prompt_tokens:
-            uses.append(Use("chat", ending.model, ending.prompt_tokens, ending.completion_tokens))
+        if ending.model and (prompt := ending.prompt_tokens + ending.lost_tokens):
+            uses.append(Use("chat", ending.model, prompt, ending.completion_tokens))
         return uses
 
     async def _replay(self, stream: AnswerStream) -> None:

@@ -53,6 +53,21 @@ def test_a_token_among_the_subprotocols_is_not_echoed(chat: Chat) -> None:
         assert "bearer" not in str(visit.socket.response.headers)
 
 
+@pytest.mark.parametrize("size", [8193, 12_000])
+def test_a_token_that_is_too_long_is_refused_however_it_is_brought(chat: Chat, size: int) -> None:
+    token = Forge().token(padding="x" * 6000).ljust(size, "x")
+    for brought in ({"headers": bearer(token)}, {"protocols": ["chat.v1", f"bearer.{token}"]}):
+        with chat.dial(**brought) as visit:
+            assert visit.close_code() == 4401
+
+
+def test_the_longest_token_is_read(chat: Chat) -> None:
+    token = chat.add_bot().token(padding="x" * 5660)
+    assert 8000 < len(token) <= 8192
+    with chat.dial(headers=bearer(token)) as visit:
+        assert visit.receive()["type"] == "ready"
+
+
 def test_a_token_in_the_address_counts_only_where_it_is_allowed(chat: Chat, chat_settings: Settings) -> None:
     token = chat.add_bot().token()
     with chat.dial(query=f"?token={token}") as visit:

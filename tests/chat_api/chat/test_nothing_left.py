@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.chat_api.chat.answers_world import text_of
 from tests.chat_api.chat_world import Chat
 
 pytestmark = pytest.mark.stack
@@ -49,3 +50,25 @@ def test_an_answer_that_is_cut_before_its_first_word_is_the_fallback(chat: Chat)
     with chat.visit(bot) as visit:
         done = visit.asked()[-1]
     assert (done["finish_reason"], done["text"], done["citations"]) == ("no_answer", FALLBACK, [])
+
+
+def test_thoughts_that_leave_no_room_for_a_word_are_the_fallback_and_paid_once(chat: Chat) -> None:
+    bot = chat.add_bot(PARCELS, max_tokens=50, fallback_message=FALLBACK, daily_token_budget=100_000)
+    chat.provider.controls.thought_tokens = 50
+    with chat.visit(bot) as visit:
+        done = visit.asked()[-1]
+    assert (done["finish_reason"], done["text"]) == ("no_answer", FALLBACK)
+    assert chat.provider.counts.requests["chat"] == 1
+    assert done["usage"]["completion_tokens"] == 50
+
+
+def test_a_model_that_speaks_before_it_declines_is_not_heard(chat: Chat) -> None:
+    bot = chat.add_bot(PARCELS, fallback_message=FALLBACK, disclaimer=DISCLAIMER, sample_questions=[SAMPLE])
+    chat.provider.controls.answers.append("I am sorry, but that I can not find here. <no_answer/>")
+    with chat.visit(bot) as visit:
+        frames = visit.asked()
+    done = frames[-1]
+    assert (done["finish_reason"], done["text"]) == ("no_answer", f"{FALLBACK}\n\n{DISCLAIMER}")
+    assert done["sample_questions"] == [SAMPLE]
+    assert [frame["type"] for frame in frames].count("sources") == 2
+    assert text_of(frames) == done["text"]

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.chat_api.chat.answers_world import PARCELS, paid, resume
+from tests.chat_api.chat.answers_world import PARCELS, paid, resume, text_of
 from tests.chat_api.chat.rest_world import Rest
 from tests.chat_api.chat_world import Chat, Frame, TestBot, wait_until
 
@@ -118,3 +118,35 @@ def test_a_question_that_failed_and_is_another_one_now_stands_where_it_was_asked
         assert visit.asked("What?", "q2")[-1]["type"] == "done"
         assert visit.asked("Where?", "q1")[-1]["type"] == "done"
     assert [(turn[0], turn[3]) for turn in chat.turns(bot)] == [("What?", None), ("Where?", None)]
+
+
+def test_an_answer_whose_source_is_deleted_while_it_is_written_is_not_given(
+    chat: Chat, rest: Rest, world: tuple[TestBot, UUID, UUID]
+) -> None:
+    bot, cited, _ = world
+    chat.provider.controls.token_delay_ms = 100
+    with chat.visit(bot) as visit:
+        visit.ask("When do parcels leave?")
+        assert visit.receive()["type"] == "sources"
+        delete(rest, bot, cited)
+        error = visit.answer()[-1]
+        assert (error["type"], error["code"], error["id"]) == ("error", "outdated_answer", "q1")
+        chat.teach(bot, [NOW])
+        again = visit.asked("When do parcels leave?")
+        assert (again[-1]["type"], str(cited) in offered(again)) == ("done", False)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_reader_of_some_frames_of_a_repetition_goes_on_with_the_others(
+    chat: Chat, world: tuple[TestBot, UUID, UUID], kept: bool
+) -> None:
+    bot, _, _ = world
+    with chat.visit(bot) as visit:
+        first = visit.asked("When do parcels leave?")
+        if not kept:
+            chat.rows("DELETE FROM answers WHERE bot_id = %s", bot.bot_id)
+        again = visit.asked("When do parcels leave?")
+        assert (again == first) is kept
+        resume(visit, visit.ready["conversation_id"], 2)
+        rest_of_it = visit.answer()
+    assert text_of(again[:2] + rest_of_it) == first[-1]["text"]

@@ -91,16 +91,28 @@ def test_a_stopped_answer_is_booked(chat: Chat) -> None:
     assert booked(chat, bot) == [(1, True)]
 
 
-@pytest.mark.parametrize("latency_ms", [0, 300])
-def test_an_embedding_that_was_begun_for_an_answered_question_is_booked(chat: Chat, latency_ms: float) -> None:
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_question_that_is_answered_already_is_not_embedded_again(chat: Chat, kept: bool) -> None:
     bot = chat.add_bot(PARCELS, answer_cache=False)
     with chat.visit(bot) as visit, chat.visit(bot, claims={"sub": "visitor-2"}) as stranger:
         first = visit.asked()[-1]
-        chat.provider.controls.latency_ms = latency_ms
+        if not kept:
+            chat.rows("DELETE FROM answers WHERE bot_id = %s", bot.bot_id)
         assert visit.asked()[-1]["message_id"] == first["message_id"]
         assert stranger.asked(conversation_id=visit.ready["conversation_id"])[-1]["type"] == "error"
     query = "SELECT calls FROM usage_days WHERE bot_id = %s AND purpose = 'query'"
-    assert chat.rows(query, bot.bot_id) == [(3,)]
+    assert chat.rows(query, bot.bot_id) == [(1,)]
+    assert chat.provider.counts.requests["embeddings"] == 1
+
+
+def test_each_try_that_the_provider_may_have_begun_is_booked(chat: Chat) -> None:
+    bot = chat.add_bot(PARCELS, answer_cache=False)
+    query = "SELECT prompt_tokens FROM usage_days WHERE bot_id = %s AND purpose = 'chat'"
+    chat.provider.fail("malformed", "chat", times=2)
+    with chat.visit(bot) as visit:
+        done = visit.asked()[-1]
+    once = done["usage"]["prompt_tokens"]
+    assert chat.rows(query, bot.bot_id)[0][0] == pytest.approx(3 * once, rel=0.3)
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------

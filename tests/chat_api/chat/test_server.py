@@ -73,6 +73,13 @@ def test_a_request_that_does_not_arrive_ends_its_connection(impatient: str, said
         read_to_the_end(silent)
 
 
+@pytest.mark.parametrize("more", [b"X: " + b"x" * 20_000 + b"\r\n", b"X: x\r\n" * 200])
+def test_a_handshake_that_can_not_be_read_is_answered_and_ends(chat: Chat, more: bytes) -> None:
+    with connection(chat.ws_url) as greedy:
+        greedy.sendall(handshake()[:-2] + more + b"\r\n")
+        assert read_to_the_end(greedy).startswith(b"HTTP/1.1 431 ")
+
+
 def test_a_request_that_arrived_has_all_the_time_it_takes(impatient: str, chat: Chat) -> None:
     bot = chat.add_bot(PARCELS)
     chat.provider.controls.token_delay_ms = 100

@@ -202,6 +202,16 @@ def test_a_month_that_is_nearly_spent_is_answered_by_the_cheaper_model(chat: Cha
     assert models == [("gpt-4o-mini",), ("gpt-cheaper",)]
 
 
+def test_where_no_cheaper_model_is_allowed_nothing_is_stepped_down(chat: Chat) -> None:
+    bot = chat.add_bot(PARCELS, answer_cache=False, max_tokens=3)
+    limit(chat, bot, monthly_tokens=100_000, allowed_models=["gpt-4o-mini"])
+    chat.rows(
+        "INSERT INTO usage_days (org_id, bot_id, day, purpose, model, prompt_tokens)"
+        " VALUES (%s, %s, (now() AT TIME ZONE 'UTC')::date, 'embed', 'e', 90000)", bot.org_id, uuid4(),
+    )  # fmt: skip
+    assert last(chat, bot, "What?", answers=("This one is longer than three tokens.",))["finish_reason"] == "length"
+
+
 def test_an_orgs_rate_is_kept(chat: Chat) -> None:
     bot = chat.add_bot(PARCELS)
     limit(chat, bot, messages_per_minute=2)
