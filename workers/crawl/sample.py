@@ -8,12 +8,13 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from chat_api.core.errors import TrainingError
-from workers.crawl.pages import NOINDEX, likeness
+from workers.crawl.pages import likeness
 from workers.crawl.state import same_page
 from workers.documents import READER_VERSION, Document, Fetched
 from workers.extract.furniture import LEAST_PAGES, furniture_of, with_contact
 from workers.fetch.crawl import Frontier
 from workers.fetch.names import identity, link_of
+from workers.fetch.robots import NOINDEX
 from workers.fetch.urls import parse_url
 from workers.reading import Reader
 from workers.tasks.life import Task
