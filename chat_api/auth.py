@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, NoReturn, TypeGuard
 from uuid import UUID
@@ -48,6 +48,10 @@ class Principal:
     scopes: frozenset[str]
     expires_at: datetime
     origins: tuple[str, ...] | None = None
+
+    def ends_at(self, now: datetime) -> datetime:
+        """Until when it counts that is taken `now`: in its leeway, to that one's end."""
+        return self.expires_at + timedelta(seconds=0 if now < self.expires_at else LEEWAY_S)
 
 
 @dataclass(frozen=True, slots=True)

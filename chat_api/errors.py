@@ -7,7 +7,6 @@ from enum import IntEnum
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-import psycopg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,7 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from chat_api.core.database import DATABASE_DOWN
+from chat_api.core.database import DATABASE_DOWN, is_held
 from chat_api.core.errors import (
     DatabaseUnavailable,
     DependencyError,
@@ -123,7 +122,7 @@ def as_service_error(error: Exception) -> ServiceError:
     """Any exception as one of our own: a database that does not answer, or rows that are held, the rest is `internal`."""
     if isinstance(error, ServiceError):
         return error
-    if isinstance(getattr(error, "orig", error), psycopg.errors.LockNotAvailable):
+    if is_held(error):
         return Held()
     return DatabaseUnavailable() if isinstance(error, DATABASE_DOWN) else ServiceError()
 

@@ -84,7 +84,7 @@ def create_app(settings: Settings | None = None, *, keys: KeyRing | None = None)
     install_error_handlers(app)
     for module in (training, sources, events, chat, search, conversations, messages, usage, visitors, health, widget):
         app.include_router(module.router)
-    if not settings.metrics_port and settings.app_env != "production":
+    if not (settings.metrics_port or settings.in_production):
         app.add_api_route("/metrics", health.metrics, include_in_schema=False)
     return app
 

@@ -61,6 +61,15 @@ def require_reader(principal: Principal) -> None:
         raise MissingScope
 
 
+async def admitted_bot(bots: Bots, principal: Principal, origin: str | None, *, production: bool) -> Bot:
+    """The bot of a visitor's token, for a page that it allows. Raises ForbiddenBot, ForbiddenOrigin."""
+    bot = await bots.get(principal.org_id, principal.bot_id) if principal.bot_id else None
+    if bot is None:
+        raise ForbiddenBot
+    check_origin(origin, bot.allowed_origins, principal.origins, production=production)
+    return bot
+
+
 def admit_visitor(origin: str | None, principal: Principal, bot: Bot, *, production: bool) -> str | None:
     """The origin whose page may read the answer to a visitor. Raises ForbiddenOrigin, as the socket's handshake does."""
     check_origin(origin, bot.allowed_origins, principal.origins, production=production)

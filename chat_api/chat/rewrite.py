@@ -94,9 +94,10 @@ def rewriting_messages(question: str, history: Sequence[PastTurn]) -> list[Messa
     return [{"role": "system", "content": TASK}, {"role": "user", "content": content}]
 
 
-def rewriting_tokens(question: str, history: Sequence[PastTurn]) -> int:
-    """About how many tokens a rewriting takes at most."""
-    return MAX_TOKENS + rewriting_prompt_tokens(question, history)
+def tokens_to_find(question: str, history: Sequence[PastTurn]) -> int:
+    """About how many tokens a search takes at most: the question's own, and after others those of its rewriting."""
+    rewriting = MAX_TOKENS + rewriting_prompt_tokens(question, history) + MAX_CHARS if history else 0
+    return about_tokens(question) + rewriting
 
 
 def rewriting_prompt_tokens(question: str, history: Sequence[PastTurn]) -> int:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from chat_api.auth import LEEWAY_S, Principal, require
+from chat_api.auth import Principal, require
 from chat_api.chat.answers import Answers
 from chat_api.chat.bot import Bot
 from chat_api.chat.live import LiveAnswer
@@ -73,8 +73,7 @@ class Session:
 
     def _accept_token(self, principal: Principal) -> None:
         self._principal = principal
-        in_leeway = principal.expires_at <= datetime.now(UTC)
-        self._ends_at = principal.expires_at + timedelta(seconds=LEEWAY_S if in_leeway else 0)
+        self._ends_at = principal.ends_at(datetime.now(UTC))
 
     async def greet(self) -> None:
         """Sends `ready`."""

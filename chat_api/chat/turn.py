@@ -27,7 +27,7 @@ from chat_api.chat.limits import MessageRates
 from chat_api.chat.messages import Ask, error_of
 from chat_api.chat.prompt import PastTurn, unspoken
 from chat_api.chat.record import Conversation, TurnRecord, conversation_of, loading, record_at_end, recording
-from chat_api.chat.rewrite import MAX_CHARS, rewriting_tokens
+from chat_api.chat.rewrite import tokens_to_find
 from chat_api.chat.samples import samples_at_end
 from chat_api.chat.stream import AnswerStream, encoded
 from chat_api.chat.support import unsupported
@@ -35,7 +35,6 @@ from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import Embedders
 from chat_api.core.errors import ServiceError
 from chat_api.core.refusals import OutdatedAnswer
-from chat_api.core.words import about_tokens
 from chat_api.metrics import FIRST_DELTA_SECONDS, TURN_SECONDS, TURNS
 
 RECORD_WITHIN_S = 10.0
@@ -162,8 +161,7 @@ class Turn:
     async def _answer_paid(self, stream: AnswerStream, history: Sequence[PastTurn]) -> bool:
         """Searches and answers; False where the budget does not allow it."""
         services, bot, question = self._services, self._bot, self.record.question
-        tokens = about_tokens(question) + (rewriting_tokens(question, history) + MAX_CHARS if history else 0)
-        if not await self._reserve(tokens):
+        if not await self._reserve(tokens_to_find(question, history)):
             return False
         if stream.unwanted:
             raise asyncio.CancelledError  # which got lost, as `send` says; from here on it would be paid

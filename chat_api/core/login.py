@@ -40,7 +40,7 @@ def login_problem(connection: Connection) -> str | None:
 
 def must_be_modest(settings: Settings) -> bool:
     """Whether a login with a problem is refused: in production, unless told otherwise."""
-    return settings.app_env == "production" and not settings.allow_powerful_db_login
+    return settings.in_production and not settings.allow_powerful_db_login
 
 
 def check_login(settings: Settings, engine: Engine | None = None) -> None:

@@ -228,6 +228,11 @@ class Settings(DatabaseSettings):
         ]
 
     @property
+    def in_production(self) -> bool:
+        """Whether nothing is relaxed for development and tests."""
+        return self.app_env == "production"
+
+    @property
     def s3_endpoint(self) -> str:
         """The S3 endpoint's address."""
         return self.r2_endpoint_url or f"https://{self.r2_account_id}.r2.cloudflarestorage.com"

@@ -14,16 +14,15 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
 from chat_api.auth import Principal, TokenRefused, bearer_token, require
-from chat_api.chat.bot import Bot
+from chat_api.chat.access import admitted_bot
 from chat_api.chat.messages import MAX_FRAME_BYTES, SUBPROTOCOL, Auth, BadFrame, parse_frame
-from chat_api.chat.origins import check_origin
 from chat_api.chat.schema import schema_text
 from chat_api.chat.session import Session
 from chat_api.chat.sockets import Over, Sockets
 from chat_api.chat.stream import ClientGoneError, SlowReaderError, Wire
 from chat_api.chat.turn import ChatServices
 from chat_api.core.errors import ServiceError
-from chat_api.core.refusals import ForbiddenBot, RequestError
+from chat_api.core.refusals import RequestError
 from chat_api.deps import principal_of
 from chat_api.errors import CloseCode, as_service_error, outcome_of
 from chat_api.metrics import WS_CONNECTIONS
@@ -109,8 +108,9 @@ async def _session(websocket: WebSocket) -> AsyncIterator[Session]:
     services: ChatServices = state.chat
     sockets: Sockets = state.sockets
     principal = await _authenticate(websocket, state)
-    bot = await _admit(websocket, services, principal, production=state.settings.app_env == "production")
+    require(principal, "chat")
     origin = websocket.headers.get("origin")
+    bot = await admitted_bot(services.bots, principal, origin, production=state.settings.in_production)
     websocket.scope["headers"].clear()  # which a socket would keep for hours, the token among them
     session = Session(
         services,
@@ -164,16 +164,6 @@ async def _first_frame(websocket: WebSocket) -> str:
     if not isinstance(frame, Auth):
         raise TokenRefused("the first frame brings no token")
     return frame.token
-
-
-async def _admit(websocket: WebSocket, services: ChatServices, principal: Principal, *, production: bool) -> Bot:
-    """The bot of the token, for an origin it allows. Raises MissingScope, ForbiddenBot, ForbiddenOrigin."""
-    require(principal, "chat")
-    bot = await services.bots.get(principal.org_id, principal.bot_id) if principal.bot_id else None
-    if bot is None:
-        raise ForbiddenBot
-    check_origin(websocket.headers.get("origin"), bot.allowed_origins, principal.origins, production=production)
-    return bot
 
 
 async def _serve(websocket: WebSocket, session: Session) -> None:

@@ -46,7 +46,7 @@ async def _view(request: Request, principal: Reader, bot_id: UUID | None = None)
     services: ChatServices = request.app.state.chat
     bot = await bot_asked_for(services.bots, principal, bot_id)
     view = view_of(principal, bot, bot_named=bot_id is not None)
-    origin, production = request.headers.get("origin"), request.app.state.settings.app_env == "production"
+    origin, production = request.headers.get("origin"), request.app.state.settings.in_production
     if view.visitor is not None and bot is not None:
         request.state.readable_by = admit_visitor(origin, principal, bot, production=production)
     else:
@@ -99,7 +99,7 @@ async def unanswered(
     """The questions that got no answer, of the bot or of all of the org's; equal ones together, the most asked first."""
     services: ChatServices = request.app.state.chat
     bot = await bot_asked_for(services.bots, principal, bot_id)
-    production = request.app.state.settings.app_env == "production"
+    production = request.app.state.settings.in_production
     request.state.readable_by = admit_owner(request.headers.get("origin"), bot, production=production)
     view = View(principal.org_id, bot.bot_id if bot else None, None)
     async with request.app.state.engines.tenant(view.org_id) as connection:

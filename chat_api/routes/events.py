@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chat_api.auth import LEEWAY_S, Principal
+from chat_api.auth import Principal
 from chat_api.core.database import DATABASE_DOWN, of_org
 from chat_api.deps import require_scope
 from chat_api.errors import PROBLEMS, problems
@@ -59,9 +59,9 @@ async def events(
 
 
 def _seconds_left(principal: Principal) -> float:
-    """Until the token expires, an hour at most; one that was taken in its leeway lasts to that one's end."""
-    left = (principal.expires_at - datetime.now(UTC)).total_seconds()
-    return min(LONGEST_S, left if left > 0 else left + LEEWAY_S)
+    """Until the token ends, an hour at most."""
+    now = datetime.now(UTC)
+    return min(LONGEST_S, (principal.ends_at(now) - now).total_seconds())
 
 
 async def _stream(feed: Feed, watcher: Watcher, bot_id: UUID | None, after: int | None) -> AsyncGenerator[str]:

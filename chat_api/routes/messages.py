@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from starlette.responses import JSONResponse, Response
 
 from chat_api.auth import Principal
-from chat_api.chat.access import admit_visitor
+from chat_api.chat.access import admitted_bot
 from chat_api.chat.answers import Answers
 from chat_api.chat.bot import Bot
 from chat_api.chat.budget import BudgetExhausted
@@ -103,12 +103,9 @@ class Visitor(NamedTuple):
 async def _visitor(request: Request, principal: Annotated[Principal, Depends(require_scope("chat"))]) -> Visitor:
     """The visitor, admitted as the socket admits. Raises ForbiddenBot, ForbiddenOrigin."""
     services: ChatServices = request.app.state.chat
-    bot = await services.bots.get(principal.org_id, principal.bot_id) if principal.bot_id else None
-    if bot is None:
-        raise ForbiddenBot
-    production = request.app.state.settings.app_env == "production"
-    origin = request.headers.get("origin")
-    request.state.readable_by = admit_visitor(origin, principal, bot, production=production)
+    origin, production = request.headers.get("origin"), request.app.state.settings.in_production
+    bot = await admitted_bot(services.bots, principal, origin, production=production)
+    request.state.readable_by = origin
     return Visitor(principal, bot)
 
 

@@ -14,11 +14,10 @@ from chat_api.chat.choose import Choice, Reason
 from chat_api.chat.find import Timings
 from chat_api.chat.messages import Storable, for_visitors
 from chat_api.chat.prompt import PastTurn
-from chat_api.chat.rewrite import MAX_CHARS, rewriting_tokens
+from chat_api.chat.rewrite import tokens_to_find
 from chat_api.chat.turn import ChatServices
 from chat_api.core.errors import ServiceError
 from chat_api.core.refusals import ForbiddenBot, MissingScope, UnknownBot
-from chat_api.core.words import about_tokens
 from chat_api.deps import Allowed, TokenFirst, no_store
 from chat_api.errors import PROBLEMS
 
@@ -100,8 +99,7 @@ async def search(
     await services.rates.take(bot, principal.sub, request.client.host if request.client else None)
     allowance = Allowance()
     history = [PastTurn(earlier.question, earlier.answer) for earlier in body.history]
-    tokens = about_tokens(body.query) + (rewriting_tokens(body.query, history) + MAX_CHARS if history else 0)
-    await services.budgets.reserve(bot, tokens, allowance)
+    await services.budgets.reserve(bot, tokens_to_find(body.query, history), allowance)
     if allowance.step is Step.FREE_ONLY:
         raise BudgetExhausted(retry_after=allowance.retry_after)
     finder = services.finder(bot, Timings())
@@ -119,7 +117,7 @@ async def search(
 def _admit(request: Request, principal: Principal, bot: Bot) -> None:
     """Raises ForbiddenOrigin for a visitor's page, as the socket does; an owner's may be any."""
     if OWNER not in principal.scopes:
-        production = request.app.state.settings.app_env == "production"
+        production = request.app.state.settings.in_production
         admit_visitor(request.headers.get("origin"), principal, bot, production=production)
 
 

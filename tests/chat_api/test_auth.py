@@ -52,6 +52,13 @@ def test_good_token_passes_over_http(offline_client: TestClient) -> None:
     assert answer.json()["code"] == "database_unavailable", "the door was opened, behind it no database answers"
 
 
+@pytest.mark.parametrize(("late_s", "left_s"), [(-600, 600), (-1, 1), (0, 30), (29, 1)])
+def test_a_token_that_is_taken_in_its_leeway_counts_to_that_ones_end(late_s: int, left_s: int) -> None:
+    taken = ask(Forge(NOW).token(iat=NOW - 900, exp=NOW - late_s))
+    now = datetime.fromtimestamp(NOW, UTC)
+    assert (taken.ends_at(now) - now).total_seconds() == left_s
+
+
 def test_missing_scope_is_403(offline_client: TestClient) -> None:
     for scope in (
         "chat",

@@ -146,8 +146,11 @@ def test_database_that_does_not_answer_is_503(error: Exception) -> None:
     assert as_service_error(error).code == "database_unavailable"
 
 
-def test_what_others_hold_is_told_from_a_database_that_is_away() -> None:
-    held = psycopg.errors.LockNotAvailable(CANARY)
+@pytest.mark.parametrize(
+    "cause", [psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.QueryCanceled]
+)
+def test_what_others_hold_is_told_from_a_database_that_is_away(cause: type[psycopg.Error]) -> None:
+    held = cause(CANARY)
     for error in (held, sql.OperationalError("SELECT 1", None, held)):
         answer = answer_to(error)
         assert (answer.status_code, answer.json()["code"]) == (503, "held")

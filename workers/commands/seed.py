@@ -69,7 +69,7 @@ def seed(options: argparse.Namespace, settings: Settings, engines: Engines, stre
 
     Raises NotHere, RowsRefused, StorageUnavailable, and what a database raises that is away.
     """
-    if settings.app_env == "production":
+    if settings.in_production:
         raise NotHere
     assert_may(engines.dashboard, ALL_TABLES, [*PRIVILEGES, *(["DELETE"] if options.clear else [])])
     client, org_id = make_s3_client(settings), seed_org(options.size)
