@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from sqlalchemy import Column, MetaData
 from sqlalchemy.dialects import postgresql
 
-from chat_api.chat.messages import BadFrame, Busy
+from chat_api.chat.client_frames import BadFrame, Busy
 from chat_api.chat.sockets import TooManyFrames, TooManySockets
 from chat_api.core.bot_config import BotConfig, OrgLimits
 from chat_api.core.errors import training_errors

@@ -15,8 +15,8 @@ from chat_api.core.settings import Settings, load_settings
 from chat_api.core.telemetry import configure_logging
 from workers.fetch.addresses import AddressGuard
 from workers.metrics import Queue
+from workers.migrations import wait_for_migrations
 from workers.pool import STOP_WITHIN_S, Pool
-from workers.schema import wait_for_migrations
 from workers.sweeper import Sweeper
 from workers.tasks.life import holder_name
 

@@ -24,8 +24,8 @@ from workers.fetch.client import SafeClient
 from workers.fetch.limits import FetchLimits
 from workers.fetch.manners import Manners
 from workers.fetch.render import Renderer, find_browser
-from workers.learn import Embed, Stages
 from workers.reading import ChunkSizes, Extractor, Reader
+from workers.stages import Embed, Stages
 from workers.tasks.life import holder_name
 
 EMBED_AT_MOST_S = 900

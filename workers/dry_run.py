@@ -20,9 +20,9 @@ from workers.fetch.crawl import Frontier, Visit
 from workers.fetch.discovery import site_frontier, sitemap_frontier
 from workers.fetch.robots import NOINDEX, Robots, asked_of_robots
 from workers.fetch.scope import Scope
-from workers.learn import Stages
 from workers.quota import pages_left, scope_left
 from workers.reading import Fresh, address_of, given, renders
+from workers.stages import Stages
 from workers.store.known import known_vectors, live_pages
 from workers.store.rows import embedded_sha256
 from workers.tasks.lease import Progress

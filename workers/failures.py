@@ -8,7 +8,7 @@ from chat_api.core.errors import ServiceError
 from workers.dashboard import SourceToTrain
 from workers.documents import Reading
 from workers.fetch.urls import MAX_URL
-from workers.learn import Stages
+from workers.stages import Stages
 from workers.store.failed import Failure, write_failures
 from workers.store.generation import remember_bot
 from workers.tasks.life import Task

@@ -25,10 +25,10 @@ from workers.crawl import tasks as crawl
 from workers.dashboard import load_sources, project_status
 from workers.dry_run import measure
 from workers.failures import Failed, note_failures
+from workers.migrations import MigrationsMissingError, check_migrations
 from workers.pipeline import train
 from workers.reembed import embed_again
 from workers.runs import Training
-from workers.schema import MigrationsMissingError, check_migrations
 from workers.tasks.claims import claim
 from workers.tasks.expiry import set_aside
 from workers.tasks.lease import Lease, Progress

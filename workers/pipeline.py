@@ -11,16 +11,17 @@ from workers.dashboard import SourceToTrain
 from workers.documents import Reading
 from workers.failures import Failed, note_failures
 from workers.gate.verdict import lost_error, lost_questions
-from workers.learn import Embedded, Stages, embed_readings
 from workers.quota import pages_left
 from workers.reading import Fresh
 from workers.runs import Run, Training, at_stage, going_on
+from workers.stages import Stages
 from workers.store.generation import copy_pages, open_generations, remember_bot, write_readings
 from workers.store.known import live_pages
 from workers.store.rows import Part
 from workers.store.switch import park, switch, why_not
 from workers.store.usage import add_usage
 from workers.tasks.life import LeaseLostError, note_versions
+from workers.vectors import Embedded, embed_readings
 
 BATCH_CHUNKS = 512
 """Chunks that are embedded and written together."""

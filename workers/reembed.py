@@ -14,9 +14,9 @@ from chat_api.core.errors import EmbeddingMisconfigured, EmbeddingRejected, Quot
 from chat_api.core.keys import OF_GENERATION, OF_SOURCE
 from chat_api.core.storable import storable
 from workers.chunk import embedded_text
-from workers.learn import Stages, Vectors
 from workers.receipt import Receipt
-from workers.spaces import READABLE, BotKey, built_beside, settle
+from workers.spaces import READABLE, BotKey, built_beside, switch_if_whole
+from workers.stages import Stages, Vectors
 from workers.store.beside import put_vectors, stage_vectors
 from workers.store.known import known_vectors
 from workers.store.rows import Build
@@ -69,7 +69,7 @@ def embed_again(task: Task, stages: Stages, progress: Progress, check: Callable[
         assert_held(connection, task)
         conclude(connection, task, failure)
     with suppress(*DATABASE_DOWN), stages.chat.begin() as connection:  # the sweeper looks after it again
-        settle(connection, bot)
+        switch_if_whole(connection, bot)
 
 
 def _embed_generation(

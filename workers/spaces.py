@@ -138,7 +138,7 @@ RENAME = text(f"UPDATE generations SET space_id = :space_id WHERE {KEY} AND {REA
 READ_NEXT = text(f"UPDATE bots SET space_id = next_space_id, next_space_id = NULL WHERE {KEY}")  # noqa: S608
 
 
-def settle(connection: Connection, bot: BotKey) -> bool:
+def switch_if_whole(connection: Connection, bot: BotKey) -> bool:
     """Switches the bot to the space that was built beside, if that is whole by now; whether it was.
 
     Where something is missing that nobody is at, tasks are made for it; a text that was refused holds the bot where it
@@ -200,7 +200,7 @@ def tend_spaces(engine: Engine) -> None:
     for bot in bots:
         try:
             with of_org(engine, bot.org_id).begin() as connection:
-                settle(connection, bot)
+                switch_if_whole(connection, bot)
         except DATABASE_DOWN as error:  # its sources are busy: the others need not wait
             log.warning("space_not_settled", bot_id=str(bot.bot_id), error=type(error).__name__)
     left, until = COLLECT_AT_ONCE, time.monotonic() + DUTY_S

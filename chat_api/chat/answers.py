@@ -11,9 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.chat.bot import Bot
 from chat_api.chat.citations import cited_in
+from chat_api.chat.client_frames import Ask, CannotResume, Resume
 from chat_api.chat.journal import FOLLOWED_S, LEASE_S, AnswerKey, Hold, InFlightElsewhereError, Journal, Kept, Taken
 from chat_api.chat.live import LiveAnswer, Why
-from chat_api.chat.messages import Ask, CannotResume, Resume
 from chat_api.chat.passing import Passed, Passing
 from chat_api.chat.record import conversation_of, loading
 from chat_api.chat.relay import Relay

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from chat_api.chat.bot import Bot
-from chat_api.chat.messages import Frame
+from chat_api.chat.client_frames import Frame
 from chat_api.core.database import Said
 from chat_api.core.redis_client import Away, hurried_pool
 from chat_api.core.words import normalised

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.auth import Principal, require_bot
 from chat_api.chat.access import View
-from chat_api.chat.frames import Usage
+from chat_api.chat.server_frames import Usage
 from chat_api.core.refusals import UnknownConversation
 from chat_api.paging import cursor_at, place_of
 

@@ -51,7 +51,7 @@ class _Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class SearchServices:
     """What passages are looked for in, one for the whole process."""
 
     bots: Bots
@@ -70,7 +70,7 @@ class Finder:
     What was begun counts as if it was done: whether a call that is broken off must be paid is not known.
     """
 
-    def __init__(self, bot: Bot, timings: Timings, sources: Sources) -> None:
+    def __init__(self, bot: Bot, timings: Timings, sources: SearchServices) -> None:
         self._bot, self._timings, self._sources = bot, timings, sources
         self._space = bot.space or sources.embedders.space
         self.uses: list[Use] = []

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import text
 
-from chat_api.chat.messages import Ask
+from chat_api.chat.client_frames import Ask
 from chat_api.chat.stream import AnswerStream
 from chat_api.core.database import AsyncEngines, Rows, Said
 

@@ -4,8 +4,8 @@ import asyncio
 import enum
 
 from chat_api.chat.bot import Bot
+from chat_api.chat.error_frames import error_of
 from chat_api.chat.journal import AnswerKey, Hold
-from chat_api.chat.messages import error_of
 from chat_api.chat.stream import AnswerStream, Reader, encoded
 from chat_api.chat.turn import Turn
 from chat_api.core.errors import ServiceError

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_api.chat.bot import Bot
+from chat_api.chat.client_frames import Frame
 from chat_api.chat.journal import CLOSED, IN_CONVERSATION, Hold
-from chat_api.chat.messages import Frame
 from chat_api.chat.prompt import PastTurn
 from chat_api.core.database import DATABASE_DOWN, Rows, Said
 from chat_api.core.refusals import UnknownConversation

@@ -15,7 +15,7 @@ from pgvector import HalfVector
 from pgvector.psycopg.halfvec import HalfVectorBinaryDumper
 from sqlalchemy import text
 
-from chat_api.chat.messages import Frame
+from chat_api.chat.client_frames import Frame
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.postings import Hit

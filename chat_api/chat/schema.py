@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
-from chat_api.chat.frames import ServerFrame
-from chat_api.chat.messages import ClientFrame
+from chat_api.chat.client_frames import ClientFrame
+from chat_api.chat.server_frames import ServerFrame
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PUBLISHED = Path(__file__).with_name("chat.v1.schema.json")

@@ -11,8 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from chat_api.auth import Principal, require
 from chat_api.chat.answers import Answers
 from chat_api.chat.bot import Bot
-from chat_api.chat.live import LiveAnswer
-from chat_api.chat.messages import (
+from chat_api.chat.client_frames import (
     Ask,
     Auth,
     BadFrame,
@@ -23,9 +22,10 @@ from chat_api.chat.messages import (
     Ping,
     Resume,
     Stop,
-    error_of,
     parse_frame,
 )
+from chat_api.chat.error_frames import error_of
+from chat_api.chat.live import LiveAnswer
 from chat_api.chat.origins import check_token_origin
 from chat_api.chat.record import keep_feedback
 from chat_api.chat.sockets import FrameRate, Over

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
-from chat_api.chat.messages import Frame
+from chat_api.chat.client_frames import Frame
 from chat_api.core.storable import encodable
 
 SLOW_READER_S = 10.0

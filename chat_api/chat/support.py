@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from chat_api.chat.retrieve import Passage
-from chat_api.core.words import differ_in_language, language_of, numbers_in, stems_of
+from chat_api.core.words import commonest_language, differ_in_language, numbers_in, stems_of
 
 ENOUGH = 0.5
 """Of a sentence's telling words: so many must be in the passages, when both are in the same language."""
@@ -40,14 +40,14 @@ def unsupported(answer: str, passages: Sequence[Passage], known: str = "") -> li
 
     `known` is what a sentence may name without a passage: the bot's name. A sentence that cites nothing is not judged.
     """
-    texts, language = [_evidence(passage) for passage in passages], language_of(answer)
+    texts, language = [_evidence(passage) for passage in passages], commonest_language(answer)
     found = []
     for span in sentences(answer):
         sentence = answer[span.start : span.end]
         cited = [int(number) for number in _CITED.findall(sentence)]
         evidence = "\n".join(texts[number - 1] for number in dict.fromkeys(cited) if 1 <= number <= len(texts))
         said = _LIST_MARK.sub("", _CITATIONS.sub("", sentence))
-        if cited and not _supports(evidence, said, known, language_of(said) or language):
+        if cited and not _supports(evidence, said, known, commonest_language(said) or language):
             found.append(_trimmed(answer, span))
     return found
 
@@ -64,7 +64,7 @@ def _supports(evidence: str, sentence: str, known: str, language: str | None) ->
     """Whether the evidence has the sentence's numbers and, where it is in the same language, its names and words."""
     if not evidence or not _has_numbers(evidence, sentence):
         return False
-    written_in = language_of(evidence)
+    written_in = commonest_language(evidence)
     if differ_in_language(sentence, evidence) or (language and written_in and language != written_in):
         return True
     stems = stems_of(evidence)

@@ -19,12 +19,13 @@ from chat_api.chat.bot import Bot, Bots
 from chat_api.chat.budget import Allowance, BudgetExhausted, Budgets, Step, Use
 from chat_api.chat.cache import AnswerCache, CachedAnswer, cache_key, reading_content
 from chat_api.chat.citations import AnswerFilter, without_markers
+from chat_api.chat.client_frames import Ask
 from chat_api.chat.curated import find_curated
-from chat_api.chat.find import Finder, Sources, Timings
+from chat_api.chat.error_frames import error_of
+from chat_api.chat.find import Finder, SearchServices, Timings
 from chat_api.chat.journal import Hold, InFlightElsewhereError
 from chat_api.chat.lexical import Lexical
 from chat_api.chat.limits import MessageRates
-from chat_api.chat.messages import Ask, error_of
 from chat_api.chat.prompt import PastTurn, unspoken
 from chat_api.chat.record import Conversation, TurnRecord, conversation_of, loading, record_at_end, recording
 from chat_api.chat.rewrite import tokens_to_find
@@ -66,7 +67,9 @@ class ChatServices:
 
     def finder(self, bot: Bot, timings: Timings) -> Finder:
         """What finds one turn's passages."""
-        sources = Sources(self.bots, self.embedders, self.engines, self.lexical, self.passage_tokens, self.patience_s)
+        sources = SearchServices(
+            self.bots, self.embedders, self.engines, self.lexical, self.passage_tokens, self.patience_s
+        )
         return Finder(bot, timings, sources)
 
 

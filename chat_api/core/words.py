@@ -115,13 +115,13 @@ def _plain(digits: str) -> str:
 
 def differ_in_language(one: str, two: str) -> bool:
     """Whether two texts are surely in different languages: by their common words, or by their scripts."""
-    first, second = language_of(one), language_of(two)
+    first, second = commonest_language(one), commonest_language(two)
     if first and second:
         return first != second
     return bool(_UNSPACED.search(one)) != bool(_UNSPACED.search(two))
 
 
-def language_of(text: str) -> str | None:
+def commonest_language(text: str) -> str | None:
     """The language whose common words the text has the most of; None where two have as many."""
     counts = Counter(name for word in words_of(text) for name in _LANGUAGES.get(word, ()))
     (first, most), (_, second) = [*counts.most_common(2), ("", 0), ("", 0)][:2]

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from chat_api.auth import Principal, TokenRefused, bearer_token, require
 from chat_api.chat.access import admitted_bot
-from chat_api.chat.messages import MAX_FRAME_BYTES, SUBPROTOCOL, Auth, BadFrame, parse_frame
+from chat_api.chat.client_frames import MAX_FRAME_BYTES, SUBPROTOCOL, Auth, BadFrame, parse_frame
 from chat_api.chat.schema import schema_text
 from chat_api.chat.session import Session
 from chat_api.chat.sockets import Over, Sockets

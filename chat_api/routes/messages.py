@@ -16,11 +16,12 @@ from chat_api.chat.access import admitted_bot
 from chat_api.chat.answers import Answers
 from chat_api.chat.bot import Bot
 from chat_api.chat.budget import BudgetExhausted
-from chat_api.chat.frames import FinishReason, Source, Span, Usage
+from chat_api.chat.client_frames import Ask, Frame, Storable
+from chat_api.chat.error_frames import for_visitors
 from chat_api.chat.limits import RateLimited
 from chat_api.chat.live import LiveAnswer
-from chat_api.chat.messages import Ask, Frame, Storable, for_visitors
 from chat_api.chat.record import bot_of_answer, keep_feedback
+from chat_api.chat.server_frames import FinishReason, Source, Span, Usage
 from chat_api.chat.turn import ChatServices
 from chat_api.core.errors import (
     DatabaseUnavailable,

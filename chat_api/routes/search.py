@@ -11,8 +11,9 @@ from chat_api.chat.access import admit_visitor, bot_asked_for
 from chat_api.chat.bot import Bot
 from chat_api.chat.budget import Allowance, BudgetExhausted, Step
 from chat_api.chat.choose import Choice, Reason
+from chat_api.chat.client_frames import Storable
+from chat_api.chat.error_frames import for_visitors
 from chat_api.chat.find import Timings
-from chat_api.chat.messages import Storable, for_visitors
 from chat_api.chat.prompt import PastTurn
 from chat_api.chat.rewrite import tokens_to_find
 from chat_api.chat.turn import ChatServices

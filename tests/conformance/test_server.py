@@ -6,7 +6,7 @@ import httpx2
 import jsonschema
 import pytest
 
-from chat_api.chat.messages import parse_frame
+from chat_api.chat.client_frames import parse_frame
 from chat_api.chat.schema import PUBLISHED, make_schema
 from tests.chat_api.chat_world import Chat
 from tests.conformance.checks import CHECKS, Check

@@ -20,13 +20,14 @@ from tests.workers.test_reading import Words, reader
 from workers.dashboard import SourceToTrain
 from workers.documents import Chunk, Document, Fetched, Reading
 from workers.embed import Backoff, embed_texts
-from workers.learn import Stages, embed_readings
 from workers.pipeline import BATCH_CHUNKS, train
 from workers.receipt import NAMED_FAILURES, Receipt
 from workers.runs import Training
+from workers.stages import Stages
 from workers.store.generation import ensure_space, open_generations
 from workers.tasks.lease import Progress
 from workers.tasks.life import HandBackError, LeaseLostError, Task
+from workers.vectors import embed_readings
 
 pytestmark = pytest.mark.stack
 SPACE, OTHER = EmbeddingSpace("m", 32), EmbeddingSpace("other", 32)

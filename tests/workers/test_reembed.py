@@ -33,7 +33,7 @@ from workers.commands.reembed import await_switch, reembed, space_named
 from workers.documents import Block, Document
 from workers.jobs import process
 from workers.reembed import embed_again
-from workers.spaces import LOCK_TASKS, BotKey, aim, settle, tend_spaces
+from workers.spaces import LOCK_TASKS, BotKey, aim, switch_if_whole, tend_spaces
 from workers.store.generation import ensure_space
 from workers.tasks.claims import claim
 from workers.tasks.expiry import MAX_CRASHES, expire_leases
@@ -569,7 +569,7 @@ def test_the_command_and_the_sweeper_never_wait_for_each_other(shelf: Shelf) -> 
 
     def sweep() -> bool:
         with of_org(shelf.worker.engines.chat, bot.org_id).begin() as connection:
-            return settle(connection, bot)
+            return switch_if_whole(connection, bot)
 
     deadline = time.monotonic() + 20
     with ThreadPoolExecutor(1) as threads:

@@ -16,8 +16,8 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from workers.chunk import embedded_text
 from workers.commands.archive import Archive, BadArchive
-from workers.learn import Stages, Vectors
 from workers.receipt import Receipt
+from workers.stages import Stages, Vectors
 from workers.store.known import known_vectors
 from workers.store.rows import COPY_HEADER, COPY_TRAILER, KEY_COLUMNS, Build, document_id, embedding_rows
 from workers.store.usage import add_usage

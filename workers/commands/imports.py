@@ -36,8 +36,8 @@ from workers.commands.rows import (
 )
 from workers.commands.terminal import Bar
 from workers.dashboard import project_status
-from workers.learn import Stages
 from workers.receipt import Receipt
+from workers.stages import Stages
 from workers.tasks.lease import Lease, Progress
 from workers.tasks.life import LeaseLostError
 

@@ -12,7 +12,7 @@ from chat_api.core.embeddings import EmbeddingSpace, make_embedder
 from chat_api.core.errors import EmbeddingMisconfigured, Held
 from chat_api.core.refusals import UnknownBot
 from chat_api.core.settings import KNOWN_DIMENSIONS, LOCAL_DIMENSIONS, LOCAL_MODEL, Settings
-from workers.spaces import COLLECT_AT_ONCE, BotKey, aim, built_beside, collect_stale_vectors, settle
+from workers.spaces import COLLECT_AT_ONCE, BotKey, aim, built_beside, collect_stale_vectors, switch_if_whole
 from workers.store.generation import ensure_space
 
 ASK_EVERY_S = 2.0
@@ -102,7 +102,7 @@ def _aim(chat: Engine, bot: BotKey, space_id: int | None) -> bool | None:
             changed = aim(connection, bot, space_id)
         if changed and space_id is not None:
             with of_org(chat, bot.org_id).begin() as connection:
-                settle(connection, bot)
+                switch_if_whole(connection, bot)
     except DATABASE_DOWN as error:
         if is_held(error):
             return None

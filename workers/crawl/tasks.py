@@ -35,10 +35,10 @@ from workers.fetch.discovery import site_frontier, sitemap_frontier
 from workers.fetch.robots import Robots
 from workers.fetch.scope import Scope
 from workers.gate.verdict import lost_error, lost_questions
-from workers.learn import Stages
 from workers.quota import scope_left
 from workers.reading import Reader, address_of, given, renders
 from workers.receipt import Receipt
+from workers.stages import Stages
 from workers.store.failed import NOTHING
 from workers.store.generation import open_generation, remember_bot, write_readings
 from workers.store.rows import Build

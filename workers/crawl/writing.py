@@ -16,13 +16,14 @@ from workers.crawl.state import Before, TaskResult, Visited
 from workers.documents import Reading
 from workers.fetch.traps import shape_of, sketch_of
 from workers.fetch.urls import parse_url
-from workers.learn import Stages, Vectors, embed_readings
 from workers.receipt import Receipt
+from workers.stages import Stages, Vectors
 from workers.store.generation import copy_unchanged, write_readings
 from workers.store.rows import Build
 from workers.store.usage import add_usage
 from workers.tasks.lease import Progress
 from workers.tasks.life import LeaseLostError, assert_held
+from workers.vectors import embed_readings
 
 BATCH_CHUNKS, MOST_LINKS = 512, 50_000
 """So many chunks, or links, of pages that wait are written."""

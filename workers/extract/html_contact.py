@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
-from chat_api.core.instructions import instruction_like
 from workers.documents import Block
 from workers.extract.clean import clean_text
 from workers.extract.html_blocks import IMAGE, Piece, pieces
 from workers.extract.html_forms import BLOCKS
 from workers.extract.html_prune import drop_furniture, words
+from workers.extract.instructions import instruction_like
 
 HEADING = "Contact"
 """Stands above what has no heading of its own, or several."""

@@ -17,6 +17,7 @@ from chat_api.core.errors import NoText, TooLarge, TrainingError
 from workers.documents import Block, Document, Fetched
 from workers.extract.children import Pulse
 from workers.extract.clean import clean_document
+from workers.extract.ocr_table import paragraphs
 from workers.extract.pictures_wire import DPI, MOST_PIXELS, PICTURE
 from workers.extract.scanned import WITHOUT_TEXT, ranges
 from workers.extract.spawned import (
@@ -32,7 +33,6 @@ from workers.extract.spawned import (
     output,
 )
 from workers.extract.told import told_of
-from workers.extract.words import paragraphs
 
 Item = tuple[Fetched, str | None]
 Outcome = Document | TrainingError

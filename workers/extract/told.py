@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from chat_api.core.instructions import instruction_like
 from workers.documents import Document
+from workers.extract.instructions import instruction_like
 from workers.languages import language_of
 
 _SAMPLE = 2_000

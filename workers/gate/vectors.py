@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from redis.exceptions import RedisError
 
 from chat_api.core.words import about_tokens
-from workers.learn import Stages, Vectors
+from workers.stages import Stages, Vectors
 from workers.store.rows import Build
 
 KEPT_S = 7 * 86_400

@@ -15,8 +15,8 @@ from chat_api.core.errors import QuestionsLost
 from chat_api.core.models.dashboard import DashboardBot
 from workers.gate.search import Passage, Search, key_of
 from workers.gate.vectors import QuestionVectors, question_vectors
-from workers.learn import Stages
 from workers.receipt import Receipt
+from workers.stages import Stages
 from workers.store.rows import Build
 from workers.store.usage import add_usage
 

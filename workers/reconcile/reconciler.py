@@ -19,7 +19,7 @@ from chat_api.core.models.dashboard import missing_columns
 from workers.reconcile.burial import GIVEN, arrays, bury
 from workers.reconcile.dashboard_rows import DashboardRows
 from workers.reconcile.queueing import Wanted, queue_runs
-from workers.reconcile.verdicts import Held, Place, RunSeen, SourceRow, Verdicts, judge
+from workers.reconcile.verdicts import Known, Place, RunSeen, SourceRow, Verdicts, judge
 
 PAGE = 10_000
 SAY_AGAIN_S = 60.0
@@ -223,9 +223,9 @@ def _brakes(bots: Sequence[Row[Any]], share: float) -> bool:
 
 
 def _judged(rows: Iterable[SourceRow], found: Sequence[Row[Any]]) -> Verdicts:
-    places: dict[UUID, list[Held]] = defaultdict(list)
+    places: dict[UUID, list[Known]] = defaultdict(list)
     for row in found:
-        places[row.source_id].append(_held(row))
+        places[row.source_id].append(_known(row))
     verdicts = Verdicts()
     for source in rows:
         judge(verdicts, source, places.pop(source.place.source_id, []))
@@ -234,7 +234,7 @@ def _judged(rows: Iterable[SourceRow], found: Sequence[Row[Any]]) -> Verdicts:
     return verdicts
 
 
-def _held(row: Row[Any]) -> Held:
+def _known(row: Row[Any]) -> Known:
     newest = running = None
     if row.job_id:
         words = (row.error_code, row.status_version, row.projected_version)
@@ -242,7 +242,7 @@ def _held(row: Row[Any]) -> Held:
     if row.running_job_id:
         running = RunSeen(row.running_job_id, "running", row.running_version, None, 0, 0)
     place = Place(row.org_id, row.bot_id, row.source_id)
-    return Held(place, row.buried, row.gone, row.pinned_version, row.live_version, newest, running)
+    return Known(place, row.buried, row.gone, row.pinned_version, row.live_version, newest, running)
 
 
 def _wanted(row: SourceRow) -> Wanted:

@@ -66,7 +66,7 @@ class RunSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Known:
     """What we hold of a source in one place. `live_version` is None while nothing of it answers."""
 
     place: Place
@@ -101,7 +101,7 @@ class Verdicts:
     """The largest status version that a row has heard."""
 
 
-def judge(verdicts: Verdicts, row: SourceRow | None, places: Sequence[Held]) -> None:
+def judge(verdicts: Verdicts, row: SourceRow | None, places: Sequence[Known]) -> None:
     """Adds what one source needs; `places` are all places where we hold its id."""
     here = None
     for held in places:
@@ -121,13 +121,13 @@ def judge(verdicts: Verdicts, row: SourceRow | None, places: Sequence[Held]) -> 
         _here(verdicts, row, here)
 
 
-def _unheld(verdicts: Verdicts, row: SourceRow, places: Sequence[Held]) -> None:
+def _unheld(verdicts: Verdicts, row: SourceRow, places: Sequence[Known]) -> None:
     """A row of which we hold nothing where it is."""
     if not row.gone and not _deleted(row, places) and _unknown_wants_training(row):
         verdicts.queue.append(row)
 
 
-def _elsewhere(verdicts: Verdicts, held: Held, *, alive: bool) -> None:
+def _elsewhere(verdicts: Verdicts, held: Known, *, alive: bool) -> None:
     """What a source has where its row is not; `alive`: it is there in another place."""
     if not alive:
         _gone(verdicts, held, on_purpose=False)
@@ -135,12 +135,12 @@ def _elsewhere(verdicts: Verdicts, held: Held, *, alive: bool) -> None:
         verdicts.bury.append(held.place)
 
 
-def _deleted(row: SourceRow, places: Sequence[Held]) -> bool:
+def _deleted(row: SourceRow, places: Sequence[Known]) -> bool:
     """Whether the source was deleted in its org, through us."""
     return any(held.buried and not held.gone for held in places if held.place.org_id == row.place.org_id)
 
 
-def _gone(verdicts: Verdicts, held: Held, *, on_purpose: bool) -> None:
+def _gone(verdicts: Verdicts, held: Known, *, on_purpose: bool) -> None:
     in_training = held.newest is not None and held.newest.status in {"waiting", "running"}
     if held.buried or (in_training and not held.live_version):
         return  # a run of such a source finds out by itself
@@ -155,7 +155,7 @@ def _unknown_wants_training(row: SourceRow) -> bool:
     return row.rested(QUIET_S) if row.status == "pending" else row.status in {"queued", "processing", "trained"}
 
 
-def _here(verdicts: Verdicts, row: SourceRow, here: Held) -> None:
+def _here(verdicts: Verdicts, row: SourceRow, here: Known) -> None:
     if here.buried and not here.gone:
         _tell(verdicts, row, here)
         return
@@ -170,13 +170,13 @@ def _here(verdicts: Verdicts, row: SourceRow, here: Held) -> None:
         _tell(verdicts, row, here)
 
 
-def _deletion_forgotten(row: SourceRow, here: Held) -> bool:
+def _deletion_forgotten(row: SourceRow, here: Known) -> bool:
     """Whether the row has our own word that the source was deleted, newer than any we remember: we were restored."""
     told_after = here.newest is not None and here.newest.status_version < row.status_version <= FARTHEST_VERSION
     return told_after and row.status == "pending" and row.job_id is None
 
 
-def _wants_training(verdicts: Verdicts, row: SourceRow, here: Held) -> bool:
+def _wants_training(verdicts: Verdicts, row: SourceRow, here: Known) -> bool:
     newest = here.newest
     if newest is None:
         return _edited(row, here) if here.live_version else _unknown_wants_training(row)
@@ -196,7 +196,7 @@ def _ended_unread(newest: RunSeen) -> bool:
     return newest.source_version is None and newest.error_code != SourceDeleted.code
 
 
-def _edited(row: SourceRow, here: Held) -> bool:
+def _edited(row: SourceRow, here: Known) -> bool:
     """Whether this version was never tried; a restored copy of ours that is older than the row looks the same."""
     known = {here.pinned_version, here.live_version and version_of_row(here.live_version)}
     if here.newest and here.newest.error_code != SourceDeleted.code:
@@ -210,7 +210,7 @@ def _asked_again(row: SourceRow, newest: RunSeen) -> bool:
     return heard and newest.status in {"failed", "quarantined", "cancelled"} and row.rested(QUIET_S)
 
 
-def _tell(verdicts: Verdicts, row: SourceRow, here: Held) -> None:
+def _tell(verdicts: Verdicts, row: SourceRow, here: Known) -> None:
     newest = here.newest
     if newest is None or newest.projected_version < newest.status_version or row.status_version > FARTHEST_VERSION:
         return
@@ -218,7 +218,7 @@ def _tell(verdicts: Verdicts, row: SourceRow, here: Held) -> None:
         verdicts.tell.append(newest.job_id)
 
 
-def _agrees(row: SourceRow, here: Held, newest: RunSeen) -> bool:
+def _agrees(row: SourceRow, here: Known, newest: RunSeen) -> bool:
     if here.buried:
         return row.status == "pending" and row.job_id is None
     if here.running and here.running.job_id == row.job_id and row.status == "processing":

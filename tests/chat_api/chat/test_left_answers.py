@@ -14,9 +14,9 @@ import pytest
 
 from chat_api.chat.answers import Answers
 from chat_api.chat.bot import Bot
+from chat_api.chat.client_frames import Ask
 from chat_api.chat.journal import AnswerKey, Hold, Journal
 from chat_api.chat.live import LiveAnswer
-from chat_api.chat.messages import Ask
 from chat_api.chat.passing import Passed, Passing
 from chat_api.chat.relay import Relay
 from chat_api.chat.stream import AnswerStream, Reader

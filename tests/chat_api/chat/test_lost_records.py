@@ -9,8 +9,8 @@ import pytest
 
 from chat_api.chat.bot import Bot
 from chat_api.chat.budget import Allowance, Budgets, Use
+from chat_api.chat.client_frames import Ask
 from chat_api.chat.journal import AnswerKey, Hold
-from chat_api.chat.messages import Ask
 from chat_api.chat.record import TurnRecord, recording
 from chat_api.chat.stream import AnswerStream
 from chat_api.core.bot_config import BotConfig

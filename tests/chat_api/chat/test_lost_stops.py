@@ -11,8 +11,8 @@ import pytest
 
 from chat_api.chat.answer import Ending, ExtractiveAnswerer, Question
 from chat_api.chat.cache import AnswerCache, CachedAnswer
+from chat_api.chat.client_frames import Ask
 from chat_api.chat.journal import AnswerKey, Hold
-from chat_api.chat.messages import Ask
 from chat_api.chat.stream import AnswerStream
 from chat_api.chat.turn import ChatServices, Turn
 from chat_api.core.settings import Settings

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chat_api.chat.answer import Ending, ExtractiveAnswerer, Question
 from chat_api.chat.bot import Bot
 from chat_api.chat.citations import AnswerFilter, without_markers
-from chat_api.chat.messages import BadFrame, parse_frame
+from chat_api.chat.client_frames import BadFrame, parse_frame
 from chat_api.chat.origins import among, are_origins
 from chat_api.chat.prompt import PastTurn, build_messages, recent
 from chat_api.chat.quotes import choose_quotes

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from chat_api.chat.messages import Ask
+from chat_api.chat.client_frames import Ask
 from chat_api.core.settings import Settings
 from chat_api.main import create_app
 from tests.chat_api.chat.answers_world import assert_whole, away, begun, paid, resume

@@ -19,8 +19,8 @@ from tests.workers.fetch.loopback import Site, client_of, redirect, reply
 from workers.crawl import tasks as crawl
 from workers.dashboard import SourceToTrain
 from workers.documents import Block, Document, Fetched
-from workers.learn import Stages
 from workers.reading import ChunkSizes, Reader
+from workers.stages import Stages
 from workers.tasks.claims import claim
 from workers.tasks.lease import Progress
 from workers.tasks.life import Task, put_back, settle

@@ -11,7 +11,7 @@ from chat_api.core.errors import EmbeddingUnavailable
 from tests.workers.chat_rows import ChatRows
 from tests.workers.crawl.crawl_world import Crawls, fill
 from tests.workers.fetch.loopback import Site, reply, serving
-from workers.spaces import BotKey, aim, settle
+from workers.spaces import BotKey, aim, switch_if_whole
 from workers.store.generation import ensure_space
 from workers.tasks.life import LeaseLostError, Task, put_back
 
@@ -47,7 +47,7 @@ def change_space(crawls: Crawls) -> None:
         aim(connection, bot, space_id)
         connection.execute(EMBED_AGAIN, {"space_id": space_id})
     with crawls.rows.engine.begin() as connection:
-        assert settle(connection, bot)
+        assert switch_if_whole(connection, bot)
 
 
 def up_to(crawls: Crawls, kind: str) -> Task:

@@ -21,8 +21,8 @@ from tests.workers.extract.processes import children
 from workers.bootstrap import bootstrap
 from workers.documents import Document, Fetched
 from workers.extract.ocr import OcrLimits, OcrReader, find_tesseract
+from workers.extract.ocr_table import paragraphs
 from workers.extract.sandbox import Sandbox
-from workers.extract.words import paragraphs
 
 installed = pytest.mark.skipif(not shutil.which("tesseract"), reason="Tesseract is not installed (tesseract-ocr)")
 HERON = "The Heron kiln holds forty-five litres and needs a concrete floor."

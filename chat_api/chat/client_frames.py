@@ -1,4 +1,4 @@
-"""The frames of chat.v1: what clients may send, and what they are sent."""
+"""The frames that chat.v1's clients send, and what is wrong with those that are none."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -6,15 +6,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from chat_api.core.errors import (
-    EmbeddingRejected,
-    EmbeddingUnavailable,
-    ProviderRejected,
-    ProviderUnavailable,
-    QuotaExceeded,
-    ServiceError,
-)
-from chat_api.core.refusals import RequestError, UnknownResource
+from chat_api.core.refusals import RequestError
 from chat_api.core.storable import is_storable
 
 SUBPROTOCOL = "chat.v1"
@@ -146,31 +138,3 @@ def _id_in(raw: str) -> str | None:
         return None
     found = parsed.get("id") if isinstance(parsed, dict) else None
     return found if isinstance(found, str) and 0 < len(found) <= MAX_ID_CHARS else None
-
-
-def error_frame(code: str, message: str, ask_id: str | None = None, retry_after: float | None = None) -> Frame:
-    """An `error` frame; `id` and `retry_after` (seconds) only where there are any."""
-    frame: Frame = {"type": "error", "code": code, "message": message}
-    if ask_id is not None:
-        frame["id"] = ask_id
-    if retry_after is not None:
-        frame["retry_after"] = round(retry_after, 1)
-    return frame
-
-
-def error_of(error: ServiceError, ask_id: str | None = None) -> Frame:
-    """The error's frame, as a visitor may read it."""
-    shown = BadFrame(error.message) if isinstance(error, UnknownResource) else for_visitors(error)
-    return error_frame(shown.code, shown.message, ask_id, error.retry_after)
-
-
-def for_visitors(error: ServiceError) -> ServiceError:
-    """The error as a visitor may read it: what is wrong inside stays in the log."""
-    match error:
-        case RequestError() | ProviderUnavailable() | ProviderRejected():
-            return error
-        case EmbeddingUnavailable():
-            return ProviderUnavailable()
-        case EmbeddingRejected() | QuotaExceeded():
-            return ProviderRejected()
-    return ServiceError()

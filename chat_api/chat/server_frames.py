@@ -1,4 +1,4 @@
-"""The frames that chat.v1's servers send: what its JSON Schema is made from, beside the clients' frames in messages.py."""
+"""The frames that chat.v1's servers send: what its JSON Schema is made from, beside the clients' in client_frames.py."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chat_api.chat.messages import FrameId
+from chat_api.chat.client_frames import FrameId
 
 Seq = Annotated[int, Field(ge=1)]
 FinishReason = Literal["stop", "length", "stopped", "no_answer", "curated", "cached", "budget"]
