@@ -20,7 +20,7 @@ from chat_api.chat.prompt import PastTurn
 from chat_api.core.bot_config import parse_config
 from chat_api.core.errors import ProviderRejected, ProviderUnavailable
 from chat_api.core.settings import Settings
-from tests.chat_api.chat.test_pure import NOBODY, passage
+from tests.chat_api.chat.passages import NOBODY, passage
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 DONE = "data: [DONE]\n\n"

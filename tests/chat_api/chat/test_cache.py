@@ -12,7 +12,7 @@ from chat_api.chat.cache import AnswerCache, CachedAnswer, cache_key
 from chat_api.chat.choose import Wish, choose
 from chat_api.chat.retrieve import Found
 from chat_api.core.bot_config import BotConfig
-from tests.chat_api.chat.test_pure import passage
+from tests.chat_api.chat.passages import passage
 from tests.chat_api.chat_world import wait_until
 
 BOT = Bot(UUID(int=1), UUID(int=2), "Robin", BotConfig())

@@ -17,7 +17,7 @@ from chat_api.core.embeddings import LOCAL_SPACE, EmbeddingSpace
 from chat_api.core.postings import Hit, Place
 from chat_api.core.scores import FOREIGN_LANGUAGE, FOREIGN_SCRIPT, fused, trust_in
 from chat_api.core.settings import Settings
-from tests.chat_api.chat.test_pure import passage
+from tests.chat_api.chat.passages import passage
 from tests.chat_api.chat_world import DIMENSIONS, MODEL, Chat
 from tests.provider_model import HashedEmbeddings
 from tests.servers import as_api

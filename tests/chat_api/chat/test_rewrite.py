@@ -14,7 +14,7 @@ from chat_api.chat.prompt import Message, PastTurn
 from chat_api.chat.retrieve import Found
 from chat_api.chat.rewrite import Completion, Rewriting, standalone, with_topic
 from chat_api.core.errors import ProviderUnavailable
-from tests.chat_api.chat.test_pure import passage
+from tests.chat_api.chat.passages import passage
 
 PALLETS = [PastTurn("What does a pallet to the Highlands cost?", "It costs £129 [1].")]
 

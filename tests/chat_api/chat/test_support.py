@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chat_api.chat.support import sentences, unsupported
 from chat_api.core.words import numbers_in
-from tests.chat_api.chat.test_pure import passage
+from tests.chat_api.chat.passages import passage
 
 DELIVERY = passage(
     "Parcels ordered by 11:30 leave on the same day. A pallet to the Highlands costs £1,290.50 and takes 3 days. "

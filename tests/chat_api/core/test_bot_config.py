@@ -124,4 +124,21 @@ def test_anything_gives_a_usable_configuration(raw: dict[str, object]) -> None:
     assert set(bad) <= set(raw)
     assert all(raw[name] is not None for name in bad)
     assert all(getattr(config, name) == getattr(BotConfig(), name) for name in bad)
+    assert 0 <= config.similarity_threshold <= 1
+    assert 1 <= config.retrieval_k <= 50
     repr(config)
+
+
+@pytest.mark.parametrize("raw", [None, {}, {"unknown": 1}, {"model": None}])
+def test_no_configuration_is_the_default_one(raw: object) -> None:
+    assert parse_config(raw) == (BotConfig(), [])
+
+
+def test_bad_values_fall_back_one_by_one() -> None:
+    config, bad = parse_config(
+        {"temperature": 9, "max_tokens": "many", "retrieval_k": 3, "sample_questions": ["a", 1], "history_length": -1,
+         "similarity_threshold": 0, "system_prompt": ["x"], "welcome_message": "Hi"}
+    )  # fmt: skip
+    assert sorted(bad) == ["history_length", "max_tokens", "sample_questions", "system_prompt", "temperature"]
+    assert (config.retrieval_k, config.similarity_threshold, config.welcome_message) == (3, 0, "Hi")
+    assert (config.temperature, config.max_tokens) == (BotConfig().temperature, BotConfig().max_tokens)
