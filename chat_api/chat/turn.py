@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.chat import links
@@ -26,6 +25,7 @@ from chat_api.chat.find import Finder, SearchServices, Timings
 from chat_api.chat.journal import Hold, InFlightElsewhereError
 from chat_api.chat.lexical import Lexical
 from chat_api.chat.limits import MessageRates
+from chat_api.chat.outdated import refuse_outdated
 from chat_api.chat.prompt import PastTurn, unspoken
 from chat_api.chat.record import Conversation, TurnRecord, conversation_of, loading, record_at_end, recording
 from chat_api.chat.rewrite import tokens_to_find
@@ -35,16 +35,10 @@ from chat_api.chat.support import unsupported
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import Embedders
 from chat_api.core.errors import ServiceError
-from chat_api.core.refusals import OutdatedAnswer
 from chat_api.metrics import FIRST_DELTA_SECONDS, TURN_SECONDS, TURNS
 
 RECORD_WITHIN_S = 10.0
 DISCONNECTED = "disconnected"
-DELETED = text("""
-    SELECT 1 FROM sources WHERE org_id = :org_id AND bot_id = :bot_id
-      AND source_id = ANY (CAST(:source_ids AS uuid[])) AND deleted_at IS NOT NULL
-    LIMIT 1
-""")
 log = structlog.get_logger(__name__)
 
 
@@ -103,7 +97,7 @@ class Turn:
         key = None if conversation.history or content is None else self._key(content)
         if not (await self._answer_free(stream, key) or await self._answer_paid(stream, conversation.history)):
             await self._do_without(stream)
-        await self._refuse_outdated()
+        await refuse_outdated(self._services.engines, self._bot, self.record)
         if key:
             await self._keep(key)
         await self._done(stream)
@@ -238,21 +232,6 @@ class Turn:
             # What is on record is what was streamed: also when the wait for readers behind it is cut short.
             if len(stream.frames) > length:
                 self.record.answer += text
-
-    async def _refuse_outdated(self) -> None:
-        """Raises OutdatedAnswer where a source was deleted between the search that found it and the answer's end."""
-        record = self.record
-        cited = [source["source_id"] for source in record.sources if source["n"] in record.citations]
-        if not cited:
-            return
-        values = {"org_id": self._bot.org_id, "bot_id": self._bot.bot_id, "source_ids": cited}
-        try:
-            [deleted] = await self._services.engines.trip(self._bot.org_id, (DELETED, values))
-        except SQLAlchemyError as error:
-            log.warning("deletions_not_read", error=type(error).__name__)  # whoever asks again is told
-            return
-        if deleted:
-            raise OutdatedAnswer
 
     async def _keep(self, key: str) -> None:
         """Keeps an answer for whoever asks the same, if its citations hold."""

@@ -1,7 +1,7 @@
 """All settings in one class (those of the databases in its base), read from the environment, `.env.local`, then `.env`; every problem is one line at start."""
 
 import sys
-from collections.abc import Container
+from collections.abc import Callable, Container
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -176,15 +176,10 @@ class Settings(DatabaseSettings):
     )
     workers: int = Field(2, ge=1, le=256, description="Worker processes of `python -m workers`")
 
-    @field_validator("prices", mode="before")
+    @field_validator("prices", mode="wrap")
     @classmethod
-    def _from_json(cls, given: object) -> object:
-        return from_json(given) if isinstance(given, str) else given
-
-    @field_validator("prices")
-    @classmethod
-    def _with_usual(cls, given: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        return {**USUAL, **given}
+    def _with_usual(cls, given: object, read: Callable[[object], dict[str, Any]]) -> dict[str, Any]:
+        return {**USUAL, **read(from_json(given) if isinstance(given, str) else given)}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
