@@ -60,8 +60,6 @@ def _configure(settings: Settings) -> None:
         check_login(settings)
     except PowerfulLoginError as error:
         sys.exit(str(error))
-    if settings.fetch_allow:
-        log.warning("address_guard_opened", fetch_allow=settings.fetch_allow)
     if settings.metrics_port:
         try:
             start_http_server(settings.metrics_port)

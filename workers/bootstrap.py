@@ -53,7 +53,9 @@ def bootstrap(
     extractor: Extractor | None = None,
     client: SafeClient | None = None,
 ) -> Collaborators:
-    """The collaborators that the settings ask for."""
+    """The collaborators that the settings ask for; warns where these open the address guard."""
+    if settings.fetch_allow:
+        log.warning("address_guard_opened", fetch_allow=settings.fetch_allow)
     engines = engines or make_engines(settings)
     embedders = Embedders(settings, embedder)
     redis = redis or connect_redis(settings)
