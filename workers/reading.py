@@ -204,7 +204,8 @@ class Reader:
             return Fresh(replace(reading, unchanged=True), live=live)
         everything = tuple(Block("paragraph", f"{question}\n{answer}") for question, answer in pairs)
         cut = [
-            piece
+            # A heading that says what the title says is dropped, but by its question a pair is known.
+            replace(piece, heading=piece.heading or " ".join(question.split()))
             for question, answer in pairs
             for piece in self._chunks(
                 Document(title, (Block("heading", question, level=1), Block("paragraph", answer)), "")

@@ -108,6 +108,15 @@ def test_good_pairs_among_bad_ones_are_read() -> None:
     assert [(chunk.heading, chunk.text, chunk.ordinal) for chunk in reading.chunks] == [("Open?", "Yes.", 0)]
 
 
+def test_a_pair_keeps_its_question_under_a_title_that_says_the_same() -> None:
+    pairs = [{"question": "Are you\nopen?", "answer": "Yes."}, {"question": "When?", "answer": "Now."}]
+    chunks = read(found("qa", title="Are you open?", content={"pairs": pairs})).chunks
+    assert [(chunk.heading, chunk.embedded_text) for chunk in chunks] == [
+        ("Are you open?", "Are you open?\n\nYes."),
+        ("When?", "Are you open?\nWhen?\n\nNow."),
+    ]
+
+
 @pytest.mark.parametrize("url", [None, "", "   ", "ftp://a.example/", "http://", "not an address", "http://a b/"])
 def test_an_address_that_is_none_is_invalid(url: str | None) -> None:
     with pytest.raises(InvalidUrl):
