@@ -3,6 +3,8 @@
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
 from statistics import quantiles
 from typing import Any
@@ -33,6 +35,8 @@ EVERY_S = 10.0
 SEARCHERS, SLOW_PROVIDER_MS = 16, 100
 SPACE = EmbeddingSpace("text-embedding-3-small", DIMENSIONS)
 BATCH = 1_000
+Talk = Callable[..., Awaitable[list[float]]]
+"""Of one visitor, by a number of turns and, if it thinks between them, its dice."""
 # The same rows as pgvector's documentation would have them: `vector`, cosine distance, compressed out of line.
 PEER = "CREATE TABLE peer (id bigint GENERATED ALWAYS AS IDENTITY, bot_id uuid, embedding vector(1536))"
 PEER_SEARCH = "SELECT id FROM peer WHERE bot_id = %s ORDER BY embedding <=> %s::vector LIMIT 6"
@@ -121,7 +125,6 @@ def _peer(bot_id: UUID, dsn: str, vectors: NDArray[np.float32]) -> dict[str, flo
 
 
 async def _first_deltas(client: DashboardClient, bot_id: UUID, base_url: str) -> dict[str, Any]:
-    provider_alone = await _provider_alone(base_url)
     token = client.sign_token("chat", bot_id=bot_id, subject="bench")
     address = client.stack["api_url"].replace("http", "ws", 1) + "/api/chat/ws"
 
@@ -130,25 +133,43 @@ async def _first_deltas(client: DashboardClient, bot_id: UUID, base_url: str) ->
         return connect(address, subprotocols=[Subprotocol("chat.v1")], additional_headers=headers, proxy=None)
 
     async def talk(turns: int, think: Random | None = None) -> list[float]:
-        took = []
         async with socket() as open_socket:
-            for _ in range(turns):
-                await asyncio.sleep(think.expovariate(1 / EVERY_S) if think else 0)
-                took.append(await _ask(open_socket))
-        return took
+            return await _paced(partial(_ask, open_socket), turns, think)
 
-    await talk(5)
-    alone = await talk(TURNS)
-    active = await asyncio.gather(*(talk(4, Random(number)) for number in range(AT_ONCE)))
+    async with AsyncOpenAI(api_key="sk-bench", base_url=base_url, max_retries=0) as openai:
+        bare = partial(_paced, partial(_ask_provider, openai))
+        provider_alone, provider_active = await _alone(bare), await _active(bare)
+    ours, active = await _alone(talk), await _active(talk)
     together = await asyncio.gather(*(talk(4) for _ in range(AT_ONCE)))
-    ours = _percentiles(alone)
     return {
         "first_delta_ms": ours,
         "provider_alone_ms": provider_alone,
-        "first_delta_overhead_p50_ms": ours["p50"] - provider_alone["p50"],
-        f"first_delta_{AT_ONCE}_active_ms": _percentiles([took for turns in active for took in turns]),
+        "first_delta_overhead_ms": _more(ours, provider_alone),
+        f"first_delta_{AT_ONCE}_active_ms": active,
+        f"provider_{AT_ONCE}_active_ms": provider_active,
+        f"first_delta_{AT_ONCE}_active_overhead_ms": _more(active, provider_active),
         f"first_delta_{AT_ONCE}_at_once_ms": _percentiles([took for turns in together for took in turns]),
     }
+
+
+async def _paced(ask: Callable[[], Awaitable[float]], turns: int, think: Random | None = None) -> list[float]:
+    """Milliseconds of each question of one visitor, who asks at once or thinks before."""
+    took = []
+    for _ in range(turns):
+        await asyncio.sleep(think.expovariate(1 / EVERY_S) if think else 0)
+        took.append(await ask())
+    return took
+
+
+async def _alone(talk: Talk) -> dict[str, float]:
+    await talk(5)
+    return _percentiles(await talk(TURNS))
+
+
+async def _active(talk: Talk) -> dict[str, float]:
+    """Of many visitors who think between their questions, the same moments whoever is asked."""
+    visitors = await asyncio.gather(*(talk(4, Random(number)) for number in range(AT_ONCE)))
+    return _percentiles([took for turns in visitors for took in turns])
 
 
 async def _routed(client: DashboardClient, bot_id: UUID, base_url: str) -> dict[str, Any]:
@@ -195,32 +216,31 @@ async def _ask(socket: ClientConnection) -> float:
             return first
 
 
-async def _provider_alone(base_url: str) -> dict[str, float]:
+async def _ask_provider(openai: AsyncOpenAI) -> float:
     """Milliseconds of what a turn asks of the provider: one embedding, then the first piece of a streamed answer."""
-    took = []
-    async with AsyncOpenAI(api_key="sk-bench", base_url=base_url, max_retries=0) as openai:
-        for _ in range(TURNS + 5):
-            began = time.perf_counter()
-            await openai.embeddings.create(
-                model=SPACE.model,
-                input=["How long does the kettle take?"],
-                dimensions=DIMENSIONS,
-                encoding_format="base64",
-            )
-            stream = await openai.chat.completions.create(
-                model="gpt-4o-mini", messages=[{"role": "user", "content": "How long?"}], stream=True
-            )
-            async for chunk in stream:
-                if chunk.choices and chunk.choices[0].delta.content:
-                    took.append(1000 * (time.perf_counter() - began))
-                    break
-            await stream.close()
-    return _percentiles(took[5:])
+    began = time.perf_counter()
+    await openai.embeddings.create(
+        model=SPACE.model, input=["How long does the kettle take?"], dimensions=DIMENSIONS, encoding_format="base64"
+    )
+    stream = await openai.chat.completions.create(
+        model="gpt-4o-mini", messages=[{"role": "user", "content": "How long?"}], stream=True
+    )
+    try:
+        async for chunk in stream:
+            if chunk.choices and chunk.choices[0].delta.content:
+                return 1000 * (time.perf_counter() - began)
+    finally:
+        await stream.close()
+    raise RuntimeError("the provider has answered nothing")
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:
     cuts = quantiles(values, n=100, method="inclusive")
     return {"p50": cuts[49], "p99": cuts[98]}
+
+
+def _more(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, float]:
+    return {name: ours[name] - theirs[name] for name in ours}
 
 
 def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -235,11 +255,13 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("  the same with pgvector's defaults", f"{pair('peer_search_ms')}  ({ratio:.1f} times ours)"),
         ("first piece of an answer, provider at 0 ms, p50 / p99", pair("first_delta_ms")),
         ("  the provider's calls alone", pair("provider_alone_ms")),
-        ("  of it ours, p50", f"{result['first_delta_overhead_p50_ms']:.1f} ms"),
+        ("  of it ours", pair("first_delta_overhead_ms")),
         (
             f"first piece with {AT_ONCE} active chats, each every {EVERY_S:g} s",
             pair(f"first_delta_{AT_ONCE}_active_ms"),
         ),
+        ("  the provider's calls alone, asked at the same moments", pair(f"provider_{AT_ONCE}_active_ms")),
+        ("  of it ours", pair(f"first_delta_{AT_ONCE}_active_overhead_ms")),
         (f"first piece with {AT_ONCE} chats at once, p50 / p99", pair(f"first_delta_{AT_ONCE}_at_once_ms")),
         ("POST /api/search, provider at 0 ms, p50 / p99", pair("route_0_ms")),
         (f"  {SEARCHERS} at once", pair("route_0_at_once_ms")),
