@@ -17,8 +17,8 @@ from chat_api.chat.cache import AnswerCache
 from chat_api.chat.lexical import Lexical
 from chat_api.chat.limits import MessageRates, Rates
 from chat_api.chat.relay import Relay
+from chat_api.chat.services import ChatServices
 from chat_api.chat.sockets import Caps, Sockets
-from chat_api.chat.turn import ChatServices
 from chat_api.core.database import AsyncEngines, async_engines
 from chat_api.core.embeddings import Embedders
 from chat_api.core.login import PowerfulLoginError, check_login

@@ -17,8 +17,9 @@ from chat_api.chat.live import LiveAnswer, Why
 from chat_api.chat.passing import Passed, Passing
 from chat_api.chat.record import conversation_of, loading
 from chat_api.chat.relay import Relay
+from chat_api.chat.services import ChatServices
 from chat_api.chat.stream import told_by
-from chat_api.chat.turn import ChatServices, Turn
+from chat_api.chat.turn import Turn
 from chat_api.core.database import DATABASE_DOWN
 from chat_api.core.errors import DatabaseUnavailable, ServiceError
 from chat_api.core.refusals import UnknownConversation, UnknownResource
@@ -67,7 +68,7 @@ class Answers:
         recorded = await self._recorded(key, bot, visitor)
         if (answer := self._in_flight(key, visitor)) and len(answer.stream.frames) >= wanted.after:
             return answer
-        # Its frames are not kept any more, or were all sent: the answer as it was recorded begins again.
+        # Its frames are not kept any more: the answer as it was recorded begins again.
         answer = LiveAnswer(key, bot, visitor, self._grace_s)
         answer.stream.skip_to(wanted.after)
         return self._begin(answer, recorded)

@@ -1,5 +1,7 @@
 """Answers whose sources are deleted while they are written."""
 
+import asyncio
+
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -7,8 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from chat_api.chat.bot import Bot
 from chat_api.chat.record import TurnRecord
 from chat_api.core.database import AsyncEngines
-from chat_api.core.refusals import OutdatedAnswer
 
+WITHIN_S = 2.0
 DELETED = text("""
     SELECT 1 FROM sources WHERE org_id = :org_id AND bot_id = :bot_id
       AND source_id = ANY (CAST(:source_ids AS uuid[])) AND deleted_at IS NOT NULL
@@ -17,16 +19,16 @@ DELETED = text("""
 log = structlog.get_logger(__name__)
 
 
-async def refuse_outdated(engines: AsyncEngines, bot: Bot, record: TurnRecord) -> None:
-    """Raises OutdatedAnswer where a source that the answer cites was deleted since it was found."""
+async def is_outdated(engines: AsyncEngines, bot: Bot, record: TurnRecord) -> bool:
+    """Whether a source that the answer cites was deleted since it was found; False where that can't be told soon."""
     cited = [source["source_id"] for source in record.sources if source["n"] in record.citations]
     if not cited:
-        return
+        return False
     values = {"org_id": bot.org_id, "bot_id": bot.bot_id, "source_ids": cited}
     try:
-        [deleted] = await engines.trip(bot.org_id, (DELETED, values))
-    except SQLAlchemyError as error:
+        async with asyncio.timeout(WITHIN_S):
+            [deleted] = await engines.trip(bot.org_id, (DELETED, values))
+    except (SQLAlchemyError, TimeoutError) as error:
         log.warning("deletions_not_read", error=type(error).__name__)  # whoever asks again is told
-        return
-    if deleted:
-        raise OutdatedAnswer
+        return False
+    return bool(deleted)

@@ -28,9 +28,9 @@ from chat_api.chat.error_frames import error_of
 from chat_api.chat.live import LiveAnswer
 from chat_api.chat.origins import check_token_origin
 from chat_api.chat.record import keep_feedback
+from chat_api.chat.services import ChatServices
 from chat_api.chat.sockets import FrameRate, Over
 from chat_api.chat.stream import ClientGoneError, SlowReaderError, Wire
-from chat_api.chat.turn import ChatServices
 from chat_api.core.errors import ServiceError
 from chat_api.core.refusals import ForbiddenBot, ForbiddenOrigin, MissingScope, Unauthenticated
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,59 +12,31 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from chat_api.chat import links
-from chat_api.chat.answer import Answerer, Ending, Question
+from chat_api.chat.answer import Ending, Question
 from chat_api.chat.blocked import mentions
-from chat_api.chat.bot import Bot, Bots
-from chat_api.chat.budget import Allowance, BudgetExhausted, Budgets, Step, Use
-from chat_api.chat.cache import AnswerCache, CachedAnswer, cache_key, reading_content
+from chat_api.chat.bot import Bot
+from chat_api.chat.budget import Allowance, BudgetExhausted, Step, Use
+from chat_api.chat.cache import CachedAnswer, cache_key, reading_content
 from chat_api.chat.citations import AnswerFilter, without_markers
-from chat_api.chat.client_frames import Ask
+from chat_api.chat.client_frames import Ask, Frame
 from chat_api.chat.curated import find_curated
 from chat_api.chat.error_frames import error_of
-from chat_api.chat.find import Finder, SearchServices, Timings
+from chat_api.chat.find import Timings
 from chat_api.chat.journal import Hold, InFlightElsewhereError
-from chat_api.chat.lexical import Lexical
-from chat_api.chat.limits import MessageRates
-from chat_api.chat.outdated import refuse_outdated
+from chat_api.chat.outdated import is_outdated
 from chat_api.chat.prompt import PastTurn, unspoken
 from chat_api.chat.record import Conversation, TurnRecord, conversation_of, loading, record_at_end, recording
 from chat_api.chat.rewrite import tokens_to_find
 from chat_api.chat.samples import samples_at_end
+from chat_api.chat.services import ChatServices
 from chat_api.chat.stream import AnswerStream, encoded
 from chat_api.chat.support import unsupported
-from chat_api.core.database import AsyncEngines
-from chat_api.core.embeddings import Embedders
 from chat_api.core.errors import ServiceError
 from chat_api.metrics import FIRST_DELTA_SECONDS, TURN_SECONDS, TURNS
 
 RECORD_WITHIN_S = 10.0
 DISCONNECTED = "disconnected"
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ChatServices:
-    """What turns stand on, one for the whole process."""
-
-    engines: AsyncEngines
-    embedders: Embedders
-    answerer: Answerer
-    bots: Bots
-    budgets: Budgets
-    cache: AnswerCache
-    rates: MessageRates
-    lexical: Lexical
-    passage_tokens: int
-    """How many tokens of passages an answer is made from."""
-    patience_s: float = 60
-    """How long the embedding of a question is waited for."""
-
-    def finder(self, bot: Bot, timings: Timings) -> Finder:
-        """What finds one turn's passages."""
-        sources = SearchServices(
-            self.bots, self.embedders, self.engines, self.lexical, self.passage_tokens, self.patience_s
-        )
-        return Finder(bot, timings, sources)
 
 
 class Turn:
@@ -95,9 +67,13 @@ class Turn:
             return
         # A follow-up may mean anything: what was answered before is found for first questions alone.
         key = None if conversation.history or content is None else self._key(content)
-        if not (await self._answer_free(stream, key) or await self._answer_paid(stream, conversation.history)):
-            await self._do_without(stream)
-        await refuse_outdated(self._services.engines, self._bot, self.record)
+        await self._make(stream, key, conversation.history)
+        if await self._is_outdated():
+            key = None
+            await self._make(stream, key, conversation.history)
+            if await self._is_outdated():
+                await self._offer(stream, [])
+                await self._decline(stream, "no_answer")
         if key:
             await self._keep(key)
         await self._done(stream)
@@ -131,6 +107,24 @@ class Turn:
                 raise InFlightElsewhereError
             return conversation, known[0][0].content if known else None
 
+    async def _make(self, stream: AnswerStream, key: str | None, history: Sequence[PastTurn]) -> None:
+        if not (await self._answer_free(stream, key) or await self._answer_paid(stream, history)):
+            await self._do_without(stream)
+
+    async def _is_outdated(self) -> bool:
+        return await is_outdated(self._services.engines, self._bot, self.record)
+
+    async def _offer(self, stream: AnswerStream, sources: list[Frame]) -> None:
+        """Sends the sources, with which an answer begins, or begins again."""
+        length = len(stream.frames)
+        try:
+            await stream.send("sources", sources=sources)
+        finally:
+            # Also when the wait for readers behind it is cut short: what came before is not shown any more.
+            if len(stream.frames) > length:
+                self.record.sources, self.record.answer = sources, ""
+                self.record.citations, self.record.unsupported = [], []
+
     def _key(self, content: str) -> str:
         bot, record = self._bot, self.record
         return cache_key(bot, self._services.answerer.model_of(bot), content, record.question, record.page_url)
@@ -141,7 +135,7 @@ class Turn:
         if curated := find_curated(record.question, config.curated_answers):
             await self._give(stream, CachedAnswer(without_markers(curated.answer), [], []), "curated")
         elif mentions(record.question, config.blocked_terms):
-            await stream.send("sources", sources=[])
+            await self._offer(stream, [])
             await self._decline(stream, "no_answer")
         elif cached := await self._services.cache.find(key) if key else None:
             await self._give(stream, cached, "cached")
@@ -150,9 +144,8 @@ class Turn:
         return True
 
     async def _give(self, stream: AnswerStream, answer: CachedAnswer, finish_reason: str) -> None:
-        await stream.send("sources", sources=answer.sources)
-        self.record.sources, self.record.citations = answer.sources, answer.citations
-        self.record.finish_reason = finish_reason
+        await self._offer(stream, answer.sources)
+        self.record.citations, self.record.finish_reason = answer.citations, finish_reason
         await self._delta(stream, answer.text)
 
     async def _answer_paid(self, stream: AnswerStream, history: Sequence[PastTurn]) -> bool:
@@ -166,9 +159,7 @@ class Turn:
         asked = Question(bot, history, passages, question)
         if passages and not await self._reserve(services.answerer.most_tokens(asked)):
             return False
-        sources = [passage.as_source(number) for number, passage in enumerate(passages, 1)]
-        await stream.send("sources", sources=sources)
-        self.record.sources = sources
+        await self._offer(stream, [passage.as_source(number) for number, passage in enumerate(passages, 1)])
         if passages:
             answerer = services.answerer
             cheaper = answerer.model_of(bot, cheaper=True) != answerer.model_of(bot)
@@ -187,7 +178,7 @@ class Turn:
         """Says that the budget does not allow an answer. Raises BudgetExhausted when nothing is left of it."""
         if self._allowance.exhausted:
             raise BudgetExhausted(retry_after=self._allowance.retry_after)
-        await stream.send("sources", sources=[])
+        await self._offer(stream, [])
         await self._decline(stream, "budget")
 
     async def _answer(self, stream: AnswerStream, question: Question) -> None:
@@ -212,15 +203,16 @@ class Turn:
 
     async def _decline(self, stream: AnswerStream, finish_reason: str) -> None:
         self.record.finish_reason = finish_reason
-        config, record = self._bot.config, self.record
+        config = self._bot.config
         said = without_markers("\n\n".join(filter(None, (config.fallback_message, config.disclaimer))))
-        if said and record.answer:  # the model spoke before it declined: the answer begins again
-            await stream.send("sources", sources=record.sources)
-            record.answer = ""
+        if said and self.record.answer:  # the model spoke before it declined
+            await self._offer(stream, self.record.sources)
         await self._delta(stream, said)
 
     async def _delta(self, stream: AnswerStream, text: str) -> None:
-        if not self.record.answer and (text := text.lstrip()):
+        if not self.record.answer:
+            text = text.lstrip()
+        if text and "first_delta" not in self._timings:
             self._timings["first_delta"] = 1000 * (time.perf_counter() - self._began)
             FIRST_DELTA_SECONDS.observe(self._timings["first_delta"] / 1000)
         if not text:

@@ -76,12 +76,6 @@ class Conflict(RequestError):
     code = "conflict"
 
 
-class OutdatedAnswer(Conflict):
-    """What this answer stands on was removed while it was written. Please ask again."""
-
-    code = "outdated_answer"
-
-
 class TooManyRequests(RequestError):
     """There are too many requests at once. Try again in a moment."""
 

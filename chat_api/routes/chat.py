@@ -17,10 +17,10 @@ from chat_api.auth import Principal, TokenRefused, bearer_token, require
 from chat_api.chat.access import admitted_bot
 from chat_api.chat.client_frames import MAX_FRAME_BYTES, SUBPROTOCOL, Auth, BadFrame, parse_frame
 from chat_api.chat.schema import schema_text
+from chat_api.chat.services import ChatServices
 from chat_api.chat.session import Session
 from chat_api.chat.sockets import Over, Sockets
 from chat_api.chat.stream import ClientGoneError, SlowReaderError, Wire
-from chat_api.chat.turn import ChatServices
 from chat_api.core.errors import ServiceError
 from chat_api.core.refusals import RequestError
 from chat_api.deps import principal_of

@@ -23,7 +23,7 @@ from chat_api.chat.conversations import (
     list_conversations,
     list_messages,
 )
-from chat_api.chat.turn import ChatServices
+from chat_api.chat.services import ChatServices
 from chat_api.chat.unanswered import UnansweredPage, list_unanswered
 from chat_api.deps import CurrentPrincipal, no_store, require_scope
 from chat_api.errors import PROBLEMS

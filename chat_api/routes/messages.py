@@ -22,7 +22,7 @@ from chat_api.chat.limits import RateLimited
 from chat_api.chat.live import LiveAnswer
 from chat_api.chat.record import bot_of_answer, keep_feedback
 from chat_api.chat.server_frames import FinishReason, Source, Span, Usage
-from chat_api.chat.turn import ChatServices
+from chat_api.chat.services import ChatServices
 from chat_api.core.errors import (
     DatabaseUnavailable,
     DependencyError,

@@ -16,7 +16,7 @@ from chat_api.chat.error_frames import for_visitors
 from chat_api.chat.find import Timings
 from chat_api.chat.prompt import PastTurn
 from chat_api.chat.rewrite import tokens_to_find
-from chat_api.chat.turn import ChatServices
+from chat_api.chat.services import ChatServices
 from chat_api.core.errors import ServiceError
 from chat_api.core.refusals import ForbiddenBot, MissingScope, UnknownBot
 from chat_api.deps import Allowed, TokenFirst, no_store

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from chat_api.auth import Principal
 from chat_api.chat.access import bot_asked_for
-from chat_api.chat.turn import ChatServices
+from chat_api.chat.services import ChatServices
 from chat_api.chat.usage import UsagePage, Window, read_usage
 from chat_api.deps import SettingsDep, no_store, require_scope
 from chat_api.errors import PROBLEMS

@@ -10,7 +10,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from chat_api.auth import MAX_SUB_CHARS, Principal
 from chat_api.chat.access import bot_asked_for
 from chat_api.chat.erasure import erase_visitor
-from chat_api.chat.turn import ChatServices
+from chat_api.chat.services import ChatServices
 from chat_api.deps import no_store, require_scope
 from chat_api.errors import PROBLEMS
 

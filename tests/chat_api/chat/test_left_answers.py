@@ -19,8 +19,8 @@ from chat_api.chat.journal import AnswerKey, Hold, Journal
 from chat_api.chat.live import LiveAnswer
 from chat_api.chat.passing import Passed, Passing
 from chat_api.chat.relay import Relay
+from chat_api.chat.services import ChatServices
 from chat_api.chat.stream import AnswerStream, Reader
-from chat_api.chat.turn import ChatServices
 from chat_api.core.database import async_engines
 from chat_api.core.settings import Settings
 from tests.chat_api.chat.answers_world import (

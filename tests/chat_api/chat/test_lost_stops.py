@@ -13,8 +13,9 @@ from chat_api.chat.answer import Ending, ExtractiveAnswerer, Question
 from chat_api.chat.cache import AnswerCache, CachedAnswer
 from chat_api.chat.client_frames import Ask
 from chat_api.chat.journal import AnswerKey, Hold
+from chat_api.chat.services import ChatServices
 from chat_api.chat.stream import AnswerStream
-from chat_api.chat.turn import ChatServices, Turn
+from chat_api.chat.turn import Turn
 from chat_api.core.settings import Settings
 from chat_api.main import create_app
 from tests.chat_api.chat_world import Chat, Frame, TestBot

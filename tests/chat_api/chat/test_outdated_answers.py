@@ -120,20 +120,27 @@ def test_a_question_that_failed_and_is_another_one_now_stands_where_it_was_asked
     assert [(turn[0], turn[3]) for turn in chat.turns(bot)] == [("What?", None), ("Where?", None)]
 
 
-def test_an_answer_whose_source_is_deleted_while_it_is_written_is_not_given(
-    chat: Chat, rest: Rest, world: tuple[TestBot, UUID, UUID]
+@pytest.mark.parametrize("again", [False, True])
+def test_an_answer_begins_again_without_what_is_deleted_while_it_is_written(
+    chat: Chat, rest: Rest, world: tuple[TestBot, UUID, UUID], again: bool
 ) -> None:
-    bot, cited, _ = world
+    bot, cited, beside = world
+    chat.provider.controls.answers.append("We sell kettles [1].")
     chat.provider.controls.token_delay_ms = 100
     with chat.visit(bot) as visit:
         visit.ask("When do parcels leave?")
-        assert visit.receive()["type"] == "sources"
+        frames = [visit.receive()]
         delete(rest, bot, cited)
-        error = visit.answer()[-1]
-        assert (error["type"], error["code"], error["id"]) == ("error", "outdated_answer", "q1")
-        chat.teach(bot, [NOW])
-        again = visit.asked("When do parcels leave?")
-        assert (again[-1]["type"], str(cited) in offered(again)) == ("done", False)
+        while frames[-1]["type"] != "sources" or len(frames) == 1:
+            frames.append(visit.receive())
+        assert offered(frames[-1:]) == {str(beside)}
+        if again:
+            delete(rest, bot, beside)
+        frames += visit.answer()
+    done = frames[-1]
+    assert (done["type"], done["finish_reason"]) == ("done", "no_answer" if again else "stop")
+    assert (done["citations"], text_of(frames)) == ([] if again else [1], done["text"])
+    assert paid(chat) == 2
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -16,10 +16,10 @@ from chat_api.chat.answers import Answers
 from chat_api.chat.bot import Bot
 from chat_api.chat.journal import AnswerKey
 from chat_api.chat.live import LiveAnswer, Why
+from chat_api.chat.services import ChatServices
 from chat_api.chat.session import Session
 from chat_api.chat.sockets import FRAMES_AT_ONCE, FrameRate, Over, TooManyFrames
 from chat_api.chat.stream import AHEAD, AnswerStream, Reader, Wire, encoded, told_by
-from chat_api.chat.turn import ChatServices
 
 
 async def read(stream: AnswerStream, after: int) -> list[str]:
