@@ -10,7 +10,7 @@ from chat_api.core.errors import BlockedByRobots, NoText, NotFound, ServiceError
 from chat_api.core.keys import OF_GENERATION
 from workers.crawl.ledger import key_of, met_of
 from workers.crawl.state import Crawl
-from workers.fetch.crawl import UNREAD
+from workers.fetch.crawl import SKIPPED_AT_MOST, UNREAD
 from workers.fetch.names import identity
 from workers.fetch.robots import unanswered
 from workers.fetch.urls import parse_url
@@ -179,6 +179,8 @@ def receipt_of(connection: Connection, build: Build, crawl: Crawl, compared: Com
     receipt = Receipt()
     for words in crawl.warnings:
         receipt.warn(words)
+    if crawl.skipped >= SKIPPED_AT_MOST:
+        receipt.warn(f"{SKIPPED_AT_MOST:,} addresses that were left out are noted. Any beyond these are not.")
     for origin in unanswered(crawl.robots):
         receipt.warn(f"Nothing was read at {origin}, whose robots.txt gave no answer. Texts from there are kept.")
     for url in connection.execute(UNMET, {**key_of(build), "at_most": NAMED_FAILURES}).scalars():

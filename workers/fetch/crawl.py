@@ -28,7 +28,8 @@ UNREAD: Final = "fetch_failed"
 """Of an address whose robots.txt gives no answer: not forbidden, so that its twin may be read and its old text stays."""
 MAX_INVALID: Final = 200
 """How much of an address that is none is kept, in characters."""
-_SKIPPED_AT_MOST: Final = 50_000
+SKIPPED_AT_MOST: Final = 50_000
+"""How many addresses that a crawl leaves out are noted."""
 _SEEN_AT_MOST: Final = 100_000
 _NOT_A_PAGE = re.compile(
     r"\.(7z|aac|apk|avi|avif|bin|bmp|bz2|css|csv|dmg|eot|eps|exe|flac|gif|gz|ico|ics|iso|jar|jpe?g|js|json|m4[av]|map"
@@ -73,7 +74,7 @@ class Frontier:
         self._seen: set[int] = set()
         self._waiting: deque[Visit] = deque()
         self._accepted = accepted
-        self._room = _SKIPPED_AT_MOST - skipped
+        self._room = SKIPPED_AT_MOST - skipped
         self.skipped: dict[str, Skip] = {}
         """Addresses that are not visited, and why; bounded, so that a hostile site can't fill the memory."""
         self.meet(met)
@@ -109,7 +110,7 @@ class Frontier:
                 self._skip(text[:MAX_INVALID], "invalid_url")
                 continue
             name = identity(url)
-            if name in self._met or len(self._met) >= MOST_PAGES + _SKIPPED_AT_MOST:
+            if name in self._met or len(self._met) >= MOST_PAGES + SKIPPED_AT_MOST:
                 continue
             reason = self._reason(url, depth)
             if reason != UNREAD:

@@ -64,7 +64,7 @@ class _Locations:
     def end(self, _tag: str) -> None:
         found = {"url/loc": self.pages, "sitemap/loc": self.sitemaps}.get("/".join(self._path[-2:]))
         location = "".join(self._text).strip()
-        if found is not None and location and len(found) < _MAX_ENTRIES:
+        if found is not None and location and len(found) <= _MAX_ENTRIES:
             found[location] = None
         self._path.pop()
         self._text.clear()
@@ -74,7 +74,7 @@ class _Locations:
 
 
 def parse_sitemap(body: bytes, max_bytes: int = MAX_BYTES) -> Sitemap:
-    """What `body` lists: a urlset, a sitemapindex or lines of text, gzipped or not.
+    """What `body` lists: a urlset, a sitemapindex or lines of text, gzipped or not; 50,001 entries where it has too many.
 
     Raises MalformedDocument when it is none of them, TooLarge when it unpacks to more than `max_bytes`.
     """
@@ -82,7 +82,7 @@ def parse_sitemap(body: bytes, max_bytes: int = MAX_BYTES) -> Sitemap:
         body = decode([body], "gzip", max_bytes)
     if not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
         lines = (line.strip() for line in body.decode("utf-8-sig", "replace").splitlines())
-        return Sitemap(tuple(dict.fromkeys(line for line in lines if line))[:_MAX_ENTRIES])
+        return Sitemap(tuple(dict.fromkeys(line for line in lines if line))[: _MAX_ENTRIES + 1])
     parser = etree.XMLParser(target=_Locations(), resolve_entities=False, no_network=True, huge_tree=False)
     try:
         parsed: Sitemap = etree.fromstring(body.lstrip(), parser)
@@ -103,18 +103,24 @@ def read_sitemaps(
 
     Where `site` is given they are only what that site is said to have: whatever can't be read is a warning. Else raises
     what `SafeClient.get` and `parse_sitemap` raise for `urls`, and for a listed sitemap where a retry can help; one that
-    is gone or damaged is a warning. After `most_s` seconds the rest is left out. Raises what `check` raises.
+    is gone or damaged is a warning. After `most_s` seconds the rest is left out. What is left out is said first among
+    the warnings. Raises what `check` raises.
     """
     reader = _Reading(client, site or parse_url(urls[0]), forgiving=site is not None)
     until = time.monotonic() + most_s
     reader.queue(reader.site, urls, 0)
-    while reader.waiting and len(reader.pages) < _MAX_ENTRIES:
+    left_out = []
+    while reader.waiting and len(reader.pages) <= _MAX_ENTRIES:
         check()
         if time.monotonic() >= until:
-            reader.warnings.append(f"{len(reader.waiting)} sitemaps were left out: reading the others took too long.")
+            left_out.append(f"{len(reader.waiting)} sitemaps were left out: reading the others took too long.")
             break
         reader.read_next()
-    return Listing(tuple(reader.pages)[:_MAX_ENTRIES], tuple(reader.warnings), tuple(reader.elsewhere))
+    if len(reader.pages) > _MAX_ENTRIES:
+        left_out.append(f"Of the addresses that the sitemaps list those beyond {_MAX_ENTRIES:,} were left out.")
+    if reader.cut:
+        left_out.append(f"Sitemaps beyond {_MAX_FILES:,}, or more than {_MAX_DEPTH} levels down, were left out.")
+    return Listing(tuple(reader.pages)[:_MAX_ENTRIES], (*left_out, *reader.warnings), tuple(reader.elsewhere))
 
 
 @dataclass(slots=True)
@@ -129,9 +135,11 @@ class _Reading:
     pages: dict[str, None] = field(default_factory=dict)
     elsewhere: dict[str, None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    cut: bool = False
+    """Whether some are too many or too deep to be read."""
 
     def queue(self, base: Url, references: Sequence[str], depth: int) -> None:
-        """Has sitemaps wait that were not met yet; those of other sites are only named."""
+        """Has sitemaps wait that were not met yet, as far as they are to be read; those of other sites are only named."""
         for reference in references:
             try:
                 child = join_url(base, reference)
@@ -139,7 +147,10 @@ class _Reading:
                 continue
             if child.site != self.site.site:
                 self.elsewhere[str(child)] = None
-            elif child not in self.met and len(self.met) < _MAX_FILES:
+            elif child not in self.met:
+                if depth > _MAX_DEPTH or len(self.met) >= _MAX_FILES:
+                    self.cut = True
+                    continue
                 self.met.add(child)
                 self.waiting.append((child, depth))
 
@@ -154,5 +165,4 @@ class _Reading:
             self.warnings.append(f"{here} was left out: {error.message}")
             return
         self.pages |= dict.fromkeys(listed.pages)
-        if depth < _MAX_DEPTH:
-            self.queue(here, listed.sitemaps, depth + 1)
+        self.queue(here, listed.sitemaps, depth + 1)

@@ -70,6 +70,18 @@ def test_a_sitemap_that_fails_does_not_keep_a_site_from_being_read(crawls: Crawl
     assert [site.url("/s.xml") in warning for warning in receipt["warnings"]] == [True]
 
 
+def test_that_not_all_that_was_left_out_is_noted_is_told(crawls: Crawls, site: Site) -> None:
+    fill(site, {"/": ["/x.png"]})
+    crawls.queue()
+    crawls.settled(crawls.claimed())
+    crawls.rows.sql("UPDATE generations SET crawl = crawl || '{\"skipped\": 50000}'")
+    while task := crawls.claim():
+        crawls.settled(task)
+    assert "/x.png" not in crawls.ledger()
+    [job] = crawls.rows.sql("SELECT receipt FROM training_jobs")
+    assert job["receipt"]["warnings"] == ["50,000 addresses that were left out are noted. Any beyond these are not."]
+
+
 # --- what pages say of themselves -------------------------------------------------------------------------------------
 
 

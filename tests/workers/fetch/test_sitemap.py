@@ -12,6 +12,7 @@ from tests.workers.fetch.loopback import client_of, reply, serving
 from workers.fetch.sitemap import Listing, Sitemap, parse_sitemap, read_sitemaps
 from workers.fetch.urls import parse_url
 
+MANY = [f"https://x/{number}" for number in range(50_100)]
 NAMESPACE = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
 
 
@@ -76,8 +77,9 @@ def test_a_gzip_bomb_is_too_large() -> None:
         parse_sitemap(gzip.compress(b"\0" * 2_000_000), max_bytes=1_000_000)
 
 
-def test_50_000_entries_are_read_and_no_more() -> None:
-    assert len(parse_sitemap(urlset(*(f"https://x/{n}" for n in range(50_100)))).pages) == 50_000
+@pytest.mark.parametrize("body", [urlset(*MANY), "\n".join(MANY).encode()])
+def test_no_more_entries_are_read_than_tell_that_there_are_too_many(body: bytes) -> None:
+    assert len(parse_sitemap(body).pages) == 50_001
 
 
 @given(st.binary(max_size=300) | st.text("<>/&;!urlsetloc ", max_size=100).map(str.encode))
@@ -113,8 +115,22 @@ def test_circles_and_other_hosts_are_not_followed() -> None:
 def test_nesting_ends_at_two_levels() -> None:
     with serving() as site, client_of(site) as client:
         site.pages = {f"/{n}.xml": reply(index(site.url(f"/{n + 1}.xml"))) for n in range(10)}
-        read_sitemaps(client, [site.url("/0.xml")])
+        listing = read_sitemaps(client, [site.url("/0.xml")])
         assert len(site.requests) == 3
+    assert listing.warnings == ("Sitemaps beyond 1,000, or more than 2 levels down, were left out.",)
+
+
+def test_so_many_files_are_enough_and_the_others_are_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.fetch.sitemap._MAX_FILES", 3)
+    with serving() as site, client_of(site) as client:
+        site.pages = {f"/{n}.xml": reply(urlset(f"https://x/{n}")) for n in range(5)}
+        warnings = []
+        for most in (2, 4):
+            site.pages["/s.xml"] = reply(index(*(site.url(f"/{n}.xml") for n in range(most))))
+            listing = read_sitemaps(client, [site.url("/s.xml")])
+            assert listing.pages == ("https://x/0", "https://x/1")
+            warnings.append(listing.warnings)
+    assert warnings == [(), ("Sitemaps beyond 3, or more than 2 levels down, were left out.",)]
 
 
 def test_enough_pages_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +138,12 @@ def test_enough_pages_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as site, client_of(site) as client:
         site.pages = {f"/{n}.xml": reply(urlset(*(f"https://x/{n}/{m}" for m in range(10)))) for n in range(5)}
         site.pages["/s.xml"] = reply(index(*(site.url(f"/{n}.xml") for n in range(5))))
-        assert len(read_sitemaps(client, [site.url("/s.xml")]).pages) == 15
-        assert len(site.requests) == 3
+        listing = read_sitemaps(client, [site.url("/s.xml")])
+        assert (len(listing.pages), len(site.requests)) == (15, 3)
+        assert listing.warnings == ("Of the addresses that the sitemaps list those beyond 15 were left out.",)
+        site.pages["/s.xml"] = reply(urlset(*(f"https://x/{n}" for n in range(15))))
+        listing = read_sitemaps(client, [site.url("/s.xml")])
+        assert (len(listing.pages), listing.warnings) == (15, ())
 
 
 def test_a_listed_sitemap_that_is_gone_is_a_warning_and_one_that_fails_an_error() -> None:
