@@ -5,7 +5,6 @@
 
 import asyncio
 import json
-import os
 import random
 import sys
 import time
@@ -25,8 +24,8 @@ from chat_api.core.postings import Place, Postings, Segment
 from chat_api.core.scores import CANDIDATES, fused, score_of, trust_in
 from tests.bench.chat import fill
 from tests.bench.stage import UNLIMITED, percentile, provider, resting, running_stack
+from tests.bench.xquad import LANGUAGES, read_xquad
 
-LANGUAGES = ("en", "de", "es", "ru", "ar", "zh")
 CHUNKS, SENTENCES = 10_000, 9
 COMMON = "what is the name of the city that was in the war of the and to for"
 SEARCHES, AT_ONCE = 150, 16
@@ -35,20 +34,6 @@ Rows = list[tuple[str, str]]
 
 
 # --- XQuAD ------------------------------------------------------------------------------------------------------------
-
-
-def read_xquad(language: str) -> tuple[list[str], list[str], list[int]]:
-    """The paragraphs, the questions, and which paragraph each question stands under."""
-    path = Path(os.environ["XQUAD_DIR"]) / f"xquad.{language}.json"
-    paragraphs: list[str] = []
-    questions, right = [], []
-    for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
-        for paragraph in article["paragraphs"]:
-            for asked in paragraph["qas"]:
-                questions.append(asked["question"])
-                right.append(len(paragraphs))
-            paragraphs.append(paragraph["context"])
-    return paragraphs, questions, right
 
 
 def index_of(passages: Sequence[str]) -> Postings:

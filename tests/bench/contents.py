@@ -1,0 +1,96 @@
+"""What the bots of `scale` know and are asked: vectors around a centre for each bot, or XQuAD's sentences by MiniLM."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chat_api.core.embeddings import LOCAL_SPACE, EmbeddingSpace
+from chat_api.core.minilm import MiniLM
+from tests.bench.xquad import LANGUAGES, read_xquad, sentences_of
+
+QUESTIONS, REAL_QUESTIONS, K = 200, 1_200, 10
+SPREAD = 0.05
+MODEL = "text-embedding-3-small"
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """Questions, each to a bot, and the chunks (numbers within the bot) that are nearest."""
+
+    bots: NDArray[np.int64]
+    vectors: Floats
+    right: list[set[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The chunks of some bots, and their exam: every other question is about what another bot knows."""
+
+    name: str
+    space: EmbeddingSpace
+    bots: int
+    chunks: int
+    """Of all bots."""
+    vectors: Callable[[int], Floats]
+    """(chunks, dimensions) a bot's unit vectors, the same whenever they are asked for; as halves, as all sides get them."""
+    exam: Exam
+
+
+def synthetic(dimensions: int, bots: int, chunks: int) -> Contents:
+    """Vectors around a centre for each bot, so many chunks in each."""
+    centres = _unit(np.random.default_rng(7).standard_normal((bots, dimensions), np.float32))
+    vectors = partial(_around, centres, chunks)
+    name = f"{bots * chunks:,} chunks of {dimensions} dims in {bots:,} bots"
+    return Contents(
+        name, EmbeddingSpace(MODEL, dimensions), bots, bots * chunks, vectors, _asked_around(centres, vectors)
+    )
+
+
+def real() -> Contents:
+    """XQuAD's sentences and questions as MiniLM embeds them, a bot for each language."""
+    model, dice = MiniLM(threads=2), np.random.default_rng(11)
+    read = [read_xquad(language) for language in LANGUAGES]
+    known = [_halves(model.embed(sentences_of(paragraphs))) for paragraphs, _, _ in read]
+    bots = dice.integers(0, len(read), REAL_QUESTIONS)
+    about = (bots + np.arange(REAL_QUESTIONS) % 2) % len(read)
+    asked = _halves(model.embed([dice.choice(read[language][1]) for language in about]))
+    chunks = sum(map(len, known))
+    name = f"XQuAD's {chunks:,} sentences by MiniLM, {LOCAL_SPACE.dimensions} dims, in {len(read)} bots by language"
+    return Contents(name, LOCAL_SPACE, len(read), chunks, known.__getitem__, _exam(bots, asked, known.__getitem__))
+
+
+def _asked_around(centres: Floats, vectors: Callable[[int], Floats]) -> Exam:
+    dice = np.random.default_rng(11)
+    bots = dice.integers(0, len(centres), QUESTIONS)
+    strange = _unit(dice.standard_normal((QUESTIONS, centres.shape[1]), np.float32))
+    neighbours = centres[(bots + 1) % len(centres)] if len(centres) > 1 else strange
+    about = np.where((np.arange(QUESTIONS) % 2).astype(bool)[:, None], neighbours, centres[bots])
+    noise = dice.standard_normal(about.shape, np.float32)
+    return _exam(bots, _halves(_unit(about + np.float32(SPREAD) * noise)), vectors)
+
+
+def _exam(bots: NDArray[np.int64], asked: Floats, vectors: Callable[[int], Floats]) -> Exam:
+    right: dict[int, set[int]] = {}
+    for bot in np.unique(bots):
+        of_bot = np.flatnonzero(bots == bot)
+        scores = vectors(int(bot)) @ asked[of_bot].T
+        right |= {int(number): set(np.argsort(-scores[:, row])[:K].tolist()) for row, number in enumerate(of_bot)}
+    return Exam(bots, asked, [right[number] for number in range(len(bots))])
+
+
+def _around(centres: Floats, chunks: int, bot: int) -> Floats:
+    noise = np.random.default_rng([7, bot]).standard_normal((chunks, centres.shape[1]), np.float32)
+    return _halves(_unit(centres[bot] + np.float32(SPREAD) * noise))
+
+
+def _unit(vectors: Floats) -> Floats:
+    unit: Floats = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return unit
+
+
+def _halves(vectors: Floats) -> Floats:
+    return vectors.astype(np.float16).astype(np.float32)
