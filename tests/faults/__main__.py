@@ -1,6 +1,6 @@
 """`make faults`: runs one scenario or several, prints each figure beside its goal, writes faults.json.
 
-SCENARIO=storm|recovery|zombies|readers|poison|deletes|broken|all, BREAK=fence|sweeper|switch|tombstone|crashes; see `Size`.
+SCENARIO=storm|recovery|zombies|readers|poison|deletes|agreement|broken|all, BREAK=fence|sweeper|switch|tombstone|crashes; see `Size`.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.faults.report import Figure, table, write
 from tests.faults.size import Size
 
-SCENARIOS = ("storm", "recovery", "zombies", "readers", "poison", "deletes")
+SCENARIOS = ("storm", "recovery", "zombies", "readers", "poison", "deletes", "agreement")
 
 
 def main() -> int:

@@ -52,27 +52,33 @@ class Owner:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._dice = random.Random(f"owner {world.size.seed}")
+        self.dice = random.Random(f"owner {world.size.seed}")
         self.sources: list[Source] = []
 
     def create(self, kind: str, number: int, note: str = "") -> Source:
         """A new source of this kind, not queued yet, that ends in `note`. Each number is used once."""
-        place = number % len(self._world.clients)
-        client, bot_id = self._world.clients[place], self._world.bots[place]
-        key = f"s{self._world.size.seed}n{number}"
-        source = Source(uuid5(NAMESPACE, key), client, bot_id, kind, {}, self._host(kind, number))
+        key, source = self._key(number), self.planned(kind, number)
         if kind == "site":
-            pages = self._dice.randint(*SITE_PAGES)
+            pages = self.dice.randint(*SITE_PAGES)
             source.articles = {
-                path: Article.new(f"{key}p{page}", self._dice) for page, path in enumerate(_paths(number, pages))
+                path: Article.new(f"{key}p{page}", self.dice) for page, path in enumerate(_paths(number, pages))
             }
         else:
-            source.articles = {"": Article.new(key, self._dice, note)}
+            source.articles = {"": Article.new(key, self.dice, note)}
         self._publish(source)
-        values = self._columns(source)
+        values = self.columns(source)
         insist(lambda: add_row(source, values))
         self.sources.append(source)
         return source
+
+    def planned(self, kind: str, number: int) -> Source:
+        """The source that `create` will make of this number; it says nothing yet."""
+        place = number % len(self._world.clients)
+        client, bot_id = self._world.clients[place], self._world.bots[place]
+        return Source(uuid5(NAMESPACE, self._key(number)), client, bot_id, kind, {}, self._host(kind, number))
+
+    def _key(self, number: int) -> str:
+        return f"s{self._world.size.seed}n{number}"
 
     def _host(self, kind: str, number: int) -> Site | None:
         # The first one is the bench's own; a crawled site is one host, so sites get theirs apart from single pages.
@@ -88,7 +94,7 @@ class Owner:
         elif source.host:
             publish_site(source.host, source.articles, [*source.articles, *reversed(source.gone)])
 
-    def _columns(self, source: Source) -> Row:
+    def columns(self, source: Source) -> Row:
         """The dashboard's columns for what the source says now."""
         article = next(iter(source.articles.values()))
         if source.kind == "url" and source.host:
@@ -123,15 +129,15 @@ class Owner:
 
     def edit(self, source: Source) -> None:
         """Change one section, or also lose a page of a site, and have it trained."""
-        path = self._dice.choice(list(source.articles))
-        source.articles[path] = source.articles[path].edited(self._dice)
-        if source.kind == "site" and self._dice.random() < 0.3:
+        path = self.dice.choice(list(source.articles))
+        source.articles[path] = source.articles[path].edited(self.dice)
+        if source.kind == "site" and self.dice.random() < 0.3:
             self._lose_page(source)
         self._publish(source)
         if source.host:
             source.wishes = True
         else:
-            values = self._columns(source)
+            values = self.columns(source)
             insist(lambda: change_row(source, values))
             insist(lambda: source.client.queue(source.source_id))
 
