@@ -1,7 +1,11 @@
 """The handshake: four ways to bring the token, whose page may talk to the bot, and the codes of those turned away."""
 
+import re
 import time
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 from structlog.testing import capture_logs
@@ -119,6 +123,31 @@ def test_a_forged_token_is_refused(chat: Chat, name: str) -> None:
         token = FORGED[name](Forge())
         visit.send({"type": "auth", "token": token})
         assert visit.close_code() == (1009 if len(token) > 32_000 else 4401)
+
+
+DOORS: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
+    "header": (r"[!-~]+", lambda token: {"headers": bearer(token)}),
+    "subprotocol": (r"[\w.-]+", lambda token: {"protocols": ["chat.v1", f"bearer.{token}"]}),
+    "query": (r"(?s).+", lambda token: {"query": f"?token={quote(token, safe='')}"}),
+}
+"""How a token is brought before any frame: which ones can be, and how."""
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_forged_token_is_refused_at_every_door(chat: Chat, chat_settings: Settings, door: str) -> None:
+    carried, brought = DOORS[door]
+    forged = {name: make(Forge()) for name, make in FORGED.items()}
+    sent = {
+        name: token for name, token in forged.items() if re.fullmatch(carried, token, re.ASCII) and len(token) < 12_000
+    }
+    assert len(sent) > 200
+    with serving(chat_settings.model_copy(update={"ws_query_token": True})) as address:
+        allowing = Chat(address, chat.chat_dsn, chat.dashboard_dsn, chat.provider)
+        codes = {}
+        for name, token in sent.items():
+            with allowing.dial(**brought(token)) as visit:
+                codes[name] = visit.close_code()
+    assert codes == dict.fromkeys(sent, 4401)
 
 
 def test_what_a_token_does_not_allow_is_forbidden(chat: Chat) -> None:
