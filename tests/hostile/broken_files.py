@@ -25,7 +25,7 @@ from tests.workers.extract.processes import server_pids
 from workers.documents import Fetched
 from workers.extract.sandbox import Sandbox
 
-TEXT = "text"
+TEXT, LINKS = "text", "no text, but links"
 DOCUMENTED = frozenset(error.code for error in training_errors()) - {ServiceError.code}
 GRACE_S = 10.0
 """How much later than its limit a document may end."""
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
     file: File
     code: str
-    """`text`, an error's code, or how it ended that should not have been."""
+    """`text`, or its links alone, an error's code, or how it ended that should not have been."""
     seconds: float
     """Until there was an answer, the child's start included."""
     cpu: float | None = None
@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
     @property
     def untyped(self) -> bool:
         """Whether it is neither text nor an error that is documented."""
-        return bool(self.raised) or (self.code != TEXT and self.code not in DOCUMENTED)
+        return bool(self.raised) or self.code not in {TEXT, LINKS, *DOCUMENTED}
 
 
 class Reader:
@@ -91,7 +91,8 @@ class Reader:
             return error.code, error.message
         except Exception as error:  # noqa: BLE001  # what this program is there to find
             return type(error).__name__, ""
-        return TEXT if document.blocks else "nothing", "".join(document.warnings)
+        read = TEXT if document.blocks else LINKS if document.links else "nothing"
+        return read, "".join(document.warnings)
 
 
 def _cost(said: str) -> tuple[float | None, float | None]:
@@ -201,6 +202,7 @@ def main(families: Sequence[str]) -> int:
             if outcome in tally.bad:
                 print(f"BAD {_told(outcome)}", file=sys.stderr, flush=True)
                 if keep:
+                    Path(keep).mkdir(parents=True, exist_ok=True)
                     Path(keep, outcome.file.name[-200:]).write_bytes(outcome.file.make())
         for label, value in tally.rows():
             print(f"{label:<44} {value}", flush=True)
