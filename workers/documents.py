@@ -6,7 +6,7 @@ from typing import Literal
 
 from chat_api.core.errors import ServiceError
 
-READER_VERSION = 7
+READER_VERSION = 8
 """Raised whenever extraction or chunking gives other chunks for the same bytes: what was read before is read again."""
 
 BlockKind = Literal["heading", "paragraph", "list", "table", "code"]

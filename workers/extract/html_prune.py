@@ -5,6 +5,8 @@ from typing import Any
 
 from lxml import etree
 
+from workers.extract.html_styles import hidden_by_styles
+
 _CODE = [
     "head",
     "script",
@@ -67,14 +69,25 @@ _FORM_WORDS, _BAR_WORDS = 60, 150
 
 
 def drop_hidden(tree: Any) -> int:
-    """Takes out of the tree what browsers don't show; how many words that were."""
+    """Takes out of the tree what browsers don't show; how many words that were.
+
+    What stylesheets hide stays where it is more than three quarters of the page: a script shows that when it is ready.
+    """
     revealed = {name for element in _CONTROLS(tree) for name in element.get("aria-controls").split()}
     doomed = [element for element in _HIDEABLE(tree) if _hidden(element, revealed)]
-    dropped = 0
-    for element in doomed:
-        if _attached(element, tree):
-            dropped += 0 if _inside(element, {"nav", "header", "footer"}) else _shown_words(element)
-            element.drop_tree()
+    dropped = sum(_dropped(element, tree) for element in doomed)
+    styled = hidden_by_styles(tree)
+    if styled and 4 * sum(map(_shown_words, styled)) <= 3 * _shown_words(tree):
+        dropped += sum(_dropped(element, tree) for element in styled)
+    return dropped
+
+
+def _dropped(element: Any, tree: Any) -> int:
+    """Takes the element out of the tree; how many words that were, which navigation and the page's ends don't count."""
+    if not _attached(element, tree):
+        return 0
+    dropped = 0 if _inside(element, {"nav", "header", "footer"}) else _shown_words(element)
+    element.drop_tree()
     return dropped
 
 

@@ -1,0 +1,131 @@
+"""Owns what a page's own stylesheets hide from its readers for good: nothing that a script, a control or another rule shows."""
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from lxml import etree
+
+MOST_CSS = 1_000_000
+"""Characters: longer stylesheets are not looked at."""
+MOST_HIDDEN = 2_000
+"""Elements of one page that are looked at."""
+_MOST_MARKS = 500
+_SHEETS = etree.XPath(
+    "descendant::style[not(@media) or @media='' or @media='all' or @media='screen']"
+    "[not(ancestor::noscript or ancestor::template)]"
+)
+_NOISE = re.compile(r"/\*.*?(?:\*/|\Z)|\"[^\"\n]*\"|'[^'\n]*'|<!--|-->", re.DOTALL)
+_PIECE = re.compile(r"([^{}]*)([{}])")
+_NAME = re.compile(r"[.#](?:[\w-]|\\.)+")
+_SIMPLE = re.compile(rf"([a-z][a-z0-9]*)?({_NAME.pattern})", re.IGNORECASE)
+_HIDES = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)\s*(?:[;!]|$)", re.IGNORECASE)
+_SHOWS = re.compile(
+    r"(?:^|;)\s*(?:display\s*:\s*(?!none)|visibility\s*:\s*(?!hidden)|transition|animation)[\w:-]", re.IGNORECASE
+)
+_SCRIPTS = etree.XPath("descendant::script/text()")
+_QUOTED = re.compile(r"[\"'`][.#]?([\w-]+)|[.#]([\w-]+)(?=[\"'`\s,:>\[])")
+_LEADING = etree.XPath(
+    "//@*[starts-with(name(), 'on') or starts-with(name(), 'data-')] | //@aria-controls | //@for"
+    " | //@href[starts-with(., '#')]"
+)
+_WORD = re.compile(r"[\w-]+")
+# Names of what scripts unfold, bring in, or show to some readers, and of what they mark it with.
+_UNFOLDED = re.compile(
+    r"accord|collaps|expand|toggl|fold|tabs?(?![a-z])|tab-?(?:content|item)|pane|faq|answer|drop-?down|menu"
+    r"|spoiler|more|step|slid|swiper|carousel|reveal|animat|fade|scroll|wow|aos|framer|elementor-invisible|w-id"
+    r"|cloak|load|lazy|js|mobile|desktop|tablet|(?<![a-z])(?:xs|sm|md|lg|xl)(?![a-z])",
+    re.IGNORECASE,
+)
+_CONTROL = etree.XPath(
+    "boolean(self::*[string-length() < 300]/descendant-or-self::*[self::button or self::summary or self::label or self::dt"
+    " or self::h2 or self::h3 or self::h4 or self::h5 or self::h6 or @onclick or @aria-expanded or @role='button'"
+    " or @role='tab' or self::a[not(@href) or starts-with(@href, '#') or starts-with(@href, 'javascript:')]])"
+)
+
+
+def hidden_by_styles(tree: Any) -> list[Any]:
+    """The outermost elements that a rule outside of any other hides by class or id (`.name`, `#name`, `tag.name`).
+
+    Not those whose names another rule shows, or a script or a link speaks of, nor what is named like what unfolds, or
+    follows what opens it.
+    """
+    hidden, shown = _selected(tree)
+    if not hidden:
+        return []
+    shown |= _spoken_of(tree)
+    found = dict[Any, None]()
+    for element in islice((element for element in tree.iter() if _is_named(element, hidden)), MOST_HIDDEN):
+        within = not found.keys().isdisjoint(element.iterancestors())
+        if not within and shown.isdisjoint(_names(element)) and not _unfolds(element):
+            found[element] = None
+    return list(found)
+
+
+def _selected(tree: Any) -> tuple[set[tuple[str, str]], set[str]]:
+    """Tag (or none) and name (`.class`, `#id`) of what simple selectors hide; names of what any selector shows."""
+    hidden, shown = set[tuple[str, str]](), set[str]()
+    sheets = [sheet.text or "" for sheet in _SHEETS(tree)]
+    if sum(map(len, sheets)) > MOST_CSS:
+        return hidden, shown
+    for outermost, selectors, declarations in (rule for sheet in sheets for rule in _rules(sheet)):
+        shows = _SHOWS.search(declarations)
+        for selector in map(str.strip, selectors.split(",")) if shows or _HIDES.search(declarations) else ():
+            if shows:
+                subject = re.split(r"[\s>+~]+", selector)[-1]
+                shown.update(map(_unescaped, _NAME.findall(subject)))
+            elif outermost and (simple := _SIMPLE.fullmatch(selector)):
+                hidden.add(((simple[1] or "").lower(), _unescaped(simple[2])))
+    return hidden, shown
+
+
+def _rules(css: str) -> Iterator[tuple[bool, str, str]]:
+    """Of each rule without others in it: whether it is in no other, its selectors, its declarations."""
+    depth, selectors = 0, ""
+    for text, brace in _PIECE.findall(_NOISE.sub(" ", css) + "}"):
+        if brace == "{":
+            depth, selectors = depth + 1, text.rpartition(";")[2]
+        else:
+            if selectors:
+                yield depth == 1, selectors, text
+            depth, selectors = max(0, depth - 1), ""
+
+
+def _unescaped(name: str) -> str:
+    return name.replace("\\", "")
+
+
+def _spoken_of(tree: Any) -> set[str]:
+    """The names that scripts' strings have, and the words of handlers, data, and of what controls and links lead to."""
+    names = {name for script in _SCRIPTS(tree) for found in _QUOTED.findall(script) for name in found if name}
+    names.update(name for value in _LEADING(tree) for name in _WORD.findall(value))
+    return {f"{kind}{name}" for name in names for kind in ".#"}
+
+
+def _is_named(element: Any, hidden: set[tuple[str, str]]) -> bool:
+    return element.tag not in {"html", "body"} and not hidden.isdisjoint(
+        (tag, name) for name in _names(element) for tag in ("", element.tag)
+    )
+
+
+def _names(element: Any) -> list[str]:
+    return [*(f".{name}" for name in (element.get("class") or "").split()), f"#{element.get('id') or ''}"]
+
+
+def _unfolds(element: Any) -> bool:
+    """Whether the element, or what is around it, is marked as something that scripts show, or follows what opens it."""
+    around = element.getparent()
+    marks = f"{_marks(element)} {' '.join(element.keys())} {element.get('role')}"
+    if around is not None and around.tag not in {"html", "body", "main"}:
+        marks += f" {_marks(around)}"
+    if _UNFOLDED.search(marks):
+        return True
+    before = element.getprevious()
+    while before is not None and before.tag in {"style", "script"}:
+        before = before.getprevious()
+    return before is not None and bool(_CONTROL(before))
+
+
+def _marks(element: Any) -> str:
+    return f"{(element.get('class') or '')[:_MOST_MARKS]} {(element.get('id') or '')[:_MOST_MARKS]}"
