@@ -28,6 +28,8 @@ class Fetched:
     fetched_at: datetime | None = None
     robots: str | None = None
     """The X-Robots-Tag headers as sent, one a line."""
+    canonical_url: str | None = None
+    """The absolute address that its Link headers name as the canonical one."""
 
 
 @dataclass(frozen=True, slots=True)

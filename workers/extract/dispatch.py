@@ -52,6 +52,7 @@ def extract(fetched: Fetched, *, filename: str | None = None) -> Document:
         document,
         title=title[:_MAX_TITLE].strip(),
         language=told.language,
+        canonical_url=document.canonical_url or fetched.canonical_url,
         warnings=(*document.warnings, *told.warnings),
     )
 

@@ -56,6 +56,7 @@ def write_fetched(descriptor: int, fetched: Fetched, filename: str | None) -> No
         "status": fetched.status,
         "media_type": fetched.media_type,
         "charset": fetched.charset,
+        "canonical_url": fetched.canonical_url,
         "filename": filename and filename[-255:],
     }
     write_frame(descriptor, json.dumps(known).encode())

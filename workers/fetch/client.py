@@ -4,6 +4,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -40,6 +41,8 @@ _IDLE_S: Final = 4.0  # below the 5 s after which common servers hang up
 _DRAINED_AT_MOST: Final = 64 * 1024
 _BETWEEN: Final = {"x-robots-tag": "\n"}  # a robot's name counts to the end of its line
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:+-]{1,40})""", re.IGNORECASE)
+_LINK = re.compile(r"""<([^<>]*)>((?:[^<>",]|"[^"]*")*)""")
+_REL = re.compile(r""";\s*rel\s*=\s*"?([^";]*)""", re.IGNORECASE)
 _VALIDATOR = re.compile(r"[\x21-\x7e ]{1,512}")
 
 
@@ -223,7 +226,18 @@ def _described(url: Url, status: int, fields: dict[str, str]) -> Fetched:
         last_modified=_validator(fields.get("last-modified")),
         fetched_at=datetime.now(UTC),
         robots=fields.get("x-robots-tag"),
+        canonical_url=_canonical(url, fields.get("link", "")),
     )
+
+
+def _canonical(url: Url, links: str) -> str | None:
+    """The address that Link fields name as the canonical one (RFC 6596); the first counts."""
+    for target, parameters in _LINK.findall(links):
+        relation = _REL.search(parameters)
+        if relation and "canonical" in relation[1].lower().split():
+            with suppress(InvalidUrl):
+                return str(_meant(url, target))
+    return None
 
 
 def _validator(value: str | None) -> str | None:
@@ -248,10 +262,14 @@ def _drain(response: httpcore2.Response) -> None:
 
 def _redirect(url: Url, location: str) -> Url:
     try:
-        # Header bytes were read as Latin-1; servers that send other than ASCII mean UTF-8.
-        return join_url(url, location.encode("latin-1").decode("utf-8", "replace"))
+        return _meant(url, location)
     except InvalidUrl as error:
         raise InvalidUrl(f"{url.host} redirects to an address that can't be read. {error.message}") from error
+
+
+def _meant(url: Url, reference: str) -> Url:
+    """The address that a header means. Its bytes were read as Latin-1; servers that send other than ASCII mean UTF-8."""
+    return join_url(url, reference.encode("latin-1").decode("utf-8", "replace"))
 
 
 def _retry_after(fields: dict[str, str]) -> float | None:

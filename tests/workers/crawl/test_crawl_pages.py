@@ -96,6 +96,13 @@ def test_a_double_that_asks_for_it_leads_to_its_canonical_page_alone(site: Site)
     assert reading_of(site, "/list?p=2") == ("duplicate", ["/shop"])
 
 
+def test_a_server_s_word_on_the_canonical_page_counts_where_the_page_says_nothing(site: Site) -> None:
+    for head, outcome in (("", "duplicate"), (f"<link rel='canonical' href='{site.url('/own')}'>", "indexed")):
+        markup = f"<html><head><title>Shop</title>{head}</head><body>{TEXT}</body></html>"
+        site.pages["/own"] = reply(markup.encode(), Content_Type="text/html", Link='</guide>; rel="canonical"')
+        assert reading_of(site, "/own")[0] == outcome
+
+
 @dataclass(slots=True)
 class Batches(PagesWriter):
     """A writer that notes what it would write at once."""

@@ -112,7 +112,12 @@ def test_a_payload_too_large_is_refused_before_it_comes() -> None:
 
 
 _fetched = st.builds(
-    Fetched, url=st.text(max_size=40), status=st.integers(100, 599), body=st.binary(max_size=99), media_type=_text
+    Fetched,
+    url=st.text(max_size=40),
+    status=st.integers(100, 599),
+    body=st.binary(max_size=99),
+    media_type=_text,
+    canonical_url=st.none() | _text,
 )
 
 

@@ -43,6 +43,27 @@ def test_a_page_comes_with_what_its_server_says_of_it() -> None:
     assert datetime.now(UTC) - page.fetched_at < timedelta(minutes=1)
 
 
+@pytest.mark.parametrize(
+    ("links", "canonical"),
+    [
+        ('<https://x.example/a,b>; rel="canonical"', "https://x.example/a,b"),
+        ("</a/ü>;REL=Canonical", "/a/%C3%BC"),
+        ('</wp-json/>; rel="https://api.w.org/", </b>; title="c, d"; rel="shortlink canonical"', "/b"),
+        ("</style.css>; rel=preload; as=style\r\nLink: </c>; rel=canonical", "/c"),
+        ("</d>; rel=canonical, </e>; rel=canonical", "/d"),
+        ("<mailto:a@b.example>; rel=canonical", None),
+        ("</f>; rel=next", None),
+        ('</g>; title="rel=canonical"', None),
+        ('</h>; rel="' + "canonical" * 2000, None),
+        ("canonical", None),
+    ],
+)
+def test_a_server_may_name_the_canonical_address(links: str, canonical: str | None) -> None:
+    with serving({"/": reply(b"page", Link=links)}) as site, client_of(site) as client:
+        named = client.get(site.url()).canonical_url
+    assert (named or "").removeprefix(site.url("")) == (canonical or "")
+
+
 def test_a_page_without_headers_comes_without_them() -> None:
     with serving({"/": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"}) as site, client_of(site) as client:
         page = client.get(site.url())
