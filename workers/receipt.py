@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from chat_api.core.storable import storable
 from workers.documents import Reading
+from workers.extract.told import ADDRESSED
 
 NAMED_FAILURES = 20
 PAGES = ("found", "fetched", "unchanged", "changed", "removed", "failed")
@@ -45,8 +46,7 @@ class Receipt:
 
     def warn(self, words: str) -> None:
         """Adds a sentence for the owner, where there is room."""
-        if len(self.warnings) < NAMED_FAILURES:
-            self.warnings.append(storable(words))
+        self.warnings = _told([*self.warnings, storable(words)])
 
     def embedded(self, *, chunks: int, reused: int, tokens: int, cost_microusd: int | None) -> None:
         """Adds chunks that were embedded, and that had their vectors already."""
@@ -74,7 +74,7 @@ class Receipt:
         self.cost_microusd = _sum(self.cost_microusd, other.cost_microusd)
         for stage, took in other.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + took
-        self.warnings = [*self.warnings, *other.warnings][:NAMED_FAILURES]
+        self.warnings = _told([*self.warnings, *other.warnings])
         self.failures = [*self.failures, *other.failures][:NAMED_FAILURES]
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,6 +106,11 @@ class Receipt:
             warnings=list(stored["warnings"]),
             failures=list(stored["failures"]),
         )
+
+
+def _told(warnings: list[str]) -> list[str]:
+    """As many as there is room for, first those of text that speaks to a language model."""
+    return sorted(warnings, key=lambda words: ADDRESSED not in words)[:NAMED_FAILURES]
 
 
 def _sum(mine: int | None, theirs: int | None) -> int | None:

@@ -6,6 +6,7 @@ from workers.documents import Document
 from workers.extract.instructions import instruction_like
 from workers.languages import language_of
 
+ADDRESSED = "The text has words that read as instructions to a language model"
 _SAMPLE = 2_000
 
 
@@ -30,4 +31,4 @@ def told_of(document: Document) -> Told:
 
 def _addressed(text: str) -> tuple[str, ...]:
     words = instruction_like(text)
-    return (f"The text has words that read as instructions to a language model: “{words}”.",) if words else ()
+    return (f"{ADDRESSED}: “{words}”.",) if words else ()
