@@ -21,6 +21,11 @@ _NUMBERS = etree.XPath("descendant::*[self::sup or self::sub]")
 _BEFORE = etree.XPath("string(preceding::text()[1])")
 _NUMBER = re.compile(r"[+−–-]?\d")
 _ROBOTS = frozenset(["robots", "chat_api"])
+# lxml reads characters that it refuses to write, and writing is needed wherever an element goes.
+_UNWRITABLE = dict.fromkeys([*range(9), *range(0xE, 0x20), 0xFFFE, 0xFFFF]) | {0xB: " ", 0xC: " "}
+_UNWRITABLE_REFERENCE = re.compile(
+    r"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01]|6553[45])(?!\d)|x0*(?:[0-8bcef]|1[\da-f]|fff[ef])(?![\da-f]));?", re.IGNORECASE
+)
 
 
 class Page(NamedTuple):
@@ -41,7 +46,7 @@ def parse(markup: str) -> Any | None:
     Raised and lowered numbers stand apart from those beside them: cents, exponents and footnotes are not their digits.
     """
     parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
-    data = markup.replace("\0", "").encode("utf-8", "replace")
+    data = writable(markup).encode("utf-8", "replace")
     try:
         tree = html.document_fromstring(data, parser=parser)
     except etree.ParserError:
@@ -49,6 +54,11 @@ def parse(markup: str) -> Any | None:
     for element in _NUMBERS(tree):
         _part(element)
     return tree
+
+
+def writable(markup: str) -> str:
+    """The markup without the control characters that lxml reads and does not write."""
+    return _UNWRITABLE_REFERENCE.sub(" ", markup.translate(_UNWRITABLE))
 
 
 def _part(element: Any) -> None:

@@ -76,6 +76,7 @@ def secretive(offline: Callable[..., Settings], tmp_path: Path) -> Settings:
         dashboard_db_password=DB_PASSWORD,
         redis_url=f"redis://user:{REDIS_PASSWORD}@127.0.0.1:1/0",
         openai_api_key=API_KEY,
+        access_key_id="key",
         secret_access_key=STORAGE_KEY,
     )
 

@@ -72,3 +72,23 @@ def test_of_far_too_many_links_the_first_are_followed() -> None:
     document = read_page(body=f"{TEXT}{links}<a href='/0'></a><a href='/more'></a>")
     assert document.links == tuple(f"https://shop.example/{number}" for number in range(MOST_LINKS))
     assert document.warnings == ("Only the first 10,000 of the page's links are followed.",)
+
+
+UNWRITABLE = [*range(1, 9), 0xB, 0xC, *range(0xE, 0x20), 0xFFFE, 0xFFFF]
+
+
+@pytest.mark.parametrize("code", UNWRITABLE)
+@pytest.mark.parametrize("spelled", ["{0}", "&#{1};", "&#x{1:x};", "&#X00{1:X}", "&#{1:07}"])
+def test_a_character_that_no_element_may_hold_costs_no_page_its_text(code: int, spelled: str) -> None:
+    strange = spelled.format(chr(code), code)
+    document = read_page(
+        body=f"<p>It costs 19<sup>99</sup>{strange} euros<script></script>{strange} a piece.</p>{TEXT}"
+    )
+    assert document.blocks[0].text == "It costs 19 99 euros a piece."
+
+
+@pytest.mark.parametrize(
+    ("reference", "char"), [("&#100;", "d"), ("&#x1ff;", "ǿ"), ("&#9;", ""), ("&#x2B;", "+"), ("&#312;", "ĸ")]
+)
+def test_all_other_references_are_read(reference: str, char: str) -> None:
+    assert read_page(body=f"<p>Size {reference}</p>{TEXT}").blocks[0].text == f"Size {char}".strip()
