@@ -1,4 +1,4 @@
-"""How well passages are found, and how fast: XQuAD by leg and language, terms, POST /api/search.
+"""How well passages are found, and how fast: XQuAD by leg and language, terms, sign bits, POST /api/search.
 
 `python -m tests.bench.retrieval [part …]` prints a table and writes bench-retrieval.json. The folder of XQuAD is XQUAD_DIR.
 """
@@ -22,6 +22,7 @@ from chat_api.core.lexemes import pack, terms_of
 from chat_api.core.minilm import MiniLM
 from chat_api.core.postings import Place, Postings, Segment
 from chat_api.core.scores import CANDIDATES, fused, score_of, trust_in
+from tests.bench import bits
 from tests.bench.chat import fill
 from tests.bench.stage import UNLIMITED, percentile, provider, resting, running_stack
 from tests.bench.xquad import LANGUAGES, read_xquad
@@ -29,6 +30,7 @@ from tests.bench.xquad import LANGUAGES, read_xquad
 CHUNKS, SENTENCES = 10_000, 9
 COMMON = "what is the name of the city that was in the war of the and to for"
 SEARCHES, AT_ONCE = 150, 16
+RANK_CONSTANT = 60
 Floats = NDArray[np.float32]
 Rows = list[tuple[str, str]]
 
@@ -76,7 +78,16 @@ def _legs(
         trust = trust_in(model.space, question)
         for one in candidates:
             scores[row, one] = fused(trust * score_of(model.space, float(cosines[row, one])), float(words[row, one]))
-    return {name: _rates(leg, right) for name, leg in (("vectors", cosines), ("words", words), ("both", scores))}
+    legs = {"vectors": cosines, "words": words, "both": scores, "reciprocal ranks": _by_ranks(cosines, words)}
+    return {name: _rates(leg, right) for name, leg in legs.items()}
+
+
+def _by_ranks(*legs: Floats) -> Floats:
+    """The legs fused by the passages' places alone; a leg that has not found a passage gives it nothing."""
+    places = (np.argsort(np.argsort(-leg, axis=1), axis=1) + 1 for leg in legs)
+    found = [np.where(leg != 0, 1 / (RANK_CONSTANT + place), 0) for leg, place in zip(legs, places, strict=True)]
+    fused_ranks: Floats = np.sum(found, axis=0, dtype=np.float32)
+    return fused_ranks
 
 
 def _rates(scores: Floats, right: Sequence[int]) -> dict[str, float]:
@@ -203,6 +214,7 @@ def search_rows(result: dict[str, Any]) -> Rows:
 PARTS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]], Rows]]] = {
     "terms": (measure_terms, terms_rows),
     "xquad": (measure_xquad, xquad_rows),
+    "bits": (bits.measure, bits.rows),
     "search": (measure_search, search_rows),
 }
 

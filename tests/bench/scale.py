@@ -77,7 +77,7 @@ def measure() -> dict[str, Any]:
 
 
 def _compared(dsn: str, contents: Contents) -> dict[str, Any]:
-    _fill(dsn, contents)
+    fill(dsn, contents)
     ours = asyncio.run(_ours(dsn, contents))
     result: dict[str, Any] = {"ours": ours.figures(contents.exam) | {"bytes": _bytes(dsn, BYTES) / contents.chunks}}
     if contents.bots > 1:
@@ -91,12 +91,12 @@ def _compared(dsn: str, contents: Contents) -> dict[str, Any]:
 # --- ours -------------------------------------------------------------------------------------------------------------
 
 
-def _key(bot: int) -> tuple[UUID, UUID]:
+def key(bot: int) -> tuple[UUID, UUID]:
     """A bot's org and id; its source has the id, too."""
     return UUID(int=2 * bot + 1), UUID(int=(2 * bot + 2) << 64)
 
 
-def _fill(dsn: str, contents: Contents) -> None:
+def fill(dsn: str, contents: Contents) -> None:
     """Each bot with one source, its chunks written in an order that says nothing of their ids."""
     space = contents.space
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -104,7 +104,7 @@ def _fill(dsn: str, contents: Contents) -> None:
         run("SET session_replication_role = replica")  # foreign keys are not checked for each row
         run("INSERT INTO embedding_spaces (model, dimensions) VALUES (%s, %s)", (space.model, space.dimensions))
         for bot in range(contents.bots):
-            org_id, bot_id = _key(bot)
+            org_id, bot_id = key(bot)
             run(
                 "INSERT INTO sources (org_id, bot_id, source_id, live_generation) VALUES (%s, %s, %s, 1)",
                 (org_id, bot_id, bot_id),
@@ -132,7 +132,7 @@ def _copy(table: str, names: list[str]) -> sql.Composed:
 
 
 def _embeddings(contents: Contents, bot: int) -> Iterator[bytes]:
-    org_id, bot_id = _key(bot)
+    org_id, bot_id = key(bot)
     task = Task(1, "read", None, org_id, bot_id, bot_id, "text", 1, 1, False, 0, None, 1, 0, False, None, 0, {}, "bulk")
     vectors = contents.vectors(bot)
     order = np.random.default_rng([13, bot]).permutation(len(vectors))
@@ -149,14 +149,14 @@ async def _ours(dsn: str, contents: Contents) -> Tally:
     async with engine.connect() as connection:
         backend = Process((await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one())
     for warm in (True, False):
-        tally, before = Tally([], [], 0.0), _cpu_s(backend)
+        tally, before = Tally([], [], 0.0), cpu_s(backend)
         for bot, query in zip(exam.bots[: 20 if warm else None], exam.vectors, strict=False):
             began = time.perf_counter()
-            passages = await search(engines, *_key(bot.item()), contents.space, query, K)
+            passages = await search(engines, *key(bot.item()), contents.space, query, K)
             tally.took_ms.append(1000 * (time.perf_counter() - began))
             nearest = sorted(passages, key=lambda one: one.vector_rank or 0)[:K]
             tally.found.append({one.passage.chunk_id.int for one in nearest})
-        tally.cpu_s = _cpu_s(backend) - before
+        tally.cpu_s = cpu_s(backend) - before
     await engine.dispose()
     return tally
 
@@ -198,13 +198,13 @@ def _peer(dsn: str, exam: Exam, settings: tuple[str, ...]) -> Tally:
             connection.execute(f"SET {setting}".encode())
         backend, tally = Process(connection.info.backend_pid), Tally([], [], 0.0)
         for warm in (True, False):
-            tally, before = Tally([], [], 0.0), _cpu_s(backend)
+            tally, before = Tally([], [], 0.0), cpu_s(backend)
             for bot, query in zip(exam.bots[: 20 if warm else None].tolist(), exam.vectors, strict=False):
                 began = time.perf_counter()
                 rows = connection.execute(PEER_SEARCH, (bot, str(query.tolist()), K)).fetchall()
                 tally.took_ms.append(1000 * (time.perf_counter() - began))
                 tally.found.append({chunk for (chunk,) in rows})
-            tally.cpu_s = _cpu_s(backend) - before
+            tally.cpu_s = cpu_s(backend) - before
         return tally
 
 
@@ -214,7 +214,8 @@ def _bytes(dsn: str, query: str) -> float:
     return float(row[0]) if row else 0.0
 
 
-def _cpu_s(process: Process) -> float:
+def cpu_s(process: Process) -> float:
+    """Processor time of one process."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
