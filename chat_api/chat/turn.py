@@ -50,6 +50,8 @@ class Turn:
         self._allowance = Allowance()
         self._finder = services.finder(bot, self._timings)
         self._ending = Ending()
+        self._spent_before: list[Use] = []
+        """By an answer that has begun again."""
         self._last: str | None = None
         self.record = TurnRecord(hold.key.conversation_id, ask.id, ask.text, ask.page_url, timings=self._timings)
 
@@ -70,10 +72,7 @@ class Turn:
         await self._make(stream, key, conversation.history)
         if await self._is_outdated():
             key = None
-            await self._make(stream, key, conversation.history)
-            if await self._is_outdated():
-                await self._offer(stream, [])
-                await self._decline(stream, "no_answer")
+            await self._make_again(stream, conversation.history)
         if key:
             await self._keep(key)
         await self._done(stream)
@@ -110,6 +109,14 @@ class Turn:
     async def _make(self, stream: AnswerStream, key: str | None, history: Sequence[PastTurn]) -> None:
         if not (await self._answer_free(stream, key) or await self._answer_paid(stream, history)):
             await self._do_without(stream)
+
+    async def _make_again(self, stream: AnswerStream, history: Sequence[PastTurn]) -> None:
+        """Makes the answer without what was deleted under it; where that happens once more there is none."""
+        self._spent_before, self._ending = self._spent(), Ending()
+        await self._make(stream, None, history)
+        if await self._is_outdated():
+            await self._offer(stream, [])
+            await self._decline(stream, "no_answer")
 
     async def _is_outdated(self) -> bool:
         return await is_outdated(self._services.engines, self._bot, self.record)
@@ -170,6 +177,8 @@ class Turn:
 
     async def _reserve(self, tokens: int) -> bool:
         """Sets tokens aside where there is a budget; whether it allowed that."""
+        if self._spent_before:  # what was set aside for the answer does for it when it begins again
+            return True
         with self._timings.of("budget"):
             await self._services.budgets.reserve(self._bot, tokens, self._allowance)
         return self._allowance.step is not Step.FREE_ONLY
@@ -256,10 +265,13 @@ class Turn:
             log.error("turn_not_recorded", error=type(error).__name__)  # noqa: TRY400  # statements hold what was said
 
     def _uses(self) -> list[Use]:
-        ending, uses = self._ending, list(self._finder.uses)
-        if ending.model and (prompt := ending.prompt_tokens + ending.lost_tokens):
-            uses.append(Use("chat", ending.model, prompt, ending.completion_tokens))
-        return uses
+        return [*self._finder.uses, *self._spent_before, *self._spent()]
+
+    def _spent(self) -> list[Use]:
+        """What the model that answers has used."""
+        ending = self._ending
+        prompt = ending.prompt_tokens + ending.lost_tokens
+        return [Use("chat", ending.model, prompt, ending.completion_tokens)] if ending.model and prompt else []
 
     async def _replay(self, stream: AnswerStream) -> None:
         await stream.send("sources", sources=self.record.sources)

@@ -137,6 +137,12 @@ class FakeChat:
         """One connection: first frame, greeting or refusal, then questions until it ends."""
         self.connections += 1
         self.open += 1
+        try:
+            await self._converse(socket)
+        finally:  # a page may be gone before it has said a word
+            self.open -= 1
+
+    async def _converse(self, socket: WebSocket) -> None:
         await socket.accept("chat.v1")
         self.received.append(await socket.receive_json())
         if self.refusals:
@@ -145,7 +151,6 @@ class FakeChat:
             conversation = f"conversation-{self.connections}"
             await socket.send_json({"type": "ready", "bot": self.bot, "conversation_id": conversation})
             await self._listen(socket)
-        self.open -= 1
 
     async def _listen(self, socket: WebSocket) -> None:
         stopped = asyncio.Event()

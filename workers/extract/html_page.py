@@ -24,7 +24,8 @@ _ROBOTS = frozenset(["robots", "chat_api"])
 # lxml reads characters that it refuses to write, and writing is needed wherever an element goes.
 _UNWRITABLE = dict.fromkeys([*range(9), *range(0xE, 0x20), 0xFFFE, 0xFFFF]) | {0xB: " ", 0xC: " "}
 _UNWRITABLE_REFERENCE = re.compile(
-    r"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01]|6553[45])(?!\d)|x0*(?:[0-8bcef]|1[\da-f]|fff[ef])(?![\da-f]));?", re.IGNORECASE
+    r"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01]|6553[45])(?!\d)|x0*(?:[0-8bcef]|1[\da-f]|fff[ef])(?![\da-f]));?",
+    re.ASCII | re.IGNORECASE,
 )
 
 

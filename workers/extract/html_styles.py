@@ -12,11 +12,9 @@ MOST_CSS = 1_000_000
 MOST_HIDDEN = 2_000
 """Elements of one page that are looked at."""
 _MOST_MARKS = 500
-_SHEETS = etree.XPath(
-    "descendant::style[not(@media) or @media='' or @media='all' or @media='screen']"
-    "[not(ancestor::noscript or ancestor::template)]"
-)
-_NOISE = re.compile(r"/\*.*?(?:\*/|\Z)|\"[^\"\n]*\"|'[^'\n]*'|<!--|-->", re.DOTALL)
+_SHEETS = etree.XPath("descendant::style[not(ancestor::noscript or ancestor::template)]")
+_EVERYWHERE = frozenset(["", "all", "screen"])
+_NOISE = re.compile(r"/\*.*?(?:\*/|\Z)|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|<!--|-->", re.DOTALL)
 _PIECE = re.compile(r"([^{}]*)([{}])")
 _NAME = re.compile(r"[.#](?:[\w-]|\\.)+")
 _SIMPLE = re.compile(rf"([a-z][a-z0-9]*)?({_NAME.pattern})", re.IGNORECASE)
@@ -26,9 +24,10 @@ _SHOWS = re.compile(
 )
 _SCRIPTS = etree.XPath("descendant::script/text()")
 _QUOTED = re.compile(r"[\"'`][.#]?([\w-]+)|[.#]([\w-]+)(?=[\"'`\s,:>\[])")
+# One path: a union would compare each attribute with all others.
 _LEADING = etree.XPath(
-    "//@*[starts-with(name(), 'on') or starts-with(name(), 'data-')] | //@aria-controls | //@for"
-    " | //@href[starts-with(., '#')]"
+    "//@*[starts-with(name(), 'on') or starts-with(name(), 'data-') or name() = 'aria-controls' or name() = 'for'"
+    " or (name() = 'href' and starts-with(., '#'))]"
 )
 _WORD = re.compile(r"[\w-]+")
 # Names of what scripts unfold, bring in, or show to some readers, and of what they mark it with.
@@ -38,38 +37,55 @@ _UNFOLDED = re.compile(
     r"|cloak|load|lazy|js|mobile|desktop|tablet|(?<![a-z])(?:xs|sm|md|lg|xl)(?![a-z])",
     re.IGNORECASE,
 )
-_CONTROL = etree.XPath(
-    "boolean(self::*[string-length() < 300]/descendant-or-self::*[self::button or self::summary or self::label or self::dt"
-    " or self::h2 or self::h3 or self::h4 or self::h5 or self::h6 or @onclick or @aria-expanded or @role='button'"
-    " or @role='tab' or self::a[not(@href) or starts-with(@href, '#') or starts-with(@href, 'javascript:')]])"
+_OPENS = (
+    "self::button or self::summary or @onclick or @aria-expanded or @role='button' or @role='tab'"
+    " or self::a[not(@href) or starts-with(@href, '#') or starts-with(@href, 'javascript:')]"
 )
+_OPENS_NEXT = "self::label or self::dt or self::h2 or self::h3 or self::h4 or self::h5 or self::h6"
+_SHORT = "boolean(self::*[string-length() < 300]/descendant-or-self::*[{}])"
+_CONTROL = etree.XPath(_SHORT.format(f"{_OPENS} or {_OPENS_NEXT}"))
+_CONTROL_BEHIND = etree.XPath(_SHORT.format(_OPENS))
+_MOST_AROUND = 20
+"""Elements around one whose names are looked at."""
 
 
 def hidden_by_styles(tree: Any) -> list[Any]:
     """The outermost elements that a rule outside of any other hides by class or id (`.name`, `#name`, `tag.name`).
 
-    Not those whose names another rule shows, or a script or a link speaks of, nor what is named like what unfolds, or
-    follows what opens it.
+    Not those that another rule, their own style, or what is in them shows, or a script or a link speaks of, nor what is
+    named like what unfolds, or stands beside what opens it, nor what holds the page's heading or main text.
     """
     hidden, shown = _selected(tree)
     if not hidden:
         return []
-    shown |= _spoken_of(tree)
-    found = dict[Any, None]()
+    spoken = shown | _spoken_of(tree)
+    found, opened = dict[Any, None](), set[Any]()
     for element in islice((element for element in tree.iter() if _is_named(element, hidden)), MOST_HIDDEN):
-        within = not found.keys().isdisjoint(element.iterancestors())
-        if not within and shown.isdisjoint(_names(element)) and not _unfolds(element):
+        if not found.keys().isdisjoint(element.iterancestors()) or not spoken.isdisjoint(_names(element)):
+            continue
+        if element.getprevious() in opened or _unfolds(element):
+            opened.add(element)
+        elif not (_SHOWS.search(element.get("style") or "") or _holds_more(element, shown)):
             found[element] = None
     return list(found)
+
+
+def _holds_more(element: Any, shown: set[str]) -> bool:
+    """Whether it is or has the page's main text or heading, which a script shows when it is ready, or what a rule shows."""
+    return element.tag in {"main", "article"} or any(
+        inner.tag in {"main", "article", "h1"} or not shown.isdisjoint(_names(inner))
+        for inner in element.iterdescendants()
+    )
 
 
 def _selected(tree: Any) -> tuple[set[tuple[str, str]], set[str]]:
     """Tag (or none) and name (`.class`, `#id`) of what simple selectors hide; names of what any selector shows."""
     hidden, shown = set[tuple[str, str]](), set[str]()
-    sheets = [sheet.text or "" for sheet in _SHEETS(tree)]
-    if sum(map(len, sheets)) > MOST_CSS:
+    sheets = [(sheet.text or "", (sheet.get("media") or "").strip().lower()) for sheet in _SHEETS(tree)]
+    if sum(len(css) for css, _ in sheets) > MOST_CSS:
         return hidden, shown
-    for outermost, selectors, declarations in (rule for sheet in sheets for rule in _rules(sheet)):
+    rules = ((media in _EVERYWHERE and alone, *rule) for css, media in sheets for alone, *rule in _rules(css))
+    for outermost, selectors, declarations in rules:
         shows = _SHOWS.search(declarations)
         for selector in map(str.strip, selectors.split(",")) if shows or _HIDES.search(declarations) else ():
             if shows:
@@ -114,17 +130,17 @@ def _names(element: Any) -> list[str]:
 
 
 def _unfolds(element: Any) -> bool:
-    """Whether the element, or what is around it, is marked as something that scripts show, or follows what opens it."""
-    around = element.getparent()
-    marks = f"{_marks(element)} {' '.join(element.keys())} {element.get('role')}"
-    if around is not None and around.tag not in {"html", "body", "main"}:
-        marks += f" {_marks(around)}"
+    """Whether the element, or what is around it, is marked as something that scripts show, or is beside what opens it."""
+    around = [
+        each for each in islice(element.iterancestors(), _MOST_AROUND) if each.tag not in {"html", "body", "main"}
+    ]
+    marks = f"{' '.join(map(_marks, [element, *around]))} {' '.join(element.keys())} {element.get('role')}"
     if _UNFOLDED.search(marks):
         return True
-    before = element.getprevious()
+    before, behind = element.getprevious(), element.getnext()
     while before is not None and before.tag in {"style", "script"}:
         before = before.getprevious()
-    return before is not None and bool(_CONTROL(before))
+    return bool((before is not None and _CONTROL(before)) or (behind is not None and _CONTROL_BEHIND(behind)))
 
 
 def _marks(element: Any) -> str:

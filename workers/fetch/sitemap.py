@@ -160,7 +160,8 @@ class _Reading:
         try:
             listed = parse_sitemap(self.client.get(str(here), max_bytes=MAX_BYTES, accept=SITEMAPS).body)
         except TrainingError as error:
-            if not self.forgiving and (depth == 0 or error.retryable):
+            full = len(self.pages) >= _MAX_ENTRIES  # then what is left is looked at for the warning alone
+            if not self.forgiving and not full and (depth == 0 or error.retryable):
                 raise
             self.warnings.append(f"{here} was left out: {error.message}")
             return

@@ -141,6 +141,23 @@ def test_an_answer_begins_again_without_what_is_deleted_while_it_is_written(
     assert (done["type"], done["finish_reason"]) == ("done", "no_answer" if again else "stop")
     assert (done["citations"], text_of(frames)) == ([] if again else [1], done["text"])
     assert paid(chat) == 2
+    used = chat.rows(
+        "SELECT calls, prompt_tokens, completion_tokens FROM usage_days WHERE bot_id = %s AND purpose = 'chat'",
+        bot.bot_id,
+    )
+    assert used == [(2, chat.provider.counts.tokens["prompt"], chat.provider.counts.tokens["completion"])]
+
+
+def test_what_was_set_aside_for_an_answer_does_for_it_when_it_begins_again(chat: Chat, rest: Rest) -> None:
+    bot = chat.add_bot(daily_token_budget=1400, max_tokens=400)
+    cited, _ = chat.teach(bot, [PARCELS]), chat.teach(bot, ["We sell kettles."])
+    chat.provider.controls.answers += ["They leave today [1].", "We sell kettles [1]."]
+    chat.provider.controls.token_delay_ms = 100
+    with chat.visit(bot) as visit:
+        visit.ask("When do parcels leave?")
+        visit.receive()
+        delete(rest, bot, cited)
+        assert visit.answer()[-1]["text"] == "We sell kettles [1]."
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -64,6 +64,7 @@ def test_what_a_simple_selector_hides_is_dropped_and_reported(css: str) -> None:
         ".x{display:none}@media (min-width:40em){.x{display:flex}}",
         ".x{visibility:hidden}.x.seen{visibility:visible}",
         ".x{visibility:hidden;transition:visibility 1s}",
+        'q::before{content:"\\""}@media print{a::after{content:" (" attr(href) ")"}.x{display:none}}',
     ],
 )
 def test_what_other_readers_or_another_moment_see_is_text(css: str) -> None:
@@ -114,6 +115,14 @@ def test_a_script_that_speaks_of_something_else_shows_nothing() -> None:
         "<div class='x elementor-invisible' data-settings='{{}}'>{}</div>",
         "<div class='x' data-aos='fade-up'>{}</div>",
         "<details open><summary>What does it cost?</summary><div class='x'>{}</div></details>",
+        "<h3>What does it cost?</h3><p class='x'>It depends.</p><p class='x'>{}</p>",
+        "<p>It depends.</p><div class='x'>{}</div><button>Read on</button>",
+        "<section class='faq'><div><p>What does it cost?</p><div class='x'>{}</div></div></section>",
+        "<p>It depends.</p><div class='x' style='display:block'>{}</div>",
+        "<p>It depends.</p><div class='x'><h1>Costs</h1><p>{}</p></div>",
+        "<p>It depends.</p><article class='x'>{}</article>",
+        "<style>.in{{visibility:visible}}</style><p>It depends.</p><div class='x'><p class='in'>{}</p></div>",
+        "<style media='(min-width:48em)'>.x{{display:block}}</style><p>It depends.</p><div class='x'>{}</div>",
     ],
 )
 def test_what_readers_unfold_is_text(body: str) -> None:
@@ -156,8 +165,9 @@ def test_a_stylesheet_for_screens_in_the_body_hides() -> None:
         (".x{display:none}" * 50_000, ""),
         ("a," * 400_000 + "b{display:none}", ""),
         (".x{display:none}", f"<div class='{'a' * 500_000}'>{'<p class=x>word' * 20_000}</div>"),
+        (".x{display:none}", "<a href=# data-a>a</a>" * 50_000),
     ],
-    ids=["comments", "opened", "closed", "quotes", "rules", "selectors", "named"],
+    ids=["comments", "opened", "closed", "quotes", "rules", "selectors", "named", "led to"],
 )
 @pytest.mark.timeout(20)
 def test_heavy_stylesheets_stay_cheap(css: str, body: str) -> None:

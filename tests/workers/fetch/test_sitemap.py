@@ -144,6 +144,11 @@ def test_enough_pages_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         site.pages["/s.xml"] = reply(urlset(*(f"https://x/{n}" for n in range(15))))
         listing = read_sitemaps(client, [site.url("/s.xml")])
         assert (len(listing.pages), listing.warnings) == (15, ())
+        site.pages["/full.xml"] = site.pages["/s.xml"]
+        site.pages["/away.xml"] = reply(b"", status=503)
+        site.pages["/s.xml"] = reply(index(site.url("/full.xml"), site.url("/away.xml")))
+        listing = read_sitemaps(client, [site.url("/s.xml")])
+        assert (len(listing.pages), len(listing.warnings)) == (15, 1)
 
 
 def test_a_listed_sitemap_that_is_gone_is_a_warning_and_one_that_fails_an_error() -> None:
