@@ -84,14 +84,14 @@ def _selected(tree: Any) -> tuple[set[tuple[str, str]], set[str]]:
     sheets = [(sheet.text or "", (sheet.get("media") or "").strip().lower()) for sheet in _SHEETS(tree)]
     if sum(len(css) for css, _ in sheets) > MOST_CSS:
         return hidden, shown
-    rules = ((media in _EVERYWHERE and alone, *rule) for css, media in sheets for alone, *rule in _rules(css))
-    for outermost, selectors, declarations in rules:
+    rules = ((media, *rule) for css, media in sheets for rule in _rules(css))
+    for media, outermost, selectors, declarations in rules:
         shows = _SHOWS.search(declarations)
         for selector in map(str.strip, selectors.split(",")) if shows or _HIDES.search(declarations) else ():
             if shows:
                 subject = re.split(r"[\s>+~]+", selector)[-1]
                 shown.update(map(_unescaped, _NAME.findall(subject)))
-            elif outermost and (simple := _SIMPLE.fullmatch(selector)):
+            elif outermost and media in _EVERYWHERE and (simple := _SIMPLE.fullmatch(selector)):
                 hidden.add(((simple[1] or "").lower(), _unescaped(simple[2])))
     return hidden, shown
 

@@ -145,7 +145,7 @@ def test_enough_pages_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         listing = read_sitemaps(client, [site.url("/s.xml")])
         assert (len(listing.pages), listing.warnings) == (15, ())
         site.pages["/full.xml"] = site.pages["/s.xml"]
-        site.pages["/away.xml"] = reply(b"", status=503)
+        site.pages["/away.xml"] = reply(b"", "503 Away")
         site.pages["/s.xml"] = reply(index(site.url("/full.xml"), site.url("/away.xml")))
         listing = read_sitemaps(client, [site.url("/s.xml")])
         assert (len(listing.pages), len(listing.warnings)) == (15, 1)
