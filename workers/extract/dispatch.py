@@ -46,15 +46,18 @@ def extract(fetched: Fetched, *, filename: str | None = None) -> Document:
         if not document.links:
             raise NoText
         document = replace(document, blocks=(), contact=())
-    title = document.title or _first_heading(document) or _stem(name) or urlsplit(fetched.url).hostname or ""
     told = told_of(document)
     return replace(
         document,
-        title=title[:_MAX_TITLE].strip(),
+        title=_title(document, fetched.url, name)[:_MAX_TITLE].strip(),
         language=told.language,
         canonical_url=document.canonical_url or fetched.canonical_url,
         warnings=(*document.warnings, *told.warnings),
     )
+
+
+def _title(document: Document, url: str, name: str) -> str:
+    return document.title or _first_heading(document) or _stem(name) or urlsplit(url).hostname or ""
 
 
 _READERS: dict[Kind, Callable[[Fetched], Document]] = {

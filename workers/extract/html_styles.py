@@ -65,14 +65,16 @@ def hidden_by_styles(tree: Any) -> list[Any]:
             continue
         if element.getprevious() in opened or _unfolds(element):
             opened.add(element)
-        elif not (_SHOWS.search(element.get("style") or "") or _holds_more(element, shown)):
+        elif not _is_shown(element, shown):
             found[element] = None
     return list(found)
 
 
-def _holds_more(element: Any, shown: set[str]) -> bool:
-    """Whether it is or has the page's main text or heading, which a script shows when it is ready, or what a rule shows."""
-    return element.tag in {"main", "article"} or any(
+def _is_shown(element: Any, shown: set[str]) -> bool:
+    """Whether its own style, a rule for what is in it, or a script shows it: the last where it has the main text or heading."""
+    if element.tag in {"main", "article"} or _SHOWS.search(element.get("style") or ""):
+        return True
+    return any(
         inner.tag in {"main", "article", "h1"} or not shown.isdisjoint(_names(inner))
         for inner in element.iterdescendants()
     )
@@ -81,19 +83,34 @@ def _holds_more(element: Any, shown: set[str]) -> bool:
 def _selected(tree: Any) -> tuple[set[tuple[str, str]], set[str]]:
     """Tag (or none) and name (`.class`, `#id`) of what simple selectors hide; names of what any selector shows."""
     hidden, shown = set[tuple[str, str]](), set[str]()
-    sheets = [(sheet.text or "", (sheet.get("media") or "").strip().lower()) for sheet in _SHEETS(tree)]
-    if sum(len(css) for css, _ in sheets) > MOST_CSS:
-        return hidden, shown
-    rules = ((media, *rule) for css, media in sheets for rule in _rules(css))
-    for media, outermost, selectors, declarations in rules:
-        shows = _SHOWS.search(declarations)
-        for selector in map(str.strip, selectors.split(",")) if shows or _HIDES.search(declarations) else ():
-            if shows:
-                subject = re.split(r"[\s>+~]+", selector)[-1]
-                shown.update(map(_unescaped, _NAME.findall(subject)))
-            elif outermost and media in _EVERYWHERE and (simple := _SIMPLE.fullmatch(selector)):
-                hidden.add(((simple[1] or "").lower(), _unescaped(simple[2])))
+    for everywhere, selectors, declarations in _all_rules(tree):
+        if _SHOWS.search(declarations):
+            shown.update(_subjects(selectors))
+        elif everywhere and _HIDES.search(declarations):
+            hidden.update(_simple(selectors))
     return hidden, shown
+
+
+def _subjects(selectors: str) -> Iterator[str]:
+    """The names of what the selectors are about."""
+    for selector in selectors.split(","):
+        yield from map(_unescaped, _NAME.findall(re.split(r"[\s>+~]+", selector.strip())[-1]))
+
+
+def _simple(selectors: str) -> Iterator[tuple[str, str]]:
+    """Tag (or none) and name of those selectors that are no more than that."""
+    for selector in selectors.split(","):
+        if found := _SIMPLE.fullmatch(selector.strip()):
+            yield (found[1] or "").lower(), _unescaped(found[2])
+
+
+def _all_rules(tree: Any) -> Iterator[tuple[bool, str, str]]:
+    """Of each rule of the page: whether it holds everywhere, its selectors, its declarations; none of very long sheets."""
+    sheets = [(sheet.text or "", (sheet.get("media") or "").strip().lower()) for sheet in _SHEETS(tree)]
+    if sum(len(css) for css, _ in sheets) <= MOST_CSS:
+        for css, media in sheets:
+            for outermost, selectors, declarations in _rules(css):
+                yield outermost and media in _EVERYWHERE, selectors, declarations
 
 
 def _rules(css: str) -> Iterator[tuple[bool, str, str]]:
