@@ -133,6 +133,7 @@ def _async_engine(url: URL, pool_size: int) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
+        pool_use_lifo=True,  # the connection last used has the tables' descriptions in its caches
         hide_parameters=True,
         connect_args=CONNECT_ARGS | {"async_creator_fn": _AsyncBounded.connect},
     )
