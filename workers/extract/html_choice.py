@@ -1,7 +1,6 @@
 """Owns which of a page's pieces are its text: trafilatura votes, the page's own structure says how far a text reaches."""
 
 import copy
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,7 +9,6 @@ from workers.extract.html_blocks import IMAGE, Piece, pieces
 from workers.extract.html_prune import drop_furniture, main_container, words
 from workers.extract.html_vote import Vote, votable, vote_on
 
-_TABLE = re.compile(r"[|\s]|---")
 FEW_WORDS = 20
 _NAME_WORDS = 3
 _LINKED, _ALL_LINKS = 0.6, 0.85
@@ -202,7 +200,8 @@ def _weight(piece: Piece) -> float:
 
 
 def _length(found: list[Piece], good: list[bool]) -> int:
-    return sum(len(_TABLE.sub("", piece.block.text)) for ok, piece in zip(good, found, strict=True) if ok)
+    texts = (piece.block.text for ok, piece in zip(good, found, strict=True) if ok)
+    return sum(len("".join(text.replace("---", "").replace("|", " ").split())) for text in texts)
 
 
 def _within(found: list[Piece], container: Any | None) -> list[Piece]:

@@ -22,10 +22,12 @@ _BEFORE = etree.XPath("string(preceding::text()[1])")
 _NUMBER = re.compile(r"[+−–-]?\d")
 _ROBOTS = frozenset(["robots", "chat_api"])
 # lxml reads characters that it refuses to write, and writing is needed wherever an element goes.
-_UNWRITABLE = dict.fromkeys([*range(9), *range(0xE, 0x20), 0xFFFE, 0xFFFF]) | {0xB: " ", 0xC: " "}
+_UNWRITABLE = bytes([*range(9), *range(0xE, 0x20)])
+_BLANKS = bytes.maketrans(b"\v\f", b"  ")
+_NO_CHARACTERS = ("\ufffe".encode(), "\uffff".encode())
 _UNWRITABLE_REFERENCE = re.compile(
-    r"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01]|6553[45])(?!\d)|x0*(?:[0-8bcef]|1[\da-f]|fff[ef])(?![\da-f]));?",
-    re.ASCII | re.IGNORECASE,
+    rb"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01]|6553[45])(?!\d)|x0*(?:[0-8bcef]|1[\da-f]|fff[ef])(?![\da-f]));?",
+    re.IGNORECASE,
 )
 
 
@@ -47,9 +49,8 @@ def parse(markup: str) -> Any | None:
     Raised and lowered numbers stand apart from those beside them: cents, exponents and footnotes are not their digits.
     """
     parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
-    data = writable(markup).encode("utf-8", "replace")
     try:
-        tree = html.document_fromstring(data, parser=parser)
+        tree = html.document_fromstring(writable(markup), parser=parser)
     except etree.ParserError:
         return None
     for element in _NUMBERS(tree):
@@ -57,9 +58,12 @@ def parse(markup: str) -> Any | None:
     return tree
 
 
-def writable(markup: str) -> str:
-    """The markup without the control characters that lxml reads and does not write."""
-    return _UNWRITABLE_REFERENCE.sub(" ", markup.translate(_UNWRITABLE))
+def writable(markup: str) -> bytes:
+    """The markup as UTF-8, without the control characters that lxml reads and does not write."""
+    data = markup.encode("utf-8", "replace").translate(_BLANKS, _UNWRITABLE)
+    for character in _NO_CHARACTERS:
+        data = data.replace(character, b"")
+    return _UNWRITABLE_REFERENCE.sub(b" ", data)
 
 
 def _part(element: Any) -> None:
