@@ -1,6 +1,7 @@
 """Crawls measured: `python -m tests.bench.crawl [manual] [speed[=PAGES]] [sitemap[=URLS]]`, all three without arguments.
 
-`manual` is the HTML of Debian's `postgresql-doc-*`, `speed` a made-up site beside trafilatura alone on the same pages.
+`manual` is the HTML of Debian's `postgresql-doc-*`; `speed` a made-up site, and that one, each beside trafilatura alone on
+the same pages.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ import trafilatura
 from deploy.local.client import OVER, DashboardClient
 from tests.bench.stage import counts, cpu_seconds, provider, running_stack
 from tests.bench.website import Company
-from tests.workers.fetch.loopback import Site, reply, serving
+from tests.workers.fetch.loopback import Script, Site, reply, serving
 from workers.fetch.addresses import AddressGuard
 from workers.fetch.client import SafeClient
 from workers.fetch.discovery import sitemap_frontier
@@ -130,16 +131,25 @@ def _repeated(heads: Sequence[bytes]) -> list[str]:
 
 
 def speed(pages: int = SPEED_PAGES) -> dict[str, Any]:
-    """A whole crawl, and trafilatura alone on the same pages and as many processes: pages per second, CPU ms a page."""
-    company, processes = Company(pages), len(os.sched_getaffinity(0))
-    with serving() as site:
-        start = company.serve(site)
-        html = [body.partition(b"\r\n\r\n")[2].decode() for body in site.pages.values() if isinstance(body, bytes)]
-        before = _alone(html, processes)
-        ours = _crawled(site, start, pages, processes)
-        after = _alone(html, processes)
+    """A whole crawl, and trafilatura alone on the same pages and as many processes: pages per second, CPU ms a page.
+
+    Of a made-up site of so many small pages, and of the manual.
+    """
+    kind = {"Content_Type": "text/html; charset=utf-8"}
+    files = sorted(max(MANUALS.glob("postgresql-doc-*/html")).glob("*.html"))
+    read = {f"/{file.name}": reply(file.read_bytes(), **kind) for file in files}
+    return {"made_up": _raced(Company(pages).answers(), "/"), "manual": _raced(read, "/index.html")}
+
+
+def _raced(answers: Mapping[str, bytes | Script], start: str) -> dict[str, Any]:
+    html = [body.partition(b"\r\n\r\n")[2].decode() for body in answers.values() if isinstance(body, bytes)]
+    processes = len(os.sched_getaffinity(0))
+    before = _alone(html, processes)
+    with serving(answers) as site:
+        ours = _crawled(site, site.url(start), len(html), processes)
+    after = _alone(html, processes)
     alone = {name: (before[name] + after[name]) / 2 for name in before}
-    return {"pages": pages, "processes": processes, "ours": ours, "trafilatura": alone}
+    return {"pages": len(html), "processes": processes, "ours": ours, "trafilatura": alone}
 
 
 def _crawled(site: Site, start: str, pages: int, processes: int) -> dict[str, Any]:
