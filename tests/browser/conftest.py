@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.browser.fake_chat import FakeChat, create_app, serving
+from tests.browser.fake_chat import FakeChat, create_app
+from tests.conformance.scripted import serving
 
 FLAGS = [
     "--headless",

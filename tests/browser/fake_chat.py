@@ -1,22 +1,14 @@
-"""A scripted chat.v1 server and the host page around it: what the widget meets in the wild, on demand."""
+"""The scripted chat.v1 server as the widget's tests set it up, and the host page around it."""
 
 import asyncio
-import base64
-import json
 import threading
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
-import uvicorn
-from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, Request, Response, WebSocket
 
 from chat_api.widget import widget_script
-
-Frame = dict[str, Any]
+from tests.conformance.scripted import Frame, ScriptedChat, Step, unsigned_token
 
 HOST_PAGE = """<!doctype html><html lang="{lang}"><head><meta charset="utf-8"><title>Host page</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"></head><body>
@@ -24,76 +16,16 @@ HOST_PAGE = """<!doctype html><html lang="{lang}"><head><meta charset="utf-8"><t
 <script async src="{api}/widget.js" data-token-url="/token" {attributes}></script></body></html>"""
 
 
-@dataclass
-class Sources:
-    """The sources offered, as the protocol has them."""
-
-    items: Sequence[Frame]
-
-
-@dataclass
-class Delta:
-    """A piece of the answer."""
-
-    text: str
-
-
-@dataclass
-class Done:
-    """The end; `text` defaults to all deltas so far, and `more` overrides any field."""
-
-    citations: Sequence[int] = ()
-    finish_reason: str = "stop"
-    more: Frame = field(default_factory=dict)
-
-
-@dataclass
-class Error:
-    """An error frame for the question."""
-
-    code: str
-    more: Frame = field(default_factory=dict)
-
-
-@dataclass
-class Close:
-    """Cuts the connection with this code."""
-
-    code: int
-
-
-@dataclass
-class Raw:
-    """A frame as it is, but for the question's id."""
-
-    frame: Frame
-
-
-class Again:
-    """The last frame once more, as a replay would bring it."""
-
-
-class Hold:
-    """Waits until the test lets go."""
-
-
-class UntilStop:
-    """Waits for the visitor's stop."""
-
-
-Step = Sources | Delta | Done | Error | Raw | Close | Again | Hold | UntilStop
-
-
-class FakeChat:
+class FakeChat(ScriptedChat):
     """What the server will do, and what it has seen. Set up by the test's thread, played in the server's."""
 
     def __init__(self) -> None:
-        self.open = 0
+        super().__init__()
         self.reset()
 
     def reset(self) -> None:
         """As new, for the next test on the same server."""
-        self.bot: Frame = {
+        self.bot = {
             "name": "Harbour Lane",
             "welcome_message": "Hello! Ask about repairs.",
             "sample_questions": ["When are you open?"],
@@ -101,8 +33,8 @@ class FakeChat:
         }
         self.refusals: deque[int] = deque()
         self.plays: deque[Sequence[Step]] = deque()
-        self.received: list[Frame] = []
-        self.sent: dict[str, list[Frame]] = {}
+        self.received = []
+        self.sent = {}
         self.resumable = False
         self.connections = 0
         self.tokens = 0
@@ -120,102 +52,33 @@ class FakeChat:
         return [frame for frame in self.received if frame["type"] == kind]
 
     def token(self) -> str:
-        """An unsigned token: only its lifetime and identity are of interest to a widget."""
+        """The visitor's next token."""
         self.tokens += 1
-        claims = {
-            "iat": 1_700_000_000,
-            "exp": 1_700_000_000 + self.token_lifetime_s,
-            "sub": self.visitor,
-            "bot_id": "b",
-            "org_id": "o",
-            "n": self.tokens,
-        }
-        payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
-        return f"e30.{payload}.c2ln"
+        return unsigned_token(self.tokens, visitor=self.visitor, lifetime_s=self.token_lifetime_s)
 
-    async def serve(self, socket: WebSocket) -> None:
-        """One connection: first frame, greeting or refusal, then questions until it ends."""
-        self.connections += 1
-        self.open += 1
-        try:
-            await self._converse(socket)
-        finally:  # a page may be gone before it has said a word
-            self.open -= 1
-
-    async def _converse(self, socket: WebSocket) -> None:
+    async def admit(self, socket: WebSocket) -> bool:
+        """Takes any first frame; greets unless a refusal is due."""
         await socket.accept("chat.v1")
         self.received.append(await socket.receive_json())
         if self.refusals:
             await socket.close(self.refusals.popleft())
-        else:
-            conversation = f"conversation-{self.connections}"
-            await socket.send_json({"type": "ready", "bot": self.bot, "conversation_id": conversation})
-            await self._listen(socket)
+            return False
+        await self.greet(socket)
+        return True
 
-    async def _listen(self, socket: WebSocket) -> None:
-        stopped = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                try:
-                    frame = await socket.receive_json()
-                except (WebSocketDisconnect, RuntimeError):
-                    return
-                self.received.append(frame)
-                if frame["type"] == "ask":
-                    stopped.clear()
-                    self.sent.pop(frame["id"], None)
-                    tasks.create_task(self._play(socket, frame["id"], self.plays.popleft(), stopped))
-                elif frame["type"] == "resume":
-                    stopped.clear()
-                    tasks.create_task(self._resume(socket, frame, stopped))
-                elif frame["type"] == "stop":
-                    stopped.set()
-
-    async def _resume(self, socket: WebSocket, wanted: Frame, stopped: asyncio.Event) -> None:
-        """Replays what was sent after `after` and goes on with the next play; `cannot_resume` where none is left."""
-        sent = self.sent.get(wanted["id"], [])
-        if not self.resumable:
-            error = {"type": "error", "id": wanted["id"], "code": "cannot_resume", "message": "From the server."}
+    async def answer(self, socket: WebSocket, frame: Frame, stopped: asyncio.Event) -> None:
+        """The next play; to `resume` what was sent after `after` before it, or `cannot_resume`."""
+        turn = frame["id"]
+        if frame["type"] == "ask":
+            self.sent.pop(turn, None)
+        elif not self.resumable:
+            error = {"type": "error", "id": turn, "code": "cannot_resume", "message": "From the server."}
             await socket.send_json(error)
             return
-        for frame in sent[wanted["after"] :]:
-            await socket.send_json(frame)
-        await self._play(socket, wanted["id"], self.plays.popleft(), stopped)
-
-    async def _play(self, socket: WebSocket, turn: str, steps: Sequence[Step], stopped: asyncio.Event) -> None:
-        sent = self.sent.setdefault(turn, [])
-        text = "".join(frame["text"] for frame in sent if frame["type"] == "delta")
-        frame: Frame = {}
-        for step in steps:
-            match step:
-                case Hold():
-                    await asyncio.to_thread(self.go.wait, 20)
-                case UntilStop():
-                    await asyncio.wait_for(stopped.wait(), 20)
-                case Close(code):
-                    await socket.close(code)
-                    return
-                case Again():
-                    await socket.send_json(frame)
-                case Raw(raw):
-                    await socket.send_json({**raw, "id": turn})
-                case _:
-                    text += step.text if isinstance(step, Delta) else ""
-                    frame = {"id": turn, "seq": len(sent) + 1, "message_id": f"m-{turn}", **_frame(step, text)}
-                    sent.append(frame)
-                    await socket.send_json(frame)
-
-
-def _frame(step: Sources | Delta | Done | Error, text: str) -> Frame:
-    match step:
-        case Sources(items):
-            return {"type": "sources", "sources": list(items)}
-        case Delta(piece):
-            return {"type": "delta", "text": piece}
-        case Done(citations, reason, more):
-            return {"type": "done", "text": text, "citations": list(citations), "finish_reason": reason, **more}
-        case Error(code, more):
-            return {"type": "error", "code": code, "message": "From the server.", **more}
+        else:
+            for missed in self.sent.get(turn, [])[frame["after"] :]:
+                await socket.send_json(missed)
+        await self.play(socket, turn, self.plays.popleft(), stopped)
 
 
 def create_app(chat: FakeChat) -> FastAPI:
@@ -248,21 +111,3 @@ def create_app(chat: FakeChat) -> FastAPI:
         await chat.serve(websocket)
 
     return app
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[int]:
-    """Serves the application on a free loopback port, which is given."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started:
-        if time.monotonic() > deadline:
-            raise TimeoutError("the fake server did not start")
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join(10)

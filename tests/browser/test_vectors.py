@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.fake_chat import FakeChat, Hold, Raw
+from tests.browser.fake_chat import FakeChat
 from tests.browser.test_widget import ask, open_chat
 from tests.conformance.client import VECTORS
+from tests.conformance.scripted import Hold, Raw
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,20 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.fake_chat import Again, Close, Delta, Done, Error, FakeChat, Frame, Hold, Sources, UntilStop
+from tests.browser.fake_chat import FakeChat
+from tests.conformance.scripted import (
+    Again,
+    Close,
+    Delta,
+    Done,
+    Error,
+    Frame,
+    Hold,
+    Sources,
+    UntilStop,
+    conversation_id,
+    message_id,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -85,7 +98,7 @@ def test_the_ask_frame_is_the_protocols(page: Page, host: str, chat: FakeChat) -
     assert auth["type"] == "auth"
     assert auth["token"].count(".") == 2
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", frame.pop("id"))
-    assert frame == {"type": "ask", "text": "When?", "conversation_id": "conversation-1", "page_url": host}
+    assert frame == {"type": "ask", "text": "When?", "conversation_id": conversation_id(1), "page_url": host}
 
 
 HOSTILE = [
@@ -442,14 +455,14 @@ def test_history_survives_the_next_page_and_a_new_conversation_forgets_it(
     chat.plays.append([Delta("Until six."), Done()])
     ask(page, "Until?")
     expect(page.get_by_text("Until six.")).to_be_visible()
-    assert chat.frames("ask")[1]["conversation_id"] == "conversation-1"
+    assert chat.frames("ask")[1]["conversation_id"] == conversation_id(1)
     page.get_by_role("button", name="New conversation").click()
     expect(page.locator("article")).to_have_count(0)
     chat.plays.append([Delta("Hello."), Done()])
     expect(page.get_by_role("button", name="When are you open?")).to_be_visible()
     page.get_by_role("button", name="When are you open?").click()
     expect(page.get_by_text("Hello.", exact=True)).to_be_visible()
-    assert chat.frames("ask")[2]["conversation_id"] == "conversation-3"
+    assert chat.frames("ask")[2]["conversation_id"] == conversation_id(3)
 
 
 def test_another_visitor_of_the_same_tab_sees_nothing_of_it(page: Page, host: str, chat: FakeChat) -> None:
@@ -471,7 +484,7 @@ def test_feedback_is_sent_once_connected_again(page: Page, host: str, chat: Fake
     expect(page.get_by_role("button", name="Not helpful")).to_have_attribute("aria-pressed", "true")
     until(lambda: bool(chat.frames("feedback")))
     assert chat.frames("feedback") == [
-        {"type": "feedback", "message_id": "m-" + chat.frames("ask")[0]["id"], "value": "down"}
+        {"type": "feedback", "message_id": message_id(chat.frames("ask")[0]["id"]), "value": "down"}
     ]
 
 

@@ -5,8 +5,9 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.fake_chat import Delta, Done, Error, FakeChat, Frame, Hold, Sources
+from tests.browser.fake_chat import FakeChat
 from tests.browser.test_widget import HOURS, ask, open_chat
+from tests.conformance.scripted import Delta, Done, Error, Frame, Hold, Sources
 
 pytestmark = pytest.mark.browser
 

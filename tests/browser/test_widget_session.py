@@ -6,8 +6,9 @@ import pytest
 from fastapi import Response
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
-from tests.browser.fake_chat import Close, Delta, Done, FakeChat, Hold, UntilStop
+from tests.browser.fake_chat import FakeChat
 from tests.browser.test_widget import ask, open_chat, until
+from tests.conformance.scripted import Close, Delta, Done, Hold, UntilStop
 
 pytestmark = pytest.mark.browser
 

@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 
 from deploy.local.client import DashboardClient, Refused, Stack
 from deploy.local.dashboard import create_app
-from tests.browser.fake_chat import serving
+from tests.conformance.scripted import serving
 from tests.servers import Servers, free_port
 
 if TYPE_CHECKING:
