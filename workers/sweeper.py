@@ -18,6 +18,7 @@ from chat_api.core.keys import OF_GENERATION
 from chat_api.core.settings import Settings
 from workers.dashboard import project_all
 from workers.metrics import LEASES_EXPIRED, EndedRuns
+from workers.quantize import Quantizer
 from workers.reconcile.reconciler import Reconciler
 from workers.reconcile.refresh import Refresher
 from workers.retention import Retention
@@ -63,6 +64,7 @@ class Sweeper:
         self._dead: list[str] = []
         self._woken = threading.Event()
         self._reconciler, self._ended_runs = Reconciler(engines), EndedRuns(engines.chat)
+        self._quantizer = Quantizer(engines.chat)
         self._refresher = Refresher(engines, settings.refresh_runs_per_org)
         self._retention = Retention(
             engines.chat,
@@ -99,7 +101,8 @@ class Sweeper:
             return False
         duties: list[Callable[[], object]] = [
             self.expire, self._reconciler.reconcile, self._refresher.refresh, self.ring_due, self.project, self.collect,
-            self.tend_spaces, self.prune, self._retention.collect, self._ended_runs.count, self.note_sweep,
+            self.tend_spaces, self._quantizer.quantize, self.prune, self._retention.collect, self._ended_runs.count,
+            self.note_sweep,
         ]  # fmt: skip
         for duty in duties:
             self._attempt(duty)

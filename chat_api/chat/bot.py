@@ -41,6 +41,8 @@ class Bot:
     """The space its passages are in; None until it was trained."""
     limits: OrgLimits = field(default=OrgLimits())
     """Its org's."""
+    quantized: bool = False
+    """Whether its vectors have codes, which are worth going by."""
 
 
 def model_for(bot: Bot, usual: str) -> str:
@@ -57,7 +59,7 @@ FROM_DASHBOARD = text("""
     FROM bots JOIN orgs ON orgs.id = bots.org_id WHERE bots.id = :bot_id AND org_id = :org_id
 """)
 FROM_SNAPSHOT = text("""
-    SELECT name, config, allowed_origins, deleted_at, org_limits, model, dimensions
+    SELECT name, config, allowed_origins, deleted_at, org_limits, model, dimensions, rescored
     FROM bots LEFT JOIN embedding_spaces USING (space_id) WHERE bot_id = :bot_id AND org_id = :org_id
 """)
 KEEP_SNAPSHOT = text("""
@@ -71,7 +73,7 @@ KEEP_SNAPSHOT = text("""
         WHERE (bot.name, bot.config, bot.allowed_origins, bot.deleted_at, bot.org_limits) IS DISTINCT FROM
             (excluded.name, excluded.config, excluded.allowed_origins, excluded.deleted_at, excluded.org_limits)
     )
-    SELECT model, dimensions FROM bots JOIN embedding_spaces USING (space_id)
+    SELECT model, dimensions, rescored FROM bots JOIN embedding_spaces USING (space_id)
     WHERE bot_id = :bot_id AND org_id = :org_id
 """)
 
@@ -124,14 +126,13 @@ class Bots:
             async with self._engines.tenant(org_id) as connection:
                 row = (await connection.execute(FROM_SNAPSHOT, values)).one_or_none()
             if row is not None:
-                space = EmbeddingSpace(row.model, row.dimensions) if row.model else None
-                return None if row.deleted_at is not None else _bot_of(values, row, space)
+                return None if row.deleted_at is not None else _bot_of(values, row, row if row.model else None)
             row = await self._ask_patiently(values, error)
         if row is None:
             return None
         async with self._engines.tenant(org_id) as connection:
-            space = await _keep(connection, values, row)
-        return None if row.deleted_at is not None else _bot_of(values, row, space)
+            reading = await _keep(connection, values, row)
+        return None if row.deleted_at is not None else _bot_of(values, row, reading)
 
     async def _ask_dashboard(self, values: dict[str, UUID], within_s: float) -> Row[Any] | None:
         """Raises SQLAlchemyError, TimeoutError."""
@@ -152,8 +153,11 @@ class Bots:
             raise DatabaseUnavailable from still
 
 
-def _bot_of(key: dict[str, UUID], row: Row[Any], space: EmbeddingSpace | None) -> Bot:
-    """The bot in a row of either database; what can't be meant in it is logged, and its default holds."""
+def _bot_of(key: dict[str, UUID], row: Row[Any], reading: Row[Any] | None) -> Bot:
+    """The bot in a row of either database, and how its vectors are read; what can't be meant in it is logged.
+
+    For that its default holds.
+    """
     config, bad = parse_config(row.config)
     limits, bad_limits = parse_limits(row.org_limits)
     origins = _origins_of(row)
@@ -161,7 +165,9 @@ def _bot_of(key: dict[str, UUID], row: Row[Any], space: EmbeddingSpace | None) -
         bad.append("allowed_origins")
     if bad or bad_limits:
         log.warning("bot_config_has_bad_values", bot_id=str(key["bot_id"]), options=bad, limits=bad_limits)
-    return Bot(key["org_id"], key["bot_id"], row.name, config, origins, space, limits)
+    space = EmbeddingSpace(reading.model, reading.dimensions) if reading else None
+    quantized = bool(reading and reading.rescored)
+    return Bot(key["org_id"], key["bot_id"], row.name, config, origins, space, limits, quantized)
 
 
 def _origins_of(row: Row[Any]) -> tuple[str, ...]:
@@ -169,11 +175,10 @@ def _origins_of(row: Row[Any]) -> tuple[str, ...]:
     return tuple(origin if isinstance(origin, str) else "" for origin in row.allowed_origins or ())
 
 
-async def _keep(connection: AsyncConnection, values: dict[str, UUID], row: Row[Any]) -> EmbeddingSpace | None:
-    """Keeps the snapshot; the space that the bot reads."""
+async def _keep(connection: AsyncConnection, values: dict[str, UUID], row: Row[Any]) -> Row[Any] | None:
+    """Keeps the snapshot; which vectors the bot reads, and how."""
     given = row._asdict()
     given["config"] = json.dumps(given["config"] or {})
     given["org_limits"] = json.dumps(given["org_limits"])
     given["allowed_origins"] = list(given["allowed_origins"] or [])
-    found = (await connection.execute(KEEP_SNAPSHOT, {**values, **given})).one_or_none()
-    return EmbeddingSpace(*found) if found else None
+    return (await connection.execute(KEEP_SNAPSHOT, {**values, **given})).one_or_none()

@@ -161,7 +161,10 @@ class Finder:
 
     async def _nearest(self, query: _Query, most: int) -> list[Found]:
         bot, engines, trust = self._bot, self._sources.engines, trust_in(query.space, query.text)
-        return await search(engines, bot.org_id, bot.bot_id, query.space, query.vector, most, query.hits, trust=trust)
+        return await search(
+            *(engines, bot.org_id, bot.bot_id, query.space, query.vector, most, query.hits),
+            trust=trust, quantized=bot.quantized,
+        )  # fmt: skip
 
 
 def merged(searches: Sequence[Sequence[Found]]) -> list[Found]:

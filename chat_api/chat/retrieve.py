@@ -13,12 +13,13 @@ import psycopg
 from numpy.typing import NDArray
 from pgvector import HalfVector
 from pgvector.psycopg.halfvec import HalfVectorBinaryDumper
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from chat_api.chat.client_frames import Frame
 from chat_api.core.database import AsyncEngines
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.postings import Hit
+from chat_api.core.quantized import code_of, levels
 from chat_api.core.scores import fused, score_of
 
 # In binary a question's vector takes a fiftieth of the time that its text takes to write and to parse. Engines made from
@@ -90,28 +91,56 @@ class SpaceChangedError(Exception):
         super().__init__(space)
 
 
+OF_LIVE = """
+    org_id = :org_id AND bot_id = :bot_id AND source_id = live.source_id AND generation = live.generation
+    AND space_id = (SELECT space_id FROM reading WHERE model = :model AND dimensions = :dimensions)
+"""
+EXACTLY = f"""
+    SELECT live.source_id, live.generation, embedding.chunk_id, embedding.distance
+    FROM live CROSS JOIN LATERAL (
+        SELECT chunk_id, vector <#> CAST(:query AS halfvec) AS distance FROM embeddings WHERE {OF_LIVE} OFFSET 0
+    ) AS embedding
+"""  # noqa: S608  # the parts are this module's own
+# Where the question's code is, and how many vectors are compared: a bot whose vectors have no codes (any more) has none.
+ASKED = f"""
+    asked AS MATERIALIZED (
+        SELECT {code_of("CAST(:query AS halfvec)")} AS code,
+               (SELECT nullif(rescored, 0) FROM bots WHERE org_id = :org_id AND bot_id = :bot_id) AS rescored
+    ),
+"""  # noqa: S608
+QUANTIZED = "(live.quantized_generation = live.generation AND (SELECT rescored FROM asked) IS NOT NULL)"
+BY_CODES = f"""
+    SELECT live.source_id, live.generation, live.chunk_id, embedding.distance
+    FROM (
+        SELECT live.source_id, live.generation, quantized.chunk_id
+        FROM live CROSS JOIN LATERAL (
+            SELECT chunk_id, code <~> (SELECT code FROM asked) AS distance FROM quantized_embeddings
+            WHERE {OF_LIVE} OFFSET 0
+        ) AS quantized
+        WHERE {QUANTIZED} ORDER BY quantized.distance LIMIT (SELECT rescored FROM asked)
+    ) AS live CROSS JOIN LATERAL (
+        SELECT vector <#> CAST(:query AS halfvec) AS distance FROM embeddings
+        WHERE {OF_LIVE} AND chunk_id = live.chunk_id LIMIT 1
+    ) AS embedding
+    UNION ALL {EXACTLY} WHERE {QUANTIZED} IS NOT TRUE
+"""  # noqa: S608
+
+
 # `nearest` reads the bot's vectors by the primary key, one live generation after the other; `worded` those of the chunks
 # that were found by their words. Texts are read for the few that are left. Each table is read in a subquery of its own,
 # so that the planner has no joins to weigh: planning is most of what a small bot's search takes. Nor does one search take
 # several of the server's processes.
-SEARCH = text("""
+def _searching(near: str, asked: str = "") -> TextClause:
+    return text(f"""
     WITH reading AS MATERIALIZED (
         SELECT space_id, model, dimensions FROM embedding_spaces WHERE space_id = coalesce(
             (SELECT space_id FROM bots WHERE org_id = :org_id AND bot_id = :bot_id),
             (SELECT space_id FROM embedding_spaces WHERE model = :model AND dimensions = :dimensions))
     ), live AS MATERIALIZED (
-        SELECT source_id, live_generation AS generation FROM sources
+        SELECT source_id, live_generation AS generation, quantized_generation FROM sources
         WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
-    ), nearest AS MATERIALIZED (
-        SELECT live.source_id, live.generation, embedding.chunk_id, embedding.distance
-        FROM live CROSS JOIN LATERAL (
-            SELECT chunk_id, vector <#> CAST(:query AS halfvec) AS distance FROM embeddings
-            WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = live.source_id
-                AND generation = live.generation
-                AND space_id = (SELECT space_id FROM reading WHERE model = :model AND dimensions = :dimensions)
-            OFFSET 0
-        ) AS embedding
-        ORDER BY distance LIMIT :k
+    ), {asked} nearest AS MATERIALIZED (
+        SELECT * FROM ({near}) AS near ORDER BY distance LIMIT :k
     ), worded AS MATERIALIZED (
         SELECT hit.source_id, hit.generation, hit.chunk_id, embedding.distance
         FROM unnest(CAST(:source_ids AS uuid[]), CAST(:generations AS int[]), CAST(:chunk_ids AS uuid[]))
@@ -143,7 +172,11 @@ SEARCH = text("""
         ) AS document
     )
     SELECT reading.model, reading.dimensions, found.* FROM reading LEFT JOIN found ON true
-""")
+""")  # noqa: S608
+
+
+SEARCH = _searching(EXACTLY)
+SEARCH_BY_CODES = _searching(BY_CODES, ASKED)
 
 
 async def search(
@@ -156,14 +189,15 @@ async def search(
     hits: Sequence[Hit] = (),
     *,
     trust: float = 1.0,
+    quantized: bool = False,
 ) -> list[Found]:
     """The `k` passages of the bot nearest to `query` (a unit vector of the space) and the best `k` of `hits`, best first.
 
     All of `hits` count for the scores; those that are not the bot's live passages (any more) are left out. `trust` is
-    what a similarity in this space is worth. Raises SpaceChangedError when the bot's passages are in another space,
-    SQLAlchemyError.
+    what a similarity in this space is worth. A bot that is `quantized` is searched by the vectors' codes, where they have
+    any. Raises SpaceChangedError when the bot's passages are in another space, SQLAlchemyError.
     """
-    values = {
+    values: dict[str, Any] = {
         "org_id": org_id,
         "bot_id": bot_id,
         "model": space.model,
@@ -176,7 +210,9 @@ async def search(
     }
     ranked = {(hit.place.source_id, hit.chunk_id): (rank, hit.coverage) for rank, hit in enumerate(hits, 1)}
     found = []
-    [rows] = await engines.trip(org_id, (SEARCH, values))
+    if quantized:
+        values["levels"] = levels(space.dimensions)
+    [rows] = await engines.trip(org_id, (SEARCH_BY_CODES if quantized else SEARCH, values))
     for row in rows:
         reading = EmbeddingSpace(row.model, row.dimensions)
         if reading != space:

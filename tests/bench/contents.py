@@ -1,10 +1,15 @@
-"""What the bots of `scale` know and are asked: vectors around a centre for each bot, or XQuAD's sentences by MiniLM."""
+"""What the bots of `scale` know and are asked: vectors around a centre for each bot, or real sentences by MiniLM.
+
+The sentences are XQuAD's, or those of the manuals in Debian's packages postgresql-doc-15, python3.11-doc and git-doc.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
+from lxml import html
 from numpy.typing import NDArray
 
 from chat_api.core.embeddings import LOCAL_SPACE, EmbeddingSpace
@@ -13,6 +18,9 @@ from tests.bench.xquad import LANGUAGES, read_xquad, sentences_of
 
 QUESTIONS, REAL_QUESTIONS, K = 200, 1_200, 10
 SPREAD = 0.05
+MANUALS = ("postgresql-doc-*", "python3.*", "git")
+LEAST_CHARS, MOST_CHARS = 30, 600
+"""Of a sentence of the manuals."""
 MODEL = "text-embedding-3-small"
 Floats = NDArray[np.float32]
 
@@ -61,6 +69,44 @@ def real() -> Contents:
     chunks = sum(map(len, known))
     name = f"XQuAD's {chunks:,} sentences by MiniLM, {LOCAL_SPACE.dimensions} dims, in {len(read)} bots by language"
     return Contents(name, LOCAL_SPACE, len(read), chunks, known.__getitem__, _exam(bots, asked, known.__getitem__))
+
+
+def manuals(chunks: int, turns: int = 1) -> Contents:
+    """So many sentences of the manuals, asked for by headings of other length, in one bot.
+
+    With several `turns` each vector stands so many times behind itself, turned at random each time: the similarities stay
+    what they are, in so many times the dimensions.
+    """
+    known, asked = (_turned(vectors, turns) for vectors in _manuals(chunks))
+    name = f"{len(known):,} sentences of manuals by MiniLM" + f", {turns} times turned" * (turns > 1)
+    space = LOCAL_SPACE if turns == 1 else EmbeddingSpace(MODEL, known.shape[1])
+    exam = _exam(np.zeros(len(asked), np.int64), asked, lambda _: known)
+    return Contents(f"{name}, {space.dimensions} dims", space, 1, len(known), lambda _: known, exam)
+
+
+@cache
+def _manuals(chunks: int) -> tuple[Floats, Floats]:
+    sentences, headings = dict[str, None](), dict[str, None]()
+    for path in sorted(path for folder in MANUALS for path in Path("/usr/share/doc").glob(f"{folder}/**/*.html")):
+        for block in html.parse(path).iter("p", "li", "dd", "td", "h1", "h2", "h3"):
+            said = " ".join(block.text_content().split())
+            if block.tag.startswith("h"):
+                headings[said] = None
+            elif not block.xpath(".//p | .//li | .//dd | .//td"):
+                sentences |= dict.fromkeys(one for one in sentences_of([said]) if LEAST_CHARS <= len(one) <= MOST_CHARS)
+    model, dice = MiniLM(threads=2), np.random.default_rng(11)
+    known = dice.permutation([*sentences])[:chunks].tolist()
+    asked = dice.permutation([*headings])[:QUESTIONS].tolist()
+    return model.embed(known), model.embed(asked)
+
+
+def _turned(vectors: Floats, turns: int) -> Floats:
+    dimensions = vectors.shape[1]
+    bases = [
+        np.linalg.qr(np.random.default_rng([17, turn]).standard_normal((dimensions, dimensions)))[0]
+        for turn in range(1, turns)
+    ]
+    return _halves(_unit(np.hstack([vectors, *(vectors @ base.astype(np.float32) for base in bases)])))
 
 
 def _asked_around(centres: Floats, vectors: Callable[[int], Floats]) -> Exam:

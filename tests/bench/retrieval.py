@@ -1,4 +1,4 @@
-"""How well passages are found, and how fast: XQuAD by leg and language, terms, sign bits, POST /api/search.
+"""How well passages are found, and how fast: XQuAD by leg and language, terms, POST /api/search.
 
 `python -m tests.bench.retrieval [part …]` prints a table and writes bench-retrieval.json. The folder of XQuAD is XQUAD_DIR.
 """
@@ -22,7 +22,6 @@ from chat_api.core.lexemes import pack, terms_of
 from chat_api.core.minilm import MiniLM
 from chat_api.core.postings import Place, Postings, Segment
 from chat_api.core.scores import CANDIDATES, fused, score_of, trust_in
-from tests.bench import bits
 from tests.bench.chat import fill
 from tests.bench.stage import UNLIMITED, percentile, provider, resting, running_stack
 from tests.bench.xquad import LANGUAGES, read_xquad
@@ -214,7 +213,6 @@ def search_rows(result: dict[str, Any]) -> Rows:
 PARTS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]], Rows]]] = {
     "terms": (measure_terms, terms_rows),
     "xquad": (measure_xquad, xquad_rows),
-    "bits": (bits.measure, bits.rows),
     "search": (measure_search, search_rows),
 }
 

@@ -1,8 +1,10 @@
 """Many bots in one database: recall inside a bot, processor time and bytes per chunk, beside one HNSW index for all of them.
 
 SCALE is `small`, `full` (1M chunks of 384 dimensions in 1,000 bots, 200,000 of 1,536; some 10 GB of disk) or a list of
-dimensions:bots:chunks, whose vectors lie around a centre for each bot, and `xquad`: real sentences and questions, from
-the folder XQUAD_DIR. Every other question is about what another bot knows.
+dimensions:bots:chunks, whose vectors lie around a centre for each bot; `xquad`: real sentences and questions, from the
+folder XQUAD_DIR; and manuals:chunks, in one bot: real sentences, asked for by headings, and with a third number so many
+times turned, which makes as many times the dimensions. Where there are several bots, every other question is about what
+another one knows. A large bot is measured twice: with all vectors compared, and by their codes.
 """
 
 import asyncio
@@ -18,13 +20,16 @@ import psycopg
 from numpy.typing import NDArray
 from psutil import Process
 from psycopg import sql
+from psycopg.types.json import Jsonb
+from sqlalchemy import create_engine, event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from chat_api.chat.retrieve import search
-from chat_api.core.database import CONNECT_ARGS, AsyncEngines
-from tests.bench.contents import Contents, Exam, K, real, synthetic
+from chat_api.core.database import CONNECT_ARGS, AsyncEngines, begin_work
+from tests.bench.contents import Contents, Exam, K, manuals, real, synthetic
 from tests.bench.stage import percentile
 from tests.servers import copied_database, make_chat_template, running
+from workers.quantize import LARGE, Quantizer
 from workers.store.rows import COPY_HEADER, COPY_TRAILER, KEY_COLUMNS, Build, embedding_rows
 from workers.tasks.life import Task
 
@@ -41,6 +46,7 @@ PEERS = {
     "hnsw_patient": (*PEER, "hnsw.max_scan_tuples = 2000000000", "hnsw.scan_mem_multiplier = 1000"),
 }
 PEER_SEARCH = "SELECT chunk FROM peer WHERE bot = %s ORDER BY embedding <=> %s::vector LIMIT %s"
+CODE_BYTES = "SELECT pg_total_relation_size('quantized_embeddings')"
 BYTES = "SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('embeddings') WHERE isleaf"
 
 
@@ -70,16 +76,28 @@ def measure() -> dict[str, Any]:
     with running(MEMORY) as servers:
         template = make_chat_template(servers.cluster_dsn)
         for one in SIZES.get(given, given).split():
-            contents = real() if one == "xquad" else synthetic(*map(int, one.split(":")))
+            contents = _contents(one)
             with copied_database(servers.cluster_dsn, template) as dsn:
                 found[contents.name] = _compared(dsn, contents)
     return found
+
+
+def _contents(size: str) -> Contents:
+    kind, *numbers = size.split(":")
+    if kind == "xquad":
+        return real()
+    return manuals(*map(int, numbers)) if kind == "manuals" else synthetic(int(kind), *map(int, numbers))
 
 
 def _compared(dsn: str, contents: Contents) -> dict[str, Any]:
     fill(dsn, contents)
     ours = asyncio.run(_ours(dsn, contents))
     result: dict[str, Any] = {"ours": ours.figures(contents.exam) | {"bytes": _bytes(dsn, BYTES) / contents.chunks}}
+    if contents.chunks > LARGE * contents.bots:
+        rescored = _quantize(dsn)
+        ours = asyncio.run(_ours(dsn, contents, quantized=True))
+        rest = {"bytes": _bytes(dsn, CODE_BYTES) / contents.chunks, "rescored": rescored}
+        result["by_codes"] = ours.figures(contents.exam) | rest
     if contents.bots > 1:
         built = _fill_peer(dsn, contents)
         rest = {"bytes": _bytes(dsn, "SELECT pg_total_relation_size('peer')") / contents.chunks, "build_s": built}
@@ -108,6 +126,12 @@ def fill(dsn: str, contents: Contents) -> None:
             run(
                 "INSERT INTO sources (org_id, bot_id, source_id, live_generation) VALUES (%s, %s, %s, 1)",
                 (org_id, bot_id, bot_id),
+            )
+            run("INSERT INTO bots (org_id, bot_id, space_id) VALUES (%s, %s, 1)", (org_id, bot_id))
+            run(
+                "INSERT INTO generations (org_id, bot_id, source_id, generation, state, space_id, job_id, source_version,"
+                " receipt) VALUES (%s, %s, %s, 1, 'live', 1, %s, '', %s)",
+                (org_id, bot_id, bot_id, bot_id, Jsonb({"chunks": {"total": contents.chunks // contents.bots}})),
             )
             with connection.cursor().copy(
                 _copy("embeddings", [*KEY_COLUMNS, "chunk_id", "space_id", "vector"])
@@ -141,7 +165,22 @@ def _embeddings(contents: Contents, bot: int) -> Iterator[bytes]:
     yield COPY_TRAILER
 
 
-async def _ours(dsn: str, contents: Contents) -> Tally:
+def _quantize(dsn: str) -> int:
+    """What the sweeper does for large bots, as the workers' role; how many vectors are compared in the last one."""
+    url, role = dsn.replace("postgresql://", "postgresql+psycopg://"), {"options": "-c role=chat_workers"}
+    engine = create_engine(url, connect_args={**CONNECT_ARGS, **role})
+    event.listen(engine, "begin", begin_work)
+    quantizer = Quantizer(engine)
+    while quantizer.quantize():
+        pass
+    engine.dispose()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE quantized_embeddings")
+        row = connection.execute("SELECT rescored FROM bots ORDER BY bot_id DESC").fetchone()
+    return int(row[0]) if row else 0
+
+
+async def _ours(dsn: str, contents: Contents, *, quantized: bool = False) -> Tally:
     """The search of the API, as its role, which sees one org's rows."""
     url, role = dsn.replace("postgresql://", "postgresql+psycopg://"), {"options": "-c role=chat_api"}
     engine = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={**CONNECT_ARGS, **role})
@@ -152,7 +191,7 @@ async def _ours(dsn: str, contents: Contents) -> Tally:
         tally, before = Tally([], [], 0.0), cpu_s(backend)
         for bot, query in zip(exam.bots[: 20 if warm else None], exam.vectors, strict=False):
             began = time.perf_counter()
-            passages = await search(engines, *key(bot.item()), contents.space, query, K)
+            passages = await search(engines, *key(bot.item()), contents.space, query, K, quantized=quantized)
             tally.took_ms.append(1000 * (time.perf_counter() - began))
             nearest = sorted(passages, key=lambda one: one.vector_rank or 0)[:K]
             tally.found.append({one.passage.chunk_id.int for one in nearest})
@@ -224,6 +263,7 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """The table's lines."""
     names = {
         "ours": "the bot's own vectors, as the API's role",
+        "by_codes": "the same by their codes",
         "hnsw": "one HNSW for all, iterative scan",
         "hnsw_patient": "the same, until it has found ten",
     }
@@ -232,7 +272,9 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append((contents, ""))
         for side, found in sides.items():
             took = f"{found['cpu_ms']:.1f} ms CPU, p50 / p99 {found['p50_ms']:.1f} / {found['p99_ms']:.1f} ms"
-            lines.append(
-                (f"  {names[side]}", f"recall@{K} {found['recall']:.3f}, {took}, {found['bytes']:,.0f} bytes a chunk")
-            )
+            rest = f", {found['rescored']:,} compared" if "rescored" in found else ""
+            lines.append((
+                f"  {names[side]}",
+                f"recall@{K} {found['recall']:.3f}, {took}, {found['bytes']:,.0f} bytes a chunk{rest}",
+            ))  # fmt: skip
     return lines

@@ -50,6 +50,7 @@ class Tenant:
             "JSONB": Jsonb({"canary": self.canary}),
             "BYTEA": self.canary.encode(),
             "HALFVEC": "[1,0,0,0]",
+            "BIT VARYING": f"{number:b}",
             "TIMESTAMP WITH TIME ZONE": NOW,
             "DATE": NOW.date(),
             "BOOLEAN": False,

@@ -22,6 +22,9 @@ FILL = (
     "INSERT INTO documents (org_id, bot_id, source_id, generation, document_id, title, media_type, text_sha256)"
     " SELECT org_id, bot_id, source_id, generation, gen_random_uuid(), 'Title', 'text/plain', '' FROM generations"
     " WHERE org_id = :org_id",
+    "INSERT INTO quantized_embeddings (org_id, bot_id, source_id, generation, space_id, chunk_id, code)"
+    " SELECT org_id, bot_id, source_id, generation, space_id, gen_random_uuid(), '1' FROM generations"
+    " WHERE org_id = :org_id",
     "INSERT INTO conversations (org_id, bot_id, conversation_id, visitor)"
     " SELECT :org_id, :bot_id, gen_random_uuid(), 'visitor' FROM generate_series(1, 3)",
     "INSERT INTO turns (org_id, bot_id, message_id, conversation_id, ask_id, question, answer, finish_reason)"
@@ -123,7 +126,7 @@ def test_all_of_an_org_that_is_gone_is_removed_and_nothing_else(
     monkeypatch.setattr("workers.commands.clean_org.AT_ONCE", 2)
     monkeypatch.setattr("workers.commands.clean_org.BURIED_AT_ONCE", 3)
     assert main(["clean", "--org", str(going), "--yes"]) == 0
-    assert "9 pages, 4 sources" in capsys.readouterr().out
+    assert "9 pages, 3 quantized_embeddings, 4 sources" in capsys.readouterr().out
     assert not any(counts(deployed, going).values())
     assert counts(deployed, staying) == before
     assert main(["clean", "--org", str(going), "--yes"]) == 0
