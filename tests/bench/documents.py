@@ -25,14 +25,15 @@ from tests.bench import langchain
 from tests.bench.crawl import sitemap
 from tests.bench.files import MEMORY, SECONDS, large, read_all
 from tests.bench.stage import cpu_seconds, provider, running_stack
-from tests.bench.training import text_file
+from tests.bench.training import text_file, train
 from tests.workers.extract.files import Manual, manual
 
 DOCUMENTS, PAGES, PAGE_BYTES = 40, 10, 1_500
 REAL_PAGES = 500
 GIVE_UP_S, LOOK_S = 900, 0.1
 WAY = "all files in one call"
-SAMPLE_S = 0.02
+SAMPLE_S = 0.1
+"""Between two looks at the processes' memory: each costs the processor time of a page."""
 CSV = "200 MB.csv"
 MIB = 2**20
 
@@ -97,9 +98,8 @@ def _pdfs() -> dict[str, Any]:
     kinds = dict(_kinds())
     with provider(0) as base_url, running_stack(base_url, WORKERS="2") as (client, described):
         bot_id = client.add_bot("Bench", {})
-        _train(
-            client, [_add(client, bot_id, body) for body in small(DOCUMENTS, 4)]
-        )  # loads what is loaded at first use
+        first = [_add(client, bot_id, body) for body in small(DOCUMENTS, 4)]
+        train(client, described, first)  # loads what is loaded at first use
         return {name: _measured(client, described, bot_id, files, python, base_url) for name, files in kinds.items()}
 
 
@@ -116,7 +116,7 @@ def _measured(
     source_ids = [_add(client, bot_id, body) for body in files]
     chunks, before = _chunks(described), (cpu_seconds(workers), cpu_seconds([postgres]))
     with _peaks(workers) as peaks:
-        seconds = _train(client, source_ids)
+        seconds = train(client, described, source_ids)
     spent = cpu_seconds(workers) - before[0], cpu_seconds([postgres]) - before[1]
     found = {"ours": _speed(len(files), _chunks(described) - chunks, seconds, *spent) | {"peak_mib": dict(peaks)}}
     if python:
@@ -160,15 +160,6 @@ def _peaks(workers: Sequence[int]) -> Iterator[dict[str, float]]:
 
 def _add(client: DashboardClient, bot_id: Any, body: bytes) -> Any:
     return client.add_file(bot_id, "manual.pdf", io.BytesIO(body), len(body))
-
-
-def _train(client: DashboardClient, source_ids: Sequence[Any]) -> float:
-    """Seconds from the queue call until every source is trained; RuntimeError when one is not."""
-    began = time.perf_counter()
-    for job in client.queue_many(source_ids):
-        if (now := _ended(client, job))["status"] != "succeeded":
-            raise RuntimeError(f"a run failed: {now}")
-    return time.perf_counter() - began
 
 
 def _ended(client: DashboardClient, job: dict[str, Any]) -> dict[str, Any]:

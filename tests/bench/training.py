@@ -14,6 +14,7 @@ from tests.bench import langchain
 from tests.bench.stage import DIMENSIONS, counts, cpu_seconds, provider, running_stack
 
 DOCUMENTS = 200
+LOOK_S = 0.05
 WORDS = [
     "kettle", "delivery", "warranty", "heating", "element", "lid", "handle", "water", "litre", "minute", "boil", "switch",
     "cable", "socket", "descale", "filter", "return", "refund", "invoice", "courier", "parcel", "tracking", "service",
@@ -46,12 +47,12 @@ def _measure(latency_ms: float, python: Path | None, documents: int = DOCUMENTS)
         postgres = described["pids"]["postgres"]
         bot_id = client.add_bot("Bench", {})
         # What is loaded at first use does not count: these are three claims, so that no worker is left out.
-        _train(client, described, [_add(client, bot_id, documents + number) for number in range(24)])
+        train(client, described, [_add(client, bot_id, documents + number) for number in range(24)])
         source_ids = [_add(client, bot_id, seed) for seed in range(documents)]
         workers = [pid for name, pid in described["pids"].items() if name.startswith("worker")]
         first, requests = _chunks(described), counts(base_url)["requests"]["embeddings"]
         before = cpu_seconds(workers), cpu_seconds([postgres])
-        seconds = _train(client, described, source_ids)
+        seconds = train(client, described, source_ids)
         spent = cpu_seconds(workers) - before[0], cpu_seconds([postgres]) - before[1]
         ours = _speed(documents, _chunks(described) - first, seconds, *spent)
         ours["embedding_requests"] = counts(base_url)["requests"]["embeddings"] - requests
@@ -105,7 +106,7 @@ def _add(client: DashboardClient, bot_id: Any, seed: int) -> Any:
     return client.add_file(bot_id, f"article-{seed}.md", io.BytesIO(body), len(body))
 
 
-def _train(client: DashboardClient, described: dict[str, Any], source_ids: list[Any]) -> float:
+def train(client: DashboardClient, described: dict[str, Any], source_ids: list[Any]) -> float:
     """Seconds from the queue call until every source is trained; RuntimeError when one is not."""
     began = time.perf_counter()
     client.queue_many(source_ids)
@@ -117,7 +118,7 @@ def _train(client: DashboardClient, described: dict[str, Any], source_ids: list[
                 return time.perf_counter() - began
             if set(waiting) - {"waiting", "running"} or time.perf_counter() - began > 300:
                 raise RuntimeError(f"not all sources were trained: {waiting}")
-            time.sleep(0.1)
+            time.sleep(LOOK_S)
 
 
 def _chunks(described: dict[str, Any]) -> int:
