@@ -3,6 +3,7 @@
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
@@ -69,7 +70,11 @@ def parse_url(text: str) -> Url:
     Percent-escapes, dot segments, international names and odd IPv4 spellings (octal, hexadecimal, short) are resolved.
     Raises InvalidUrl with a sentence for the source's owner.
     """
-    text = text.partition("#")[0].strip(" ")
+    return _parsed(text.partition("#")[0].strip(" "))
+
+
+@lru_cache(maxsize=2048)  # a crawl asks for some thirty with each page, most of them again and again
+def _parsed(text: str) -> Url:
     if len(text) > 3 * MAX_URL:
         raise InvalidUrl(f"The address is longer than {MAX_URL:,} characters.")
     if _FORBIDDEN.search(text):
