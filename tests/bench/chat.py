@@ -1,4 +1,7 @@
-"""Search in a bot of 10,000 chunks, by itself and by its route, and how much of the wait for an answer's first piece is ours."""
+"""Search in a bot of 10,000 chunks, by itself and by its route, and how much of the wait for an answer's first piece is ours.
+
+The answers are those of a bot of 1,000 chunks, and once of the large one, whose search takes longer.
+"""
 
 import asyncio
 import json
@@ -29,7 +32,7 @@ from workers.documents import Block, Chunk, Document, Reading
 from workers.store.rows import Build, stage_readings
 from workers.tasks.life import Task
 
-CHUNKS, SEARCHES, TURNS, AT_ONCE = 10_000, 200, 100, 50
+CHUNKS, USUAL_CHUNKS, SEARCHES, TURNS, AT_ONCE = 10_000, 1_000, 200, 100, 50
 EVERY_S = 10.0
 """How long a visitor of an active chat thinks on average before the next question."""
 SEARCHERS, SLOW_PROVIDER_MS = 16, 100
@@ -47,17 +50,19 @@ def measure() -> dict[str, Any]:
     with provider(0) as base_url, running_stack(base_url, **UNLIMITED) as (client, described), resting(described):
         bot_id = client.add_bot("Bench", {"similarity_threshold": 0})
         vectors = fill(client.org_id, bot_id, described["chat_db_dsn"])
+        usual_bot_id = client.add_bot("Usual", {"similarity_threshold": 0})
+        fill(client.org_id, usual_bot_id, described["chat_db_dsn"], USUAL_CHUNKS)
         ours = asyncio.run(_searches(client.org_id, bot_id, described["chat_db_dsn"], vectors))
         peer = _peer(bot_id, described["chat_db_dsn"], vectors)
-        first = asyncio.run(_first_deltas(client, bot_id, base_url))
+        first = asyncio.run(_first_deltas(client, usual_bot_id, bot_id, base_url))
         routed = asyncio.run(_routed(client, bot_id, base_url))
     return {"chunks": CHUNKS, "dimensions": DIMENSIONS, "search_ms": ours, "peer_search_ms": peer, **first, **routed}
 
 
-def fill(org_id: UUID, bot_id: UUID, dsn: str) -> NDArray[np.float32]:
-    """A source of 10,000 chunks with random unit vectors, written as a worker writes them; the vectors."""
+def fill(org_id: UUID, bot_id: UUID, dsn: str, chunks: int = CHUNKS) -> NDArray[np.float32]:
+    """A source of so many chunks with random unit vectors, written as a worker writes them; the vectors."""
     dice = np.random.default_rng(7)
-    vectors = dice.standard_normal((CHUNKS, DIMENSIONS)).astype(np.float32)
+    vectors = dice.standard_normal((chunks, DIMENSIONS)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     task = Task(
         1, "read", None, org_id, bot_id, uuid4(), "text", 1, 1, False, 0, None, 1, 0, False, None, 0, {}, "bulk"
@@ -74,7 +79,7 @@ def fill(org_id: UUID, bot_id: UUID, dsn: str) -> NDArray[np.float32]:
             connection.execute(text(statement), values)
         space_id = connection.execute(text("SELECT space_id FROM embedding_spaces")).scalar_one()
         build = Build(task, 1, space_id, SPACE)
-        for start in range(0, CHUNKS, BATCH):
+        for start in range(0, chunks, BATCH):
             for statement in stage_readings(connection, [(build, [_reading(start)], vectors[start : start + BATCH])]):
                 connection.exec_driver_sql(statement, ([task.source_id],))
             connection.exec_driver_sql("DROP TABLE staged_pages, staged_documents, staged_chunks, staged_embeddings")
@@ -124,27 +129,26 @@ def _peer(bot_id: UUID, dsn: str, vectors: NDArray[np.float32]) -> dict[str, flo
     return _percentiles(took[5:])
 
 
-async def _first_deltas(client: DashboardClient, bot_id: UUID, base_url: str) -> dict[str, Any]:
-    token = client.sign_token("chat", bot_id=bot_id, subject="bench")
+async def _first_deltas(client: DashboardClient, bot_id: UUID, large_bot_id: UUID, base_url: str) -> dict[str, Any]:
     address = client.stack["api_url"].replace("http", "ws", 1) + "/api/chat/ws"
 
-    def socket() -> connect:
-        headers = {"Authorization": f"Bearer {token}"}
-        return connect(address, subprotocols=[Subprotocol("chat.v1")], additional_headers=headers, proxy=None)
-
-    async def talk(turns: int, think: Random | None = None) -> list[float]:
-        async with socket() as open_socket:
-            return await _paced(partial(_ask, open_socket), turns, think)
+    async def talk(turns: int, think: Random | None = None, to: UUID = bot_id) -> list[float]:
+        headers = {"Authorization": f"Bearer {client.sign_token('chat', bot_id=to, subject='bench')}"}
+        async with connect(
+            address, subprotocols=[Subprotocol("chat.v1")], additional_headers=headers, proxy=None
+        ) as socket:
+            return await _paced(partial(_ask, socket), turns, think)
 
     async with AsyncOpenAI(api_key="sk-bench", base_url=base_url, max_retries=0) as openai:
         bare = partial(_paced, partial(_ask_provider, openai))
         provider_alone, provider_active = await _alone(bare), await _active(bare)
-    ours, active = await _alone(talk), await _active(talk)
+    ours, large, active = await _alone(talk), await _alone(partial(talk, to=large_bot_id)), await _active(talk)
     together = await asyncio.gather(*(talk(4) for _ in range(AT_ONCE)))
     return {
         "first_delta_ms": ours,
         "provider_alone_ms": provider_alone,
         "first_delta_overhead_ms": _more(ours, provider_alone),
+        "first_delta_large_overhead_ms": _more(large, provider_alone),
         f"first_delta_{AT_ONCE}_active_ms": active,
         f"provider_{AT_ONCE}_active_ms": provider_active,
         f"first_delta_{AT_ONCE}_active_overhead_ms": _more(active, provider_active),
@@ -253,9 +257,10 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (f"search in {result['chunks']:,} chunks of {result['dimensions']} dims, p50 / p99", pair("search_ms")),
         ("  the same with pgvector's defaults", f"{pair('peer_search_ms')}  ({ratio:.1f} times ours)"),
-        ("first piece of an answer, provider at 0 ms, p50 / p99", pair("first_delta_ms")),
+        (f"first piece of an answer from {USUAL_CHUNKS:,} chunks, p50 / p99", pair("first_delta_ms")),
         ("  the provider's calls alone", pair("provider_alone_ms")),
         ("  of it ours", pair("first_delta_overhead_ms")),
+        (f"  and in the bot of {result['chunks']:,} chunks", pair("first_delta_large_overhead_ms")),
         (
             f"first piece with {AT_ONCE} active chats, each every {EVERY_S:g} s",
             pair(f"first_delta_{AT_ONCE}_active_ms"),
