@@ -1,6 +1,11 @@
-"""Gives the vectors of large bots their codes, and measures how many a search that goes by them has to compare exactly."""
+"""Gives the vectors of large bots their codes, and measures how many a search that goes by them has to compare exactly.
+
+Nothing that trains or answers waits for this: it holds no rows but its own.
+"""
 
 import time
+from collections.abc import Sequence
+from itertools import chain
 from math import ceil
 from typing import Any
 
@@ -9,7 +14,6 @@ import structlog
 from sqlalchemy import Connection, Engine, text
 
 from chat_api.core.database import DATABASE_DOWN, of_org
-from chat_api.core.keys import OF_GENERATION, OF_SOURCE
 from chat_api.core.quantized import code_of, levels
 
 LARGE = 20_000
@@ -18,168 +22,224 @@ EVERY_S = 60.0
 DUTY_S = 5.0
 """How long one sweep may write codes and measure; the next one goes on."""
 BATCH = 20_000
-ASKED, ASKED_AT_LEAST, NEAREST = 50, 10, 10
+PART = 100_000
+"""Chunks that neighbours are looked for among; of a larger bot as large a share of each source."""
+ASKED, NEAREST = 50, 10
 """Chunks of the bot that its vectors are searched for, and how many neighbours of each are to be found."""
 RECALL = 0.99
 LEAST, MOST = 200, 0.05
 """Vectors that are compared at least, and the share of all above which a bot is better searched without codes."""
 log = structlog.get_logger(__name__)
 
-OF_BOT = "org_id = :org_id AND bot_id = :bot_id"
-LIVE = f"{OF_BOT} AND deleted_at IS NULL AND live_generation IS NOT NULL"
-# Without their orgs' content: how many chunks a generation has is in its receipt.
+# How many chunks a generation has is in its receipt. A bot that is not large, and has codes, has 0 here.
 BOTS = text("""
-    SELECT org_id, bot_id, space_id, model, dimensions, rescored, sum(chunks) AS chunks, bool_and(quantized) AS quantized
-    FROM bots JOIN embedding_spaces USING (space_id) JOIN (
-        SELECT org_id, bot_id, coalesce(CAST(receipt #>> '{chunks,total}' AS int), 0) AS chunks,
-               quantized_generation IS NOT DISTINCT FROM live_generation AS quantized,
-               quantized_generation IS NOT NULL AS was_quantized
+    SELECT org_id, bot_id, coalesce(chunks, 0) AS chunks FROM (
+        SELECT org_id, bot_id, sum(CAST(receipt #>> '{chunks,total}' AS int)) AS chunks
         FROM sources JOIN generations AS build USING (org_id, bot_id, source_id)
-        WHERE sources.deleted_at IS NULL AND build.generation = live_generation
-    ) AS live USING (org_id, bot_id)
-    WHERE bots.deleted_at IS NULL
-    GROUP BY org_id, bot_id, model, dimensions
-    HAVING sum(chunks) > :large AND NOT (bool_and(quantized) AND rescored IS NOT NULL)
-        OR sum(chunks) <= :large AND (rescored IS NOT NULL OR bool_or(was_quantized))
+        WHERE deleted_at IS NULL AND build.generation = live_generation
+        GROUP BY org_id, bot_id HAVING sum(CAST(receipt #>> '{chunks,total}' AS int)) > :large
+    ) AS large
+    FULL JOIN (SELECT org_id, bot_id FROM quantized_generations UNION SELECT org_id, bot_id FROM quantized_bots) AS known
+        USING (org_id, bot_id)
 """)
-# The source before the bot, as trainings hold them. A source that is being switched has its turn later.
-NEXT_SOURCE = text(f"""
-    SELECT source_id, live_generation AS generation FROM sources
-    WHERE {LIVE} AND quantized_generation IS DISTINCT FROM live_generation
-    ORDER BY source_id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+OF_BOT = "org_id = :org_id AND bot_id = :bot_id"
+SPACE = text(f"""
+    SELECT space_id, dimensions FROM bots JOIN embedding_spaces USING (space_id) WHERE {OF_BOT} AND deleted_at IS NULL
 """)  # noqa: S608  # the parts are this module's own
-READING = text(f"SELECT true FROM bots WHERE {OF_BOT} AND space_id = :space_id FOR SHARE")  # noqa: S608
-LET_GO = text(f"""
-    DELETE FROM quantized_embeddings WHERE {OF_SOURCE} AND (generation <> :generation OR space_id <> :space_id)
+WANTED = f"""
+    (source_id, generation) IN (SELECT source_id, live_generation FROM sources WHERE {OF_BOT} AND deleted_at IS NULL)
+    AND coalesce(space_id = CAST(:space_id AS int), false)
+"""  # noqa: S608
+OF_MARK = f"{OF_BOT} AND source_id = :source_id AND generation = :generation AND space_id = :space_id"
+
+BEGIN = text(f"""
+    INSERT INTO quantized_generations (org_id, bot_id, source_id, generation, space_id)
+    SELECT org_id, bot_id, source_id, live_generation, :space_id FROM sources
+    WHERE {OF_BOT} AND deleted_at IS NULL AND live_generation IS NOT NULL ON CONFLICT DO NOTHING
+""")  # noqa: S608
+UNFINISHED = text(f"""
+    SELECT source_id, generation FROM quantized_generations WHERE {OF_BOT} AND {WANTED} AND NOT whole
+    ORDER BY source_id LIMIT 1 FOR UPDATE
 """)  # noqa: S608
 WRITE = text(f"""
     INSERT INTO quantized_embeddings (org_id, bot_id, source_id, generation, space_id, chunk_id, code)
     SELECT org_id, bot_id, source_id, generation, space_id, chunk_id, {code_of("vector")}
-    FROM embeddings WHERE {OF_GENERATION} AND space_id = :space_id AND chunk_id > coalesce((
-        SELECT chunk_id FROM quantized_embeddings WHERE {OF_GENERATION} AND space_id = :space_id
+    FROM embeddings WHERE {OF_MARK} AND chunk_id > coalesce((
+        SELECT chunk_id FROM quantized_embeddings WHERE {OF_MARK}
         ORDER BY chunk_id DESC LIMIT 1), '00000000-0000-0000-0000-000000000000')
     ORDER BY chunk_id LIMIT :batch
 """)  # noqa: S608
-PARTLY = text(f"UPDATE sources SET quantized_generation = NULL WHERE {OF_SOURCE}")  # noqa: S608
-WHOLE = text(f"UPDATE sources SET quantized_generation = :generation WHERE {OF_SOURCE}")  # noqa: S608
-DECIDE = text(f"UPDATE bots SET rescored = :rescored WHERE {OF_BOT} AND space_id = :space_id")  # noqa: S608
-FORGET_SOURCES = text(f"UPDATE sources SET quantized_generation = NULL WHERE {OF_BOT}")  # noqa: S608
-FORGET = text(f"UPDATE bots SET rescored = NULL WHERE {OF_BOT} AND rescored IS NOT NULL")  # noqa: S608
-LET_ALL_GO = text(f"DELETE FROM quantized_embeddings WHERE {OF_BOT}")  # noqa: S608
+WHOLE = text(f"""
+    UPDATE quantized_generations SET whole = true, changed_at = now(),
+        chunks = (SELECT count(*) FROM quantized_embeddings WHERE {OF_MARK})
+    WHERE {OF_MARK}
+""")  # noqa: S608
 
-OF_LIVE = "org_id = :org_id AND bot_id = :bot_id AND source_id = live.source_id AND generation = live.generation"
-LIVE_SOURCES = f"live AS MATERIALIZED (SELECT source_id, live_generation AS generation FROM sources WHERE {LIVE})"  # noqa: S608
+# What is not read any more is no longer whole before its first code goes, and its last ones go first: a rollback may have
+# it read again, and written on.
+RETIRE = text(f"UPDATE quantized_generations SET whole = false WHERE {OF_BOT} AND whole AND NOT ({WANTED})")  # noqa: S608
+RETIRED = text(f"""
+    SELECT source_id, generation, space_id FROM quantized_generations WHERE {OF_BOT} AND NOT ({WANTED})
+    ORDER BY source_id, generation, space_id LIMIT 1 FOR UPDATE
+""")  # noqa: S608
+LET_GO = text(f"""
+    DELETE FROM quantized_embeddings WHERE {OF_MARK} AND ctid = ANY (ARRAY(
+        SELECT ctid FROM quantized_embeddings WHERE {OF_MARK} ORDER BY chunk_id DESC LIMIT :batch))
+""")  # noqa: S608
+UNMARK = text(f"DELETE FROM quantized_generations WHERE {OF_MARK}")  # noqa: S608
+FORGET = text(f"DELETE FROM quantized_bots WHERE {OF_BOT}")  # noqa: S608
+
+# What was measured holds for a day, or longer where nothing was written; not for another space, or a tenth more chunks.
+MEASURED = text(f"""
+    SELECT true FROM quantized_bots AS bot WHERE {OF_BOT} AND space_id = :space_id
+    AND bot.chunks BETWEEN 0.9 * :chunks AND 1.1 * :chunks
+    AND (measured_at > now() - interval '1 day' OR NOT EXISTS (
+        SELECT FROM quantized_generations WHERE {OF_BOT} AND changed_at > bot.measured_at))
+""")  # noqa: S608
+PARTS = f"""
+    live AS MATERIALIZED (
+        SELECT source_id, generation, CAST(ceil(chunks * CAST(:share AS float8)) AS int) AS part
+        FROM quantized_generations WHERE {OF_BOT} AND {WANTED} AND whole
+    )
+"""  # noqa: S608
+OF_LIVE = f"{OF_BOT} AND source_id = live.source_id AND generation = live.generation AND space_id = :space_id"
 SAMPLE = text(f"""
-    WITH {LIVE_SOURCES}
+    WITH {PARTS}
     SELECT source_id, generation, chunk_id FROM live CROSS JOIN LATERAL (
-        SELECT chunk_id FROM quantized_embeddings WHERE {OF_LIVE} AND space_id = :space_id
+        SELECT chunk_id FROM quantized_embeddings WHERE {OF_LIVE} ORDER BY chunk_id LIMIT part
     ) AS coded
     ORDER BY random() LIMIT :asked
 """)  # noqa: S608
-# Ties count as if what was looked for came last.
+# The first chunks of each source, whose ids tell nothing of them. Ties count as if what was looked for came last.
 PLACES = text(f"""
-    WITH {LIVE_SOURCES}, asked AS MATERIALIZED (
+    WITH {PARTS}, asked AS MATERIALIZED (
         SELECT vector, code FROM embeddings JOIN quantized_embeddings
             USING (org_id, bot_id, source_id, generation, space_id, chunk_id)
-        WHERE {OF_GENERATION} AND space_id = :space_id AND chunk_id = :chunk_id
+        WHERE {OF_MARK} AND chunk_id = :chunk_id
     ), nearest AS MATERIALIZED (
         SELECT live.source_id, chunk_id FROM live CROSS JOIN LATERAL (
             SELECT chunk_id, vector <#> (SELECT vector FROM asked) AS distance FROM embeddings
-            WHERE {OF_LIVE} AND space_id = :space_id AND chunk_id <> :chunk_id OFFSET 0
+            WHERE {OF_LIVE} ORDER BY chunk_id LIMIT part
         ) AS embedding
-        ORDER BY distance LIMIT :nearest
+        WHERE chunk_id <> :chunk_id ORDER BY distance LIMIT :nearest
     ), coded AS (
         SELECT live.source_id, chunk_id, count(*) OVER (ORDER BY distance) AS place
         FROM live CROSS JOIN LATERAL (
             SELECT chunk_id, code <~> (SELECT code FROM asked) AS distance FROM quantized_embeddings
-            WHERE {OF_LIVE} AND space_id = :space_id OFFSET 0
+            WHERE {OF_LIVE} ORDER BY chunk_id LIMIT part
         ) AS quantized
     )
     SELECT place FROM coded JOIN nearest USING (source_id, chunk_id)
 """)  # noqa: S608
+DECIDE = text("""
+    INSERT INTO quantized_bots (org_id, bot_id, space_id, rescored, chunks)
+    VALUES (:org_id, :bot_id, :space_id, :rescored, :chunks)
+    ON CONFLICT (org_id, bot_id) DO UPDATE SET space_id = excluded.space_id, rescored = excluded.rescored,
+        chunks = excluded.chunks, measured_at = now()
+""")
 
 
 class Quantizer:
-    """Looks once a minute which bots are large, or are so no more; one that is gets codes source by source.
+    """Looks once a minute which bots are large, or are so no more, and goes through them a few seconds at a time.
 
-    While a source has none, or not all of them, its vectors are read as in any other bot.
+    While a source has not all its codes, its vectors are read as in any other bot.
     """
 
     def __init__(self, engine: Engine, *, large: int = LARGE, batch: int = BATCH) -> None:
-        """`large`: chunks above which a bot is; `batch`: codes that one transaction writes."""
+        """`large`: chunks above which a bot is; `batch`: codes that one transaction writes or removes."""
         self._engine, self._large, self._batch = engine, large, batch
         self._due_at = time.monotonic()
+        self._left: list[dict[str, Any]] = []
+        self._places: list[Sequence[int]] = []
+        """What was measured so far of the bot that is at hand."""
 
     def quantize(self) -> bool:
-        """Goes on for five seconds at most, where a minute has passed; whether anything is left for the next sweep.
-
-        A bot whose rows are held waits a minute.
-        """
-        if time.monotonic() < self._due_at:
-            return False
+        """Goes on for five seconds; whether anything is left. A bot whose turn fails has another a minute later."""
         until = time.monotonic() + DUTY_S
-        with self._engine.connect() as connection:
-            bots = [row._asdict() for row in connection.execute(BOTS, {"large": self._large})]
-        for bot in bots:
+        if not self._left and time.monotonic() >= self._due_at:
+            self._due_at = time.monotonic() + EVERY_S
+            with self._engine.connect() as connection:
+                self._left = [row._asdict() for row in connection.execute(BOTS, {"large": self._large})]
+        while self._left and time.monotonic() < until:
+            bot, done = self._left.pop(), True
             try:
-                self._tend(bot, until)
+                done = self._tend({**bot, "batch": self._batch, "nearest": NEAREST}, until)
             except DATABASE_DOWN as error:
                 log.warning("bot_not_quantized", bot_id=str(bot["bot_id"]), error=type(error).__name__)
-            if time.monotonic() >= until:
-                return True
-        self._due_at = time.monotonic() + EVERY_S
-        return False
+            finally:
+                if done:
+                    self._places.clear()
+            if not done:
+                self._left.append(bot)
+        return bool(self._left)
 
-    def _tend(self, bot: dict[str, Any], until: float) -> None:
-        if bot["chunks"] <= self._large:
-            with of_org(self._engine, bot["org_id"]).begin() as connection:
-                for statement in (FORGET_SOURCES, FORGET, LET_ALL_GO):
-                    connection.execute(statement, bot)
-            return
-        values = {**bot, "batch": self._batch, "levels": levels(bot["dimensions"])}
-        going = True
-        while going and time.monotonic() < until:
-            with of_org(self._engine, bot["org_id"]).begin() as connection:
-                going = write_codes(connection, values)
-        if not going:
-            with of_org(self._engine, bot["org_id"]).begin() as connection:
-                self._decide(connection, bot, until)
+    def _tend(self, bot: dict[str, Any], until: float) -> bool:
+        """Whether all is done for the bot, for now."""
+        with of_org(self._engine, bot["org_id"]).begin() as connection:
+            space = connection.execute(SPACE, bot).mappings().one_or_none() if bot["chunks"] else None
+        values = {**bot, **(space or {"space_id": None})}
+        if space:
+            values |= {"levels": levels(space["dimensions"]), "share": min(1.0, PART / bot["chunks"])}
+        steps = (write_codes, let_go, self._measure) if space else (forget, let_go)
+        for step in steps:
+            going = True
+            while going:
+                if time.monotonic() >= until:
+                    return False
+                with of_org(self._engine, bot["org_id"]).begin() as connection:
+                    going = step(connection, values)
+        return True
 
-    def _decide(self, connection: Connection, bot: dict[str, Any], until: float) -> None:
-        rescored = needed(places_of_neighbours(connection, bot, until), bot["chunks"])
+    def _measure(self, connection: Connection, bot: dict[str, Any]) -> bool:
+        """Searches for one more chunk, or decides; whether there is more to do."""
+        if not self._places and connection.execute(MEASURED, bot).scalar():
+            return False
+        sample = connection.execute(SAMPLE, {**bot, "asked": 1}).mappings().one_or_none()
+        if sample and len(self._places) < ASKED:
+            self._places.append(connection.execute(PLACES, {**bot, **sample}).scalars().all())
+            return True
+        rescored = needed([*chain.from_iterable(self._places)], bot["chunks"], bot["share"])
         connection.execute(DECIDE, {**bot, "rescored": rescored})
         log.info("bot_quantized", bot_id=str(bot["bot_id"]), chunks=bot["chunks"], rescored=rescored)
+        return False
 
 
 def write_codes(connection: Connection, bot: dict[str, Any]) -> bool:
-    """Writes a batch of codes of one source, in the bot's org; False when no source lacks any that is free to be changed."""
-    source = connection.execute(NEXT_SOURCE, bot).mappings().one_or_none()
-    if source is None or not connection.execute(READING, bot).scalar():
+    """Writes a batch of one source's codes, in the bot's org; False when all sources have theirs."""
+    connection.execute(BEGIN, bot)
+    mark = connection.execute(UNFINISHED, bot).mappings().one_or_none()
+    if mark is None:
         return False
-    values = {**bot, **source}
-    connection.execute(LET_GO, values)
-    whole = connection.execute(WRITE, values).rowcount < bot["batch"]
-    # A rollback may make the generation live whose codes have just gone.
-    connection.execute(WHOLE if whole else PARTLY, values)
-    if whole:
-        connection.execute(FORGET, values)
+    values = {**bot, **mark}
+    if connection.execute(WRITE, values).rowcount < bot["batch"]:
+        connection.execute(WHOLE, values)
     return True
 
 
-def places_of_neighbours(connection: Connection, bot: dict[str, Any], until: float) -> list[int]:
-    """For some chunks of the bot, the places that their nearest neighbours have by their codes, from 1 on."""
-    places: list[int] = []
-    sample = connection.execute(SAMPLE, {**bot, "asked": ASKED}).mappings().all()
-    for number, chunk in enumerate(sample):
-        if number >= ASKED_AT_LEAST and time.monotonic() >= until:
-            break
-        places += connection.execute(PLACES, {**bot, **chunk, "nearest": NEAREST}).scalars()
-    return places
+def let_go(connection: Connection, bot: dict[str, Any]) -> bool:
+    """Removes a batch of codes that are not read any more; False when there are none."""
+    connection.execute(RETIRE, bot)
+    mark = connection.execute(RETIRED, bot).mappings().one_or_none()
+    if mark is None:
+        return False
+    values = {**bot, **mark}
+    if connection.execute(LET_GO, values).rowcount < bot["batch"]:
+        connection.execute(UNMARK, values)
+    return True
 
 
-def needed(places: list[int], chunks: int) -> int:
-    """How many vectors must be compared for a recall of 0.99, twice over; 0 when that is too large a share of all."""
+def forget(connection: Connection, bot: dict[str, Any]) -> bool:
+    """Has a bot that is not large searched without codes."""
+    connection.execute(FORGET, bot)
+    return False
+
+
+def needed(places: list[int], chunks: int, share: float = 1.0) -> int:
+    """How many vectors must be compared for a recall of 0.99, twice over; 0 when that is too large a share of all.
+
+    `places` are those of neighbours by their codes, from 1 on, among such a `share` of the bot's `chunks`.
+    """
     if not places:
         return 0
-    count = max(LEAST, 2 * ceil(np.quantile(places, RECALL)))
+    count = max(LEAST, ceil(2 * np.quantile(places, RECALL) / share))
     return count if count <= MOST * chunks else 0

@@ -135,8 +135,7 @@ ADD_TASKS = text(f"""
     ORDER BY source_id
 """)  # noqa: S608
 RENAME = text(f"UPDATE generations SET space_id = :space_id WHERE {KEY} AND {READABLE}")  # noqa: S608
-READ_NEXT = text(f"UPDATE bots SET space_id = next_space_id, next_space_id = NULL, rescored = NULL WHERE {KEY}")  # noqa: S608
-UNQUANTIZE = text(f"UPDATE sources SET quantized_generation = NULL WHERE {KEY} AND quantized_generation IS NOT NULL")  # noqa: S608
+READ_NEXT = text(f"UPDATE bots SET space_id = next_space_id, next_space_id = NULL WHERE {KEY}")  # noqa: S608
 
 
 def switch_if_whole(connection: Connection, bot: BotKey) -> bool:
@@ -161,7 +160,6 @@ def switch_if_whole(connection: Connection, bot: BotKey) -> bool:
     connection.execute(DROP_TASKS, bot.values)
     connection.execute(RENAME, values)
     connection.execute(READ_NEXT, bot.values)
-    connection.execute(UNQUANTIZE, bot.values)
     connection.execute(MARK, {**bot.values, "space_id": row.space_id})
     log.info("space_switched", bot_id=str(bot.bot_id), space_id=row.next_space_id)
     return True

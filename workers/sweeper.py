@@ -220,7 +220,7 @@ def collect_discarded(connection: Connection, limit: int) -> int | None:
     key = dict(found)
     say_org(connection, key["org_id"])
     removed = 0
-    for table in ("embeddings", "chunks", "documents", "pages"):
+    for table in ("quantized_embeddings", "embeddings", "chunks", "documents", "pages"):
         if table == "pages" and keep_ledger(connection, key):
             return removed
         values: dict[str, Any] = {**key, "limit": limit - removed}

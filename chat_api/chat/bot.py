@@ -60,7 +60,8 @@ FROM_DASHBOARD = text("""
 """)
 FROM_SNAPSHOT = text("""
     SELECT name, config, allowed_origins, deleted_at, org_limits, model, dimensions, rescored
-    FROM bots LEFT JOIN embedding_spaces USING (space_id) WHERE bot_id = :bot_id AND org_id = :org_id
+    FROM bots LEFT JOIN embedding_spaces USING (space_id) LEFT JOIN quantized_bots USING (org_id, bot_id, space_id)
+    WHERE bot_id = :bot_id AND org_id = :org_id
 """)
 KEEP_SNAPSHOT = text("""
     WITH kept AS (
@@ -74,6 +75,7 @@ KEEP_SNAPSHOT = text("""
             (excluded.name, excluded.config, excluded.allowed_origins, excluded.deleted_at, excluded.org_limits)
     )
     SELECT model, dimensions, rescored FROM bots JOIN embedding_spaces USING (space_id)
+    LEFT JOIN quantized_bots USING (org_id, bot_id, space_id)
     WHERE bot_id = :bot_id AND org_id = :org_id
 """)
 

@@ -101,28 +101,32 @@ EXACTLY = f"""
         SELECT chunk_id, vector <#> CAST(:query AS halfvec) AS distance FROM embeddings WHERE {OF_LIVE} OFFSET 0
     ) AS embedding
 """  # noqa: S608  # the parts are this module's own
-# Where the question's code is, and how many vectors are compared: a bot whose vectors have no codes (any more) has none.
+# The question's code, how many vectors are compared, and which sources have codes of all of theirs.
 ASKED = f"""
     asked AS MATERIALIZED (
-        SELECT {code_of("CAST(:query AS halfvec)")} AS code,
-               (SELECT nullif(rescored, 0) FROM bots WHERE org_id = :org_id AND bot_id = :bot_id) AS rescored
+        SELECT {code_of("CAST(:query AS halfvec)")} AS code, rescored
+        FROM quantized_bots JOIN reading USING (space_id)
+        WHERE org_id = :org_id AND bot_id = :bot_id AND rescored > 0 AND model = :model AND dimensions = :dimensions
+    ), coded AS MATERIALIZED (
+        SELECT source_id, generation FROM live JOIN quantized_generations USING (source_id, generation)
+        WHERE org_id = :org_id AND bot_id = :bot_id AND whole AND space_id = (SELECT space_id FROM reading)
+            AND EXISTS (SELECT FROM asked)
     ),
 """  # noqa: S608
-QUANTIZED = "(live.quantized_generation = live.generation AND (SELECT rescored FROM asked) IS NOT NULL)"
 BY_CODES = f"""
     SELECT live.source_id, live.generation, live.chunk_id, embedding.distance
     FROM (
         SELECT live.source_id, live.generation, quantized.chunk_id
-        FROM live CROSS JOIN LATERAL (
+        FROM coded AS live CROSS JOIN LATERAL (
             SELECT chunk_id, code <~> (SELECT code FROM asked) AS distance FROM quantized_embeddings
             WHERE {OF_LIVE} OFFSET 0
         ) AS quantized
-        WHERE {QUANTIZED} ORDER BY quantized.distance LIMIT (SELECT rescored FROM asked)
+        ORDER BY quantized.distance LIMIT (SELECT rescored FROM asked)
     ) AS live CROSS JOIN LATERAL (
         SELECT vector <#> CAST(:query AS halfvec) AS distance FROM embeddings
         WHERE {OF_LIVE} AND chunk_id = live.chunk_id LIMIT 1
     ) AS embedding
-    UNION ALL {EXACTLY} WHERE {QUANTIZED} IS NOT TRUE
+    UNION ALL {EXACTLY} WHERE live.source_id NOT IN (SELECT source_id FROM coded)
 """  # noqa: S608
 
 
@@ -137,7 +141,7 @@ def _searching(near: str, asked: str = "") -> TextClause:
             (SELECT space_id FROM bots WHERE org_id = :org_id AND bot_id = :bot_id),
             (SELECT space_id FROM embedding_spaces WHERE model = :model AND dimensions = :dimensions))
     ), live AS MATERIALIZED (
-        SELECT source_id, live_generation AS generation, quantized_generation FROM sources
+        SELECT source_id, live_generation AS generation FROM sources
         WHERE org_id = :org_id AND bot_id = :bot_id AND deleted_at IS NULL AND live_generation IS NOT NULL
     ), {asked} nearest AS MATERIALIZED (
         SELECT * FROM ({near}) AS near ORDER BY distance LIMIT :k

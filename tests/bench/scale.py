@@ -176,7 +176,7 @@ def _quantize(dsn: str) -> int:
     engine.dispose()
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE quantized_embeddings")
-        row = connection.execute("SELECT rescored FROM bots ORDER BY bot_id DESC").fetchone()
+        row = connection.execute("SELECT rescored FROM quantized_bots ORDER BY bot_id DESC").fetchone()
     return int(row[0]) if row else 0
 
 

@@ -100,7 +100,9 @@ def test_an_org_sees_its_own(api: psycopg.Connection) -> None:
         assert rows == [(TENANTS[0].org_id,)], table.name
 
 
-ACROSS_ORGS = {"bots", "generations", "sources", "training_jobs", "training_tasks"}
+ACROSS_ORGS = {
+    "bots", "generations", "quantized_bots", "quantized_generations", "sources", "training_jobs", "training_tasks",
+}  # fmt: skip
 NOT_WORKERS = {"budget_reservations", "answer_frames"}
 
 

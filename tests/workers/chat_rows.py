@@ -15,7 +15,7 @@ from workers.tasks.claims import claim
 from workers.tasks.life import Task
 
 TABLES = (
-    "embeddings", "chunks", "documents", "pages", "generations", "sources", "bots", "training_tasks", "training_jobs",
+    "quantized_bots", "embeddings", "chunks", "documents", "pages", "generations", "sources", "bots", "training_tasks", "training_jobs",
     "usage_days", "leases",
 )  # fmt: skip
 

@@ -15,8 +15,7 @@ from deploy.local.databases import API
 from tests.servers import as_role
 from tests.workers.chat_rows import ChatRows
 from workers import quantize
-from workers.quantize import Quantizer, needed, write_codes
-from workers.spaces import BotKey, switch_if_whole
+from workers.quantize import Quantizer, let_go, needed, write_codes
 
 pytestmark = pytest.mark.anyio
 SPACE = EmbeddingSpace("text-embedding-3-small", 128)
@@ -46,6 +45,7 @@ class Library:
 
     def __init__(self, rows: ChatRows) -> None:
         self.rows = rows
+        self.space = SPACE
         self.key = {"o": rows.org_id, "b": rows.bot_id}
         space = {"m": SPACE.model, "d": SPACE.dimensions}
         rows.sql("INSERT INTO embedding_spaces (model, dimensions) VALUES (:m, :d) ON CONFLICT DO NOTHING", **space)
@@ -94,14 +94,39 @@ class Library:
 
     def rescored(self) -> int | None:
         """How many vectors are compared."""
-        [row] = self.rows.sql("SELECT rescored FROM bots WHERE bot_id = :b", b=self.rows.bot_id)
-        rescored: int | None = row["rescored"]
-        return rescored
+        found = self.rows.sql("SELECT rescored FROM quantized_bots WHERE bot_id = :b", b=self.rows.bot_id)
+        return found[0]["rescored"] if found else None
 
     def codes(self) -> dict[tuple[UUID, int], int]:
         """How many there are, by source and generation."""
         found = self.rows.sql("SELECT source_id, generation, count(*) AS n FROM quantized_embeddings GROUP BY 1, 2")
         return {(row["source_id"], row["generation"]): row["n"] for row in found}
+
+    def write_one_batch(self) -> None:
+        """What the first transaction for the bot does."""
+        [bot] = self.rows.sql("SELECT org_id, bot_id, space_id FROM bots WHERE bot_id = :b", b=self.rows.bot_id)
+        with self.rows.engine.begin() as connection:
+            assert write_codes(connection, {**bot, "batch": 250, "levels": levels(SPACE.dimensions)})
+
+    def let_one_batch_go(self) -> None:
+        """What the first transaction does that lets codes go."""
+        [bot] = self.rows.sql("SELECT org_id, bot_id, space_id FROM bots WHERE bot_id = :b", b=self.rows.bot_id)
+        with self.rows.engine.begin() as connection:
+            assert let_go(connection, {**bot, "batch": 250})
+
+    def read_another_space(self) -> None:
+        """As a re-embedding ends, of whatever version: the same vectors, in a space of another name."""
+        [row] = self.rows.sql(
+            "INSERT INTO embedding_spaces (model, dimensions) VALUES ('another', :d) ON CONFLICT (model, dimensions)"
+            " DO UPDATE SET model = 'another' RETURNING space_id", d=SPACE.dimensions,
+        )  # fmt: skip
+        self.rows.sql(
+            "INSERT INTO embeddings (org_id, bot_id, source_id, generation, space_id, chunk_id, vector)"
+            " SELECT org_id, bot_id, source_id, generation, :n, chunk_id, vector FROM embeddings WHERE bot_id = :b",
+            b=self.rows.bot_id, n=row["space_id"],
+        )  # fmt: skip
+        self.rows.sql("UPDATE bots SET space_id = :n WHERE bot_id = :b", b=self.rows.bot_id, n=row["space_id"])
+        self.space = EmbeddingSpace("another", SPACE.dimensions)
 
     async def recall(self, asked: Floats) -> float:
         """Of what the API finds by comparing all vectors, the share that it finds as it searches this bot."""
@@ -114,7 +139,7 @@ class Library:
                 {
                     one.passage.chunk_id
                     for one in await search(
-                        engines, self.rows.org_id, self.rows.bot_id, SPACE, vector, K, quantized=by_codes
+                        engines, self.rows.org_id, self.rows.bot_id, self.space, vector, K, quantized=by_codes
                     )
                 }
                 for by_codes in (False, True)
@@ -152,14 +177,18 @@ async def test_a_source_that_is_retrained_is_found_before_it_has_codes_again(lib
     assert await library.recall(like_texts(7, 20)) >= 0.99
 
 
-async def test_a_rollback_while_codes_are_written_is_found_without_them(library: Library) -> None:
+async def test_a_rollback_while_codes_come_and_go_is_found(library: Library) -> None:
     first, *_ = [library.train(like_texts(number)) for number in range(3)]
     library.tend()
     library.train(like_texts(7), first)
-    [bot] = library.rows.sql("SELECT org_id, bot_id, space_id FROM bots WHERE bot_id = :b", b=library.rows.bot_id)
-    with library.rows.engine.begin() as connection:
-        assert write_codes(connection, {**bot, "batch": 250, "levels": levels(SPACE.dimensions)})
+    library.write_one_batch()
+    library.let_one_batch_go()
+    assert library.codes()[first, 1] == CHUNKS - 250
     library.rows.sql("UPDATE sources SET live_generation = 1 WHERE source_id = :s", s=first)
+    assert await library.recall(like_texts(0, 20)) >= 0.99
+    library.tend()
+    assert {key for key in library.codes() if key[0] == first} == {(first, 1)}
+    assert library.codes()[first, 1] == CHUNKS
     assert await library.recall(like_texts(0, 20)) >= 0.99
 
 
@@ -195,16 +224,40 @@ async def test_a_bot_is_looked_at_once_a_minute(library: Library) -> None:
     assert library.codes() == {}
 
 
-async def test_the_space_that_is_read_next_has_no_codes_yet(library: Library) -> None:
+async def test_a_bot_that_reads_another_space_is_searched_without_codes_until_it_has_new_ones(library: Library) -> None:
     for number in range(2):
         library.train(like_texts(number))
     library.tend()
+    library.read_another_space()
+    assert await library.recall(like_texts(9, 10)) == 1
+    library.tend()
     assert library.rescored()
-    library.rows.sql("UPDATE bots SET next_space_id = space_id WHERE bot_id = :b", b=library.rows.bot_id)
-    with library.rows.engine.begin() as connection:
-        assert switch_if_whole(connection, BotKey(library.rows.org_id, library.rows.bot_id))
-    assert library.rescored() is None
-    assert library.rows.sql("SELECT FROM sources WHERE quantized_generation IS NOT NULL") == []
+    assert set(library.codes().values()) == {CHUNKS}
+    assert await library.recall(like_texts(9, 10)) >= 0.99
+
+
+async def test_what_was_measured_holds_until_the_bot_grows(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = [library.train(like_texts(number)) for number in range(3)]
+    library.tend()
+    measured = library.rescored()
+    monkeypatch.setattr(quantize, "needed", lambda *_: 77)
+    library.train(like_texts(8), sources[0])
+    library.tend()
+    assert library.rescored() == measured
+    library.train(like_texts(9))
+    library.tend()
+    assert library.rescored() == 77
+
+
+async def test_a_part_of_a_very_large_bot_tells_how_many_are_compared_of_all(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "PART", 900)
+    for number in range(3):
+        library.train(like_texts(number))
+    library.tend()
+    assert 0 < (library.rescored() or 0) < 0.05 * 3 * CHUNKS
+    assert await library.recall(like_texts(9, 50)) >= 0.99
 
 
 def test_as_many_are_compared_as_were_needed_and_as_many_again() -> None:
@@ -212,3 +265,4 @@ def test_as_many_are_compared_as_were_needed_and_as_many_again() -> None:
     assert needed([1] * 995 + [300] * 5, 100_000) == 20
     assert needed([1] * 985 + [300] * 15, 11_999) == 0
     assert needed([], 100_000) == 0
+    assert needed([1] * 985 + [300] * 15, 100_000, 0.5) == 1_200

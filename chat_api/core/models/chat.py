@@ -86,9 +86,6 @@ class Bot(ChatBase):
     space_id: Mapped[int | None] = mapped_column(ForeignKey("embedding_spaces.space_id"))
     next_space_id: Mapped[int | None]
     """The space that is built beside, while the bot is embedded anew."""
-    rescored: Mapped[int | None]
-    """How many vectors a search finds by their codes and compares exactly: as many as a recall of 0.99 was measured to
-    need, and as many again. None or 0: it compares them all."""
     name: Mapped[str] = mapped_column(server_default="")
     config: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     allowed_origins: Mapped[list[str]] = mapped_column(server_default="{}")
@@ -102,8 +99,7 @@ class Source(ChatBase):
 
     `pinned_version` is the dashboard's version of a source that was rolled back: nothing but an explicit queue call, or
     an edit, trains it again. `removal_held_at` is since when it is gone from the dashboard: kept by the brake, or under a
-    tombstone that goes when its row comes back. `quantized_generation` is the one whose vectors have codes, all of them,
-    in the space that the bot reads.
+    tombstone that goes when its row comes back.
     """
 
     __tablename__ = "sources"
@@ -114,7 +110,6 @@ class Source(ChatBase):
     source_id: Mapped[UUID] = mapped_column(primary_key=True)
     live_generation: Mapped[int | None]
     last_generation: Mapped[int] = mapped_column(server_default="0")
-    quantized_generation: Mapped[int | None]
     deleted_at: Mapped[datetime | None]
     pinned_version: Mapped[str | None]
     removal_held_at: Mapped[datetime | None]
@@ -260,11 +255,49 @@ class Embedding(ChatBase):
     vector: Mapped[Any] = mapped_column(HALFVEC())
 
 
+class QuantizedBot(ChatBase):
+    """What was measured of a large bot: how many vectors a search finds by their codes and compares exactly.
+
+    As many as a recall of 0.99 needed among `chunks` in that space, and as many again; 0: it compares them all.
+    """
+
+    __tablename__ = "quantized_bots"
+
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    bot_id: Mapped[UUID] = mapped_column(primary_key=True)
+    space_id: Mapped[int]
+    rescored: Mapped[int]
+    chunks: Mapped[int]
+    measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class QuantizedGeneration(ChatBase):
+    """A generation whose vectors in a space have codes: all of them where it is `whole`."""
+
+    __tablename__ = "quantized_generations"
+    __table_args__ = (_in_generation(ondelete="CASCADE"),)
+
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    bot_id: Mapped[UUID] = mapped_column(primary_key=True)
+    source_id: Mapped[UUID] = mapped_column(primary_key=True)
+    generation: Mapped[int] = mapped_column(primary_key=True)
+    space_id: Mapped[int] = mapped_column(primary_key=True)
+    whole: Mapped[bool] = mapped_column(server_default="false")
+    chunks: Mapped[int] = mapped_column(server_default="0")
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class QuantizedEmbedding(ChatBase):
     """The code of a chunk's vector (chat_api/core/quantized.py), in bots of so many chunks that they are searched by them."""
 
     __tablename__ = "quantized_embeddings"
-    __table_args__ = (_in_generation(ondelete="CASCADE"),)
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["org_id", "bot_id", "source_id", "generation", "space_id"],
+            [f"quantized_generations.{name}" for name in ("org_id", "bot_id", "source_id", "generation", "space_id")],
+            ondelete="CASCADE",
+        ),
+    )
 
     org_id: Mapped[UUID] = mapped_column(primary_key=True)
     bot_id: Mapped[UUID] = mapped_column(primary_key=True)

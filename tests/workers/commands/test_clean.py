@@ -22,6 +22,9 @@ FILL = (
     "INSERT INTO documents (org_id, bot_id, source_id, generation, document_id, title, media_type, text_sha256)"
     " SELECT org_id, bot_id, source_id, generation, gen_random_uuid(), 'Title', 'text/plain', '' FROM generations"
     " WHERE org_id = :org_id",
+    "INSERT INTO quantized_bots (org_id, bot_id, space_id, rescored, chunks) VALUES (:org_id, :bot_id, 1, 200, 9)",
+    "INSERT INTO quantized_generations (org_id, bot_id, source_id, generation, space_id)"
+    " SELECT org_id, bot_id, source_id, generation, space_id FROM generations WHERE org_id = :org_id",
     "INSERT INTO quantized_embeddings (org_id, bot_id, source_id, generation, space_id, chunk_id, code)"
     " SELECT org_id, bot_id, source_id, generation, space_id, gen_random_uuid(), '1' FROM generations"
     " WHERE org_id = :org_id",
@@ -126,7 +129,10 @@ def test_all_of_an_org_that_is_gone_is_removed_and_nothing_else(
     monkeypatch.setattr("workers.commands.clean_org.AT_ONCE", 2)
     monkeypatch.setattr("workers.commands.clean_org.BURIED_AT_ONCE", 3)
     assert main(["clean", "--org", str(going), "--yes"]) == 0
-    assert "9 pages, 3 quantized_embeddings, 4 sources" in capsys.readouterr().out
+    assert (
+        "9 pages, 1 quantized_bots, 3 quantized_embeddings, 3 quantized_generations, 4 sources"
+        in capsys.readouterr().out
+    )
     assert not any(counts(deployed, going).values())
     assert counts(deployed, staying) == before
     assert main(["clean", "--org", str(going), "--yes"]) == 0
