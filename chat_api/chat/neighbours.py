@@ -1,4 +1,7 @@
-"""Gives the best passages the chunks before and behind them in their section, as far as there is room for more tokens."""
+"""Gives the best passages what stands around them, as far as there is room for more tokens.
+
+That is the chunks before and behind them in their section, and how the section begins that theirs is a part of.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +17,10 @@ from chat_api.core.database import AsyncEngines
 
 WIDENED = 2
 """Passages that get their neighbours: what an answer is mostly made from. More would cost tokens for little."""
+WITHIN = 50
+"""Chunks before a passage among which its parent section's beginning is looked for."""
+GAP = "\n\n[…]\n\n"
+"""What stands between two chunks that do not follow each other."""
 LEAST_OVERLAP, MOST_OVERLAP = 16, 600
 """Characters that one chunk may begin with because the one before ends with them."""
 
@@ -24,6 +31,18 @@ NEIGHBOURS = text("""
     JOIN chunks AS chunk ON chunk.org_id = :org_id AND chunk.bot_id = :bot_id
         AND chunk.source_id = beside.source_id AND chunk.generation = beside.generation
         AND chunk.document_id = beside.document_id AND chunk.ordinal = beside.ordinal
+    UNION
+    SELECT beginning.* FROM unnest(
+        CAST(:source_ids AS uuid[]), CAST(:generations AS int[]), CAST(:document_ids AS uuid[]),
+        CAST(:ordinals AS int[]), CAST(:parents AS text[])
+    ) AS part (source_id, generation, document_id, ordinal, parent)
+    CROSS JOIN LATERAL (
+        SELECT chunk_id, source_id, document_id, ordinal, heading, text, tokens FROM chunks
+        WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = part.source_id AND generation = part.generation
+            AND document_id = part.document_id AND ordinal BETWEEN part.ordinal - :within AND part.ordinal
+            AND heading = part.parent
+        ORDER BY ordinal LIMIT 1
+    ) AS beginning WHERE part.parent <> ''
 """)
 
 
@@ -36,43 +55,61 @@ async def widened(
     if not best or room <= 0:
         return [one.passage for one in taken]
     places = list(product(best, (1, -1)))
-    beside = await _beside(engines, org_id, bot_id, places)
+    around = await _around(engines, org_id, bot_id, places)
+    beside = {(row.source_id, row.document_id, row.ordinal): row for row in around}
     passages = {one.passage.chunk_id: one.passage for one in taken}
     used = set(passages)
     for one, step in places:
         row = beside.get((one.passage.source_id, one.passage.document_id, one.ordinal + step))
-        if row and row.chunk_id not in used and _fits(row, one, room):
+        if row and row.chunk_id not in used and row.tokens <= room and _related(row.heading, one.passage.heading):
             used.add(row.chunk_id)
             room -= row.tokens
             passages[one.passage.chunk_id] = _with(passages[one.passage.chunk_id], row, one.passage, behind=step > 0)
+    for one in best:
+        row = min((row for row in around if _begins(row, one)), key=lambda row: row.ordinal, default=None)
+        if row and row.chunk_id not in used and row.tokens <= room:
+            used.add(row.chunk_id)
+            room -= row.tokens
+            whole = passages[one.passage.chunk_id]
+            passages[one.passage.chunk_id] = replace(whole, text=row.text + GAP + whole.text, own=one.passage.text)
     return list(passages.values())
 
 
-async def _beside(
+async def _around(
     engines: AsyncEngines, org_id: UUID, bot_id: UUID, places: Sequence[tuple[Found, int]]
-) -> dict[tuple[UUID, UUID, int], Any]:
-    """By source, document and ordinal the chunks that stand so many places from these."""
-    wanted = {(one.passage.source_id, one.passage.document_id, one.ordinal + step): one for one, step in places}
+) -> Sequence[Any]:
+    """The chunks that stand so many places from these, and those with which their parent sections begin."""
     values = {
         "org_id": org_id,
         "bot_id": bot_id,
-        "source_ids": [source_id for source_id, _, _ in wanted],
-        "generations": [one.generation for one in wanted.values()],
-        "document_ids": [document_id for _, document_id, _ in wanted],
-        "ordinals": [ordinal for _, _, ordinal in wanted],
+        "source_ids": [one.passage.source_id for one, _ in places],
+        "generations": [one.generation for one, _ in places],
+        "document_ids": [one.passage.document_id for one, _ in places],
+        "ordinals": [one.ordinal + step for one, step in places],
+        "parents": [_parent(one.passage.heading) for one, _ in places],
+        "within": WITHIN,
     }
     [rows] = await engines.trip(org_id, (NEIGHBOURS, values))
-    return {(row.source_id, row.document_id, row.ordinal): row for row in rows}
+    return rows
+
+
+def _parent(heading: str) -> str:
+    """The heading path of the section that this one's is a part of; '' for that of none."""
+    return heading.rpartition(SEPARATOR)[0]
+
+
+def _begins(row: Any, one: Found) -> bool:
+    """Whether the parent section of the passage's begins with the chunk."""
+    of_document = (row.source_id, row.document_id) == (one.passage.source_id, one.passage.document_id)
+    return (
+        of_document and row.ordinal < one.ordinal and bool(row.heading) and row.heading == _parent(one.passage.heading)
+    )
 
 
 def _with(passage: Passage, row: Any, own: Passage, *, behind: bool) -> Passage:
     """The passage as widened so far, with one more chunk; `own` is what it was itself."""
     whole = joined(passage.text, row.text) if behind else joined(row.text, passage.text)
     return replace(passage, text=whole, own=own.text)
-
-
-def _fits(row: Any, beside: Found, room: int) -> bool:
-    return row.tokens <= room and _related(row.heading, beside.passage.heading)
 
 
 def _related(heading: str, other: str) -> bool:

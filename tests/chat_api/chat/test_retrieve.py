@@ -222,6 +222,21 @@ async def test_another_sections_chunk_is_no_neighbour(chat: Chat, engines: Async
     assert wide.text == "First of all.\n\nBoil the water."
 
 
+async def test_a_passage_gets_the_beginning_of_the_section_that_its_own_is_a_part_of(
+    chat: Chat, engines: AsyncEngines
+) -> None:
+    bot = chat.add_bot("For orders over 50 €.", "Cold drinks.", "More on tea.", "Boil the water.", "Then pour it.")
+    headings = (("For", "Tea"), ("More", "Tea"), ("Cold", "Tea › Ice"), ("Boil", "Tea › Hot"), ("Then", "Tea › Hot"))
+    for words, heading in headings:
+        chat.rows("UPDATE chunks SET heading = %s WHERE text LIKE %s AND bot_id = %s", heading, f"{words}%", bot.bot_id)
+    [vector] = HashedEmbeddings().embed(["Boil the water."], DIMENSIONS)
+    first, *_ = await search(engines, bot.org_id, bot.bot_id, SPACE, vector, 4)
+    [wide] = await widened(engines, bot.org_id, bot.bot_id, [first], 100)
+    assert wide.text == "For orders over 50 €.\n\n[…]\n\nMore on tea.\n\nBoil the water.\n\nThen pour it."
+    assert wide.own == "Boil the water."
+    assert await widened(engines, bot.org_id, bot.bot_id, [first], first.tokens + 1) == [first.passage]
+
+
 def kept_beside(chat: Chat, source_id: UUID) -> int:
     """Makes a second generation of the source, as the live one and beside it; its number."""
     rows = {
