@@ -18,6 +18,7 @@ from chat_api.chat.passing import Passed, Passing
 from chat_api.chat.record import conversation_of, loading
 from chat_api.chat.relay import Relay
 from chat_api.chat.services import ChatServices
+from chat_api.chat.stops import Stops
 from chat_api.chat.stream import told_by
 from chat_api.chat.turn import Turn
 from chat_api.core.database import DATABASE_DOWN
@@ -41,6 +42,7 @@ class Answers:
         """`grace_s`: how long an answer goes on that nobody reads, so that its visitor can come back to it."""
         self._services, self._relay, self._grace_s = services, relay, grace_s
         self._journal = Journal(services.engines)
+        self._stops = Stops(self._journal)
         self._live: dict[tuple[AnswerKey, str], LiveAnswer] = {}
         self._background: set[asyncio.Task[None]] = set()
         self.draining = False
@@ -118,19 +120,11 @@ class Answers:
             if same and conversation_id in {None, key.conversation_id}:
                 self.stop(answer)
                 return
-        self._spawn(self._stop_elsewhere(bot.org_id, bot.bot_id, visitor, ask_id, conversation_id))
+        self._spawn(self._stops.pass_on(bot.org_id, bot.bot_id, visitor, ask_id, conversation_id))
 
     def _tell_to_stop(self, answer: LiveAnswer) -> None:
         key = answer.key
-        self._spawn(self._stop_elsewhere(key.org_id, key.bot_id, answer.visitor, key.ask_id, key.conversation_id))
-
-    async def _stop_elsewhere(
-        self, org_id: UUID, bot_id: UUID, visitor: str, ask_id: str, conversation_id: UUID | None
-    ) -> None:
-        try:
-            await self._journal.request_stop(org_id, bot_id, visitor, ask_id, conversation_id)
-        except (SQLAlchemyError, TimeoutError) as error:
-            log.warning("stop_not_passed_on", error=type(error).__name__)
+        self._spawn(self._stops.pass_on(key.org_id, key.bot_id, answer.visitor, key.ask_id, key.conversation_id))
 
     async def drain(self, within_s: float) -> None:
         """Lets the answers that are made here end within the time; what is left is handed to whoever resumes it."""
