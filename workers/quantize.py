@@ -1,13 +1,15 @@
 """Gives the vectors of large bots their codes, and measures how many a search that goes by them has to compare exactly.
 
-Nothing that trains or answers waits for this: it holds no rows but its own.
+Nothing that trains or answers waits for this.
 """
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from itertools import chain
 from math import ceil
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import structlog
@@ -17,8 +19,9 @@ from chat_api.core.database import DATABASE_DOWN, of_org
 from chat_api.core.quantized import code_of, levels
 
 LARGE = 20_000
-"""Chunks of a bot from which on reading all their vectors takes longer than going by codes is worth."""
+"""Chunks above which a bot's vectors are given codes."""
 EVERY_S = 60.0
+"""How often all bots are looked through."""
 DUTY_S = 5.0
 """How long one sweep may write codes and measure; the next one goes on."""
 BATCH = 20_000
@@ -79,7 +82,7 @@ WHOLE = text(f"""
 # it read again, and written on.
 RETIRE = text(f"UPDATE quantized_generations SET whole = false WHERE {OF_BOT} AND whole AND NOT ({WANTED})")  # noqa: S608
 RETIRED = text(f"""
-    SELECT source_id, generation, space_id FROM quantized_generations WHERE {OF_BOT} AND NOT ({WANTED})
+    SELECT source_id, generation, space_id FROM quantized_generations WHERE {OF_BOT} AND NOT whole AND NOT ({WANTED})
     ORDER BY source_id, generation, space_id LIMIT 1 FOR UPDATE
 """)  # noqa: S608
 LET_GO = text(f"""
@@ -98,17 +101,18 @@ MEASURED = text(f"""
 """)  # noqa: S608
 PARTS = f"""
     live AS MATERIALIZED (
-        SELECT source_id, generation, CAST(ceil(chunks * CAST(:share AS float8)) AS int) AS part
+        SELECT source_id, generation, chunks, CAST(ceil(chunks * CAST(:share AS float8)) AS int) AS part
         FROM quantized_generations WHERE {OF_BOT} AND {WANTED} AND whole
     )
 """  # noqa: S608
 OF_LIVE = f"{OF_BOT} AND source_id = live.source_id AND generation = live.generation AND space_id = :space_id"
 SAMPLE = text(f"""
     WITH {PARTS}
-    SELECT source_id, generation, chunk_id FROM live CROSS JOIN LATERAL (
+    SELECT source_id, generation, chunk_id, (SELECT CAST(sum(part) AS float8) / sum(chunks) FROM live) AS share
+    FROM live CROSS JOIN LATERAL (
         SELECT chunk_id FROM quantized_embeddings WHERE {OF_LIVE} ORDER BY chunk_id LIMIT part
     ) AS coded
-    ORDER BY random() LIMIT :asked
+    ORDER BY random() LIMIT 1
 """)  # noqa: S608
 # The first chunks of each source, whose ids tell nothing of them. Ties count as if what was looked for came last.
 PLACES = text(f"""
@@ -149,28 +153,26 @@ class Quantizer:
         """`large`: chunks above which a bot is; `batch`: codes that one transaction writes or removes."""
         self._engine, self._large, self._batch = engine, large, batch
         self._due_at = time.monotonic()
-        self._left: list[dict[str, Any]] = []
-        self._places: list[Sequence[int]] = []
-        """What was measured so far of the bot that is at hand."""
+        self._left: deque[dict[str, Any]] = deque()
+        """Bots that have their turn before all are looked through again."""
+        self._places: dict[tuple[UUID, int], list[Sequence[int]]] = {}
+        """By bot and space, what was measured so far."""
 
     def quantize(self) -> bool:
-        """Goes on for five seconds; whether anything is left. A bot whose turn fails has another a minute later."""
+        """Goes on for five seconds, bot by bot; whether any is left. One whose turn fails is met again at the next look."""
         until = time.monotonic() + DUTY_S
         if not self._left and time.monotonic() >= self._due_at:
             self._due_at = time.monotonic() + EVERY_S
             with self._engine.connect() as connection:
-                self._left = [row._asdict() for row in connection.execute(BOTS, {"large": self._large})]
+                self._left.extend(row._asdict() for row in connection.execute(BOTS, {"large": self._large}))
+            self._places.clear()
         while self._left and time.monotonic() < until:
-            bot, done = self._left.pop(), True
+            bot = self._left.popleft()
             try:
-                done = self._tend({**bot, "batch": self._batch, "nearest": NEAREST}, until)
+                if not self._tend({**bot, "batch": self._batch, "nearest": NEAREST}, until):
+                    self._left.append(bot)
             except DATABASE_DOWN as error:
                 log.warning("bot_not_quantized", bot_id=str(bot["bot_id"]), error=type(error).__name__)
-            finally:
-                if done:
-                    self._places.clear()
-            if not done:
-                self._left.append(bot)
         return bool(self._left)
 
     def _tend(self, bot: dict[str, Any], until: float) -> bool:
@@ -192,13 +194,14 @@ class Quantizer:
 
     def _measure(self, connection: Connection, bot: dict[str, Any]) -> bool:
         """Searches for one more chunk, or decides; whether there is more to do."""
-        if not self._places and connection.execute(MEASURED, bot).scalar():
+        places = self._places.setdefault((bot["bot_id"], bot["space_id"]), [])
+        if not places and connection.execute(MEASURED, bot).scalar():
             return False
-        sample = connection.execute(SAMPLE, {**bot, "asked": 1}).mappings().one_or_none()
-        if sample and len(self._places) < ASKED:
-            self._places.append(connection.execute(PLACES, {**bot, **sample}).scalars().all())
+        sample = connection.execute(SAMPLE, bot).mappings().one_or_none()
+        if sample and len(places) < ASKED:
+            places.append(connection.execute(PLACES, {**sample, **bot}).scalars().all())
             return True
-        rescored = needed([*chain.from_iterable(self._places)], bot["chunks"], bot["share"])
+        rescored = needed([*chain.from_iterable(places)], bot["chunks"], sample["share"]) if sample else 0
         connection.execute(DECIDE, {**bot, "rescored": rescored})
         log.info("bot_quantized", bot_id=str(bot["bot_id"]), chunks=bot["chunks"], rescored=rescored)
         return False

@@ -40,9 +40,9 @@ NEIGHBOURS = text("""
         SELECT chunk_id, source_id, document_id, ordinal, heading, text, tokens FROM chunks
         WHERE org_id = :org_id AND bot_id = :bot_id AND source_id = part.source_id AND generation = part.generation
             AND document_id = part.document_id AND ordinal BETWEEN part.ordinal - :within AND part.ordinal
-            AND heading = part.parent
+            AND (heading = part.parent OR starts_with(heading, part.parent || :separator))
         ORDER BY ordinal LIMIT 1
-    ) AS beginning WHERE part.parent <> ''
+    ) AS beginning WHERE part.parent <> '' AND heading = part.parent
 """)
 
 
@@ -58,20 +58,23 @@ async def widened(
     around = await _around(engines, org_id, bot_id, places)
     beside = {(row.source_id, row.document_id, row.ordinal): row for row in around}
     passages = {one.passage.chunk_id: one.passage for one in taken}
-    used = set(passages)
+    used, begins_at = set(passages), {one.passage.chunk_id: one.ordinal for one in best}
     for one, step in places:
         row = beside.get((one.passage.source_id, one.passage.document_id, one.ordinal + step))
         if row and row.chunk_id not in used and row.tokens <= room and _related(row.heading, one.passage.heading):
             used.add(row.chunk_id)
             room -= row.tokens
             passages[one.passage.chunk_id] = _with(passages[one.passage.chunk_id], row, one.passage, behind=step > 0)
+            begins_at[one.passage.chunk_id] += min(step, 0)
     for one in best:
         row = min((row for row in around if _begins(row, one)), key=lambda row: row.ordinal, default=None)
         if row and row.chunk_id not in used and row.tokens <= room:
             used.add(row.chunk_id)
             room -= row.tokens
-            whole = passages[one.passage.chunk_id]
-            passages[one.passage.chunk_id] = replace(whole, text=row.text + GAP + whole.text, own=one.passage.text)
+            whole = passages[one.passage.chunk_id].text
+            follows = row.ordinal == begins_at[one.passage.chunk_id] - 1
+            text = joined(row.text, whole) if follows else row.text + GAP + whole
+            passages[one.passage.chunk_id] = replace(one.passage, text=text, own=one.passage.text)
     return list(passages.values())
 
 
@@ -88,6 +91,7 @@ async def _around(
         "ordinals": [one.ordinal + step for one, step in places],
         "parents": [_parent(one.passage.heading) for one, _ in places],
         "within": WITHIN,
+        "separator": SEPARATOR,
     }
     [rows] = await engines.trip(org_id, (NEIGHBOURS, values))
     return rows

@@ -9,10 +9,8 @@ from urllib.parse import quote
 from uuid import UUID
 
 import numpy as np
-import psycopg
 from numpy.typing import NDArray
 from pgvector import HalfVector
-from pgvector.psycopg.halfvec import HalfVectorBinaryDumper
 from sqlalchemy import TextClause, text
 
 from chat_api.chat.client_frames import Frame
@@ -21,10 +19,6 @@ from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.postings import Hit
 from chat_api.core.quantized import code_of, levels
 from chat_api.core.scores import fused, score_of
-
-# In binary a question's vector takes a fiftieth of the time that its text takes to write and to parse. Engines made from
-# here on know this.
-psycopg.adapters.register_dumper(HalfVector, HalfVectorBinaryDumper)
 
 SNIPPET_CHARS = 240
 FRAGMENT_WORDS = 8

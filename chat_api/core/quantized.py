@@ -6,7 +6,13 @@ their vectors do in all. Signs alone would need five times as many vectors to be
 
 from math import sqrt
 
+import psycopg
 from pgvector import HalfVector
+from pgvector.psycopg.halfvec import HalfVectorBinaryDumper
+
+# In binary a vector takes a fiftieth of the time that its text takes to write and to parse. Engines made from here on
+# know this.
+psycopg.adapters.register_dumper(HalfVector, HalfVectorBinaryDumper)
 
 QUARTILE = 0.67
 """Of a normal distribution: a quarter of what a unit vector has in its dimensions is above this times 1/√dimensions."""

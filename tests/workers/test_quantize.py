@@ -1,5 +1,7 @@
 """Large bots are searched by codes of their vectors where that finds the same, and as any other bot where it does not."""
 
+import subprocess
+import sys
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -12,7 +14,7 @@ from chat_api.core.database import CONNECT_ARGS, AsyncEngines
 from chat_api.core.embeddings import EmbeddingSpace
 from chat_api.core.quantized import levels
 from deploy.local.databases import API
-from tests.servers import as_role
+from tests.servers import REPOSITORY, as_role
 from tests.workers.chat_rows import ChatRows
 from workers import quantize
 from workers.quantize import Quantizer, let_go, needed, write_codes
@@ -258,6 +260,19 @@ async def test_a_part_of_a_very_large_bot_tells_how_many_are_compared_of_all(
     library.tend()
     assert 0 < (library.rescored() or 0) < 0.05 * 3 * CHUNKS
     assert await library.recall(like_texts(9, 50)) >= 0.99
+
+
+def test_a_worker_writes_codes_that_has_nothing_of_the_api(library: Library) -> None:
+    for number in range(2):
+        library.train(like_texts(number))
+    dsn = library.rows.admin.url.render_as_string(hide_password=False)
+    code = (
+        "import sys; from workers.sweeper import Quantizer; from sqlalchemy import create_engine;"
+        "quantizer = Quantizer(create_engine(sys.argv[1]), large=1000); quantizer.quantize();"
+        "assert not [name for name in sys.modules if name.startswith('chat_api.chat')]"
+    )
+    subprocess.run([sys.executable, "-c", code, dsn], check=True, timeout=60, cwd=REPOSITORY)
+    assert set(library.codes().values()) == {CHUNKS}
 
 
 def test_as_many_are_compared_as_were_needed_and_as_many_again() -> None:

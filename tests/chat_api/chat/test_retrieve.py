@@ -222,18 +222,29 @@ async def test_another_sections_chunk_is_no_neighbour(chat: Chat, engines: Async
     assert wide.text == "First of all.\n\nBoil the water."
 
 
+@pytest.mark.parametrize(
+    ("headings", "expected"),
+    [
+        (("Tea", "Tea › Ice", "Tea", "Tea › Hot", "Tea › Hot"), "For orders. […] On tea. Boil the water. Pour it."),
+        (("Tea", "Tea › Ice", "Other", "Tea › Hot", "Other"), "For orders. […] Boil the water."),
+        (("Other", "Tea", "Tea › Hot", "Tea › Hot", "Other"), "Cold drinks. On tea. Boil the water."),
+        (("Tea › A", "Tea", "Tea › Ice", "Tea › Hot", "Other"), "Boil the water."),
+        (("Other", "Other", "Other", "Hot", "Other"), "Boil the water."),
+    ],
+    ids=["before a neighbour", "far off", "adjoining", "siblings joined in the middle", "of no section"],
+)
 async def test_a_passage_gets_the_beginning_of_the_section_that_its_own_is_a_part_of(
-    chat: Chat, engines: AsyncEngines
+    chat: Chat, engines: AsyncEngines, headings: tuple[str, ...], expected: str
 ) -> None:
-    bot = chat.add_bot("For orders over 50 €.", "Cold drinks.", "More on tea.", "Boil the water.", "Then pour it.")
-    headings = (("For", "Tea"), ("More", "Tea"), ("Cold", "Tea › Ice"), ("Boil", "Tea › Hot"), ("Then", "Tea › Hot"))
-    for words, heading in headings:
-        chat.rows("UPDATE chunks SET heading = %s WHERE text LIKE %s AND bot_id = %s", heading, f"{words}%", bot.bot_id)
+    texts = ("For orders.", "Cold drinks.", "On tea.", "Boil the water.", "Pour it.")
+    bot = chat.add_bot(*texts)
+    for said, heading in zip(texts, headings, strict=True):
+        chat.rows("UPDATE chunks SET heading = %s WHERE text = %s AND bot_id = %s", heading, said, bot.bot_id)
     [vector] = HashedEmbeddings().embed(["Boil the water."], DIMENSIONS)
-    first, *_ = await search(engines, bot.org_id, bot.bot_id, SPACE, vector, 4)
+    first, *_ = await search(engines, bot.org_id, bot.bot_id, SPACE, vector, 5)
     [wide] = await widened(engines, bot.org_id, bot.bot_id, [first], 100)
-    assert wide.text == "For orders over 50 €.\n\n[…]\n\nMore on tea.\n\nBoil the water.\n\nThen pour it."
-    assert wide.own == "Boil the water."
+    assert " ".join(wide.text.split()) == expected
+    assert wide.as_source(1)["snippet"] == "Boil the water."
     assert await widened(engines, bot.org_id, bot.bot_id, [first], first.tokens + 1) == [first.passage]
 
 
