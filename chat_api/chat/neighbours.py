@@ -4,7 +4,7 @@ That is the chunks before and behind them in their section, and how the section 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 from uuid import UUID
@@ -46,31 +46,43 @@ NEIGHBOURS = text("""
 """)
 
 
+@dataclass(slots=True)
+class _Room:
+    """How many tokens more an answer may be made from, and the chunks that it is made from already."""
+
+    tokens: int
+    used: set[UUID]
+
+    def take(self, row: Any) -> bool:
+        """Whether there was room for the chunk, which nobody else has then."""
+        if row.chunk_id in self.used or row.tokens > self.tokens:
+            return False
+        self.used.add(row.chunk_id)
+        self.tokens -= row.tokens
+        return True
+
+
 async def widened(
     engines: AsyncEngines, org_id: UUID, bot_id: UUID, taken: Sequence[Found], tokens: int
 ) -> list[Passage]:
-    """The passages in their order, the first ones with their neighbours; no more than `tokens` in all."""
-    room = tokens - sum(one.tokens for one in taken)
+    """The passages in their order, the first ones with what stands around them; no more than `tokens` in all."""
+    room = _Room(tokens - sum(one.tokens for one in taken), {one.passage.chunk_id for one in taken})
     best = taken[:WIDENED]
-    if not best or room <= 0:
+    if not best or room.tokens <= 0:
         return [one.passage for one in taken]
     places = list(product(best, (1, -1)))
     around = await _around(engines, org_id, bot_id, places)
     beside = {(row.source_id, row.document_id, row.ordinal): row for row in around}
     passages = {one.passage.chunk_id: one.passage for one in taken}
-    used, begins_at = set(passages), {one.passage.chunk_id: one.ordinal for one in best}
+    begins_at = {one.passage.chunk_id: one.ordinal for one in best}
     for one, step in places:
         row = beside.get((one.passage.source_id, one.passage.document_id, one.ordinal + step))
-        if row and row.chunk_id not in used and row.tokens <= room and _related(row.heading, one.passage.heading):
-            used.add(row.chunk_id)
-            room -= row.tokens
+        if row and _related(row.heading, one.passage.heading) and room.take(row):
             passages[one.passage.chunk_id] = _with(passages[one.passage.chunk_id], row, one.passage, behind=step > 0)
             begins_at[one.passage.chunk_id] += min(step, 0)
     for one in best:
-        row = min((row for row in around if _begins(row, one)), key=lambda row: row.ordinal, default=None)
-        if row and row.chunk_id not in used and row.tokens <= room:
-            used.add(row.chunk_id)
-            room -= row.tokens
+        row = _beginning(around, one)
+        if row and room.take(row):
             whole = passages[one.passage.chunk_id].text
             follows = row.ordinal == begins_at[one.passage.chunk_id] - 1
             text = joined(row.text, whole) if follows else row.text + GAP + whole
@@ -102,12 +114,15 @@ def _parent(heading: str) -> str:
     return heading.rpartition(SEPARATOR)[0]
 
 
-def _begins(row: Any, one: Found) -> bool:
-    """Whether the parent section of the passage's begins with the chunk."""
-    of_document = (row.source_id, row.document_id) == (one.passage.source_id, one.passage.document_id)
-    return (
-        of_document and row.ordinal < one.ordinal and bool(row.heading) and row.heading == _parent(one.passage.heading)
-    )
+def _beginning(around: Sequence[Any], one: Found) -> Any | None:
+    """The chunk with which the section begins that the passage's is a part of."""
+    key = (one.passage.source_id, one.passage.document_id, _parent(one.passage.heading))
+    before = [
+        row
+        for row in around
+        if row.heading and row.ordinal < one.ordinal and (row.source_id, row.document_id, row.heading) == key
+    ]
+    return min(before, key=lambda row: row.ordinal, default=None)
 
 
 def _with(passage: Passage, row: Any, own: Passage, *, behind: bool) -> Passage:

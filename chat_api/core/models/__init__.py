@@ -2,6 +2,7 @@
 
 from chat_api.core.models.chat import ChatBase
 from chat_api.core.models.conversations import Answer, AnswerFrames, Conversation, Turn
+from chat_api.core.models.quantized import QuantizedBot, QuantizedEmbedding, QuantizedGeneration
 from chat_api.core.models.training import Lease, TrainingJob, TrainingTask
 from chat_api.core.models.usage import BudgetReservation, UsageDay
 
@@ -12,6 +13,9 @@ __all__ = [
     "ChatBase",
     "Conversation",
     "Lease",
+    "QuantizedBot",
+    "QuantizedEmbedding",
+    "QuantizedGeneration",
     "TrainingJob",
     "TrainingTask",
     "Turn",

@@ -23,7 +23,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, BIT, JSONB, TEXT, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TEXT, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 PARTITIONS = 64
@@ -150,7 +150,8 @@ class Generation(ChatBase):
     switched_at: Mapped[datetime | None]
 
 
-def _in_generation(ondelete: str | None = None) -> ForeignKeyConstraint:
+def in_generation(ondelete: str | None = None) -> ForeignKeyConstraint:
+    """The key of the generation that a row is of."""
     columns = ["org_id", "bot_id", "source_id", "generation"]
     return ForeignKeyConstraint(columns, [f"generations.{column}" for column in columns], ondelete=ondelete)
 
@@ -162,7 +163,7 @@ class Page(ChatBase):
     """
 
     __tablename__ = "pages"
-    __table_args__ = (_in_generation(),)
+    __table_args__ = (in_generation(),)
 
     org_id: Mapped[UUID] = mapped_column(primary_key=True)
     bot_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -188,7 +189,7 @@ class DocumentRow(ChatBase):
 
     __tablename__ = "documents"
     __table_args__ = (
-        _in_generation(),
+        in_generation(),
         CheckConstraint(f"published_on BETWEEN {DAYS}", name="published_on"),
         CheckConstraint(f"modified_on BETWEEN {DAYS}", name="modified_on"),
     )
@@ -218,7 +219,7 @@ class ChunkRow(ChatBase):
 
     __tablename__ = "chunks"
     __table_args__ = (
-        _in_generation(),
+        in_generation(),
         Index("chunks_embedded", "org_id", "bot_id", "embedded_sha256"),
         Index("chunks_document", "org_id", "bot_id", "source_id", "generation", "document_id", "ordinal"),
         {"postgresql_partition_by": "HASH (bot_id)"},
@@ -244,7 +245,7 @@ class Embedding(ChatBase):
     """A chunk's unit vector in a space: stored PLAIN, so that a scan never detoasts."""
 
     __tablename__ = "embeddings"
-    __table_args__ = (_in_generation(), {"postgresql_partition_by": "HASH (bot_id)"})
+    __table_args__ = (in_generation(), {"postgresql_partition_by": "HASH (bot_id)"})
 
     org_id: Mapped[UUID] = mapped_column(primary_key=True)
     bot_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -253,56 +254,3 @@ class Embedding(ChatBase):
     space_id: Mapped[int] = mapped_column(ForeignKey("embedding_spaces.space_id"), primary_key=True)
     chunk_id: Mapped[UUID] = mapped_column(primary_key=True)
     vector: Mapped[Any] = mapped_column(HALFVEC())
-
-
-class QuantizedBot(ChatBase):
-    """What was measured of a large bot: how many vectors a search finds by their codes and compares exactly.
-
-    As many as a recall of 0.99 needed among `chunks` in that space, and as many again; 0: it compares them all.
-    """
-
-    __tablename__ = "quantized_bots"
-
-    org_id: Mapped[UUID] = mapped_column(primary_key=True)
-    bot_id: Mapped[UUID] = mapped_column(primary_key=True)
-    space_id: Mapped[int]
-    rescored: Mapped[int]
-    chunks: Mapped[int]
-    measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class QuantizedGeneration(ChatBase):
-    """A generation whose vectors in a space have codes: all of them where it is `whole`."""
-
-    __tablename__ = "quantized_generations"
-    __table_args__ = (_in_generation(ondelete="CASCADE"),)
-
-    org_id: Mapped[UUID] = mapped_column(primary_key=True)
-    bot_id: Mapped[UUID] = mapped_column(primary_key=True)
-    source_id: Mapped[UUID] = mapped_column(primary_key=True)
-    generation: Mapped[int] = mapped_column(primary_key=True)
-    space_id: Mapped[int] = mapped_column(primary_key=True)
-    whole: Mapped[bool] = mapped_column(server_default="false")
-    chunks: Mapped[int] = mapped_column(server_default="0")
-    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class QuantizedEmbedding(ChatBase):
-    """The code of a chunk's vector (chat_api/core/quantized.py), in bots of so many chunks that they are searched by them."""
-
-    __tablename__ = "quantized_embeddings"
-    __table_args__ = (
-        ForeignKeyConstraint(
-            ["org_id", "bot_id", "source_id", "generation", "space_id"],
-            [f"quantized_generations.{name}" for name in ("org_id", "bot_id", "source_id", "generation", "space_id")],
-            ondelete="CASCADE",
-        ),
-    )
-
-    org_id: Mapped[UUID] = mapped_column(primary_key=True)
-    bot_id: Mapped[UUID] = mapped_column(primary_key=True)
-    source_id: Mapped[UUID] = mapped_column(primary_key=True)
-    generation: Mapped[int] = mapped_column(primary_key=True)
-    space_id: Mapped[int] = mapped_column(primary_key=True)
-    chunk_id: Mapped[UUID] = mapped_column(primary_key=True)
-    code: Mapped[str] = mapped_column(BIT(varying=True))
