@@ -199,8 +199,7 @@ async def oversized(orders: Orders) -> None:
 
     async def one() -> None:
         peer = await visiting(orders.port, orders.token(), orders.source())
-        for piece in too_big():
-            peer.transport.write(piece)
+        peer.transport.write(b"".join(too_big()))
         orders.met[str(await peer.ended(10))] += 1
         peer.transport.abort()
 
