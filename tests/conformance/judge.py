@@ -128,10 +128,15 @@ class Judge(ScriptedChat):
             elif frame["type"] == "auth":
                 socket.state.token = frame["token"]
                 await self.greet(socket)
-            else:
-                if frame["type"] == "stop" and frame["id"] not in self._runs:
-                    self._blame(f"it stopped {frame['id']!r}, which it never asked")
+            elif frame["type"] != "stop" or self._ends_an_answer(frame["id"]):
                 return frame
+
+    def _ends_an_answer(self, stopped: str) -> bool:
+        """Whether the question is under way. To stop one that is over may be late, and is no problem."""
+        run = self._runs.get(stopped)
+        if run is None:
+            self._blame(f"it stopped {stopped!r}, which it never asked")
+        return run is not None and not run.over
 
     def _left(self, socket: WebSocket) -> None:
         run = self._latest
@@ -177,6 +182,7 @@ class Judge(ScriptedChat):
 
     def _begin(self, frame: Frame, result: Result) -> tuple[Run, int]:
         result.clear()
+        self.sent.pop(frame["id"], None)
         run = Run(result, frame, deque(result.scenario.plays), deque(result.scenario.refusals))
         self._runs[frame["id"]] = self._latest = run
         asyncio.get_running_loop().call_later(WITHIN_S, self._expire, run)
@@ -193,7 +199,7 @@ class Judge(ScriptedChat):
         return self.verdicts.find(question) or Result(unjudged)
 
     def _take_ask(self, frame: Frame) -> Taken:
-        question, run, known = frame["text"].strip(), self._latest, self._runs.get(frame["id"])
+        question, run, known = frame["text"].strip(), self._latest, self._known(frame)
         if known and known.question != question:
             return self._mistaken(frame, known)
         if run and run.over and run.plays and run.question == question:
@@ -208,6 +214,13 @@ class Judge(ScriptedChat):
             if again:
                 return "internal"
         return self._begin(frame, self._found(question))
+
+    def _known(self, frame: Frame) -> Run | None:
+        """The run of this id. In another conversation the id is new, unless the run still waits and its question is asked again."""
+        run = self._runs.get(frame["id"])
+        if run is None or frame["conversation_id"] == run.asked["conversation_id"]:
+            return run
+        return None if run.over or run.question != frame["text"].strip() else run
 
     def _mistaken(self, frame: Frame, known: Run) -> Taken:
         result = self._found(frame["text"].strip())
@@ -230,7 +243,6 @@ class Judge(ScriptedChat):
             return self._begin(frame, run.result)
         if now < run.not_before:
             run.blame(f"it asked again {run.not_before - now:.1f} s too early")
-        self.sent.pop(frame["id"], None)
         return self._begin(frame, Result(Scenario("", "", (run.plays.popleft(),), {})))
 
     def _take_resume(self, frame: Frame) -> Taken:
@@ -243,7 +255,7 @@ class Judge(ScriptedChat):
         if frame["conversation_id"] != run.asked["conversation_id"]:
             run.blame("it resumed in another conversation")
         last = len(self.sent.get(frame["id"], []))
-        if after not in {0, last}:
+        if after > last:
             run.blame(f"it resumed after {after}, and the last seq it was sent is {last}")
         if not run.result.scenario.resumable:
             self.sent.pop(frame["id"], None)

@@ -102,9 +102,15 @@ def message_id(turn: str) -> str:
     return str(uuid5(NAMESPACE_OID, turn))
 
 
-def unsigned_token(number: int, *, visitor: str = "visitor-1", lifetime_s: int = TOKEN_LIFETIME_S) -> str:
-    """The n-th token: only its lifetime and identity are of interest to a client."""
-    times = {"iat": 1_700_000_000, "exp": 1_700_000_000 + lifetime_s}
+def unsigned_token(
+    number: int,
+    *,
+    visitor: str = "visitor-1",
+    lifetime_s: int = TOKEN_LIFETIME_S,
+    issued_at: int = 1_700_000_000,
+) -> str:
+    """The n-th token: only its times, in seconds since the epoch, and its identity are of interest to a client."""
+    times = {"iat": issued_at, "exp": issued_at + lifetime_s}
     claims = {**times, "sub": visitor, "bot_id": "b", "org_id": "o", "n": number}
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
     return f"e30.{payload}.c2ln"
@@ -166,6 +172,7 @@ class ScriptedChat:
                     elif frame["type"] in {"ask", "resume"}:
                         stopped.clear()
                         plays.append(tasks.create_task(self.answer(socket, frame, stopped)))
+                        await asyncio.sleep(0)  # what comes right behind the question finds it begun
             for play in plays:
                 play.cancel()
 

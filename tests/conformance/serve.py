@@ -1,5 +1,6 @@
 """The judge over HTTP and WebSocket, for a client under check."""
 
+import time
 from itertools import count
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ def create_app(judge: Judge) -> FastAPI:
 
     @app.get("/token")
     def token() -> dict[str, str]:
-        return {"token": unsigned_token(next(numbers))}
+        return {"token": unsigned_token(next(numbers), issued_at=int(time.time()))}
 
     @app.get("/")
     def scenarios() -> list[dict[str, Any]]:

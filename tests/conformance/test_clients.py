@@ -1,5 +1,6 @@
 """The judge of clients: the visitor passes by every door, and clients that do what they should not are found out."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from websockets.typing import Subprotocol
 from chat_api.chat.schema import make_schema
 from tests.conformance.judge import Judge
 from tests.conformance.scenarios import SCENARIOS, Scenario
-from tests.conformance.scripted import Frame, serving
+from tests.conformance.scripted import TOKEN_LIFETIME_S, Frame, serving
 from tests.conformance.serve import create_app
 from tests.conformance.verdicts import Verdicts
 from tests.conformance.visitor import Door, Visitor
@@ -30,9 +31,9 @@ WITHIN_S = 20
 
 
 @contextmanager
-def judging(scenario: Scenario, *, wants_shown: bool = True) -> Iterator[tuple[Verdicts, str]]:
-    """A judge of one scenario, and its address without a scheme."""
-    verdicts = Verdicts([scenario], wants_shown=wants_shown, say=print)
+def judging(*scenarios: Scenario, wants_shown: bool = True) -> Iterator[tuple[Verdicts, str]]:
+    """A judge of these scenarios, and its address without a scheme."""
+    verdicts = Verdicts(scenarios, wants_shown=wants_shown, say=print)
     with serving(create_app(Judge(verdicts))) as port:
         yield verdicts, f"127.0.0.1:{port}"
 
@@ -101,13 +102,89 @@ class BeginsAgain(Visitor):
         return super().again()
 
 
-@pytest.mark.parametrize("kind", [AsksAgain, BeginsAgain])
+class ResumesEarly(Visitor):
+    """Notes its place late, and shows what comes twice once."""
+
+    def again(self) -> Frame:
+        return {**super().again(), "after": self.shown.seq - 1}
+
+
+class StopsLate(Visitor):
+    """Stops an answer that has ended meanwhile."""
+
+    def follow(self, socket: ClientConnection, *, stop: bool) -> None:
+        super().follow(socket, stop=stop)
+        self.send(socket, {"type": "stop", "id": self.question["id"]})
+
+
+@pytest.mark.parametrize("kind", [AsksAgain, BeginsAgain, ResumesEarly, StopsLate])
 @pytest.mark.parametrize("name", ["a restart", "an answer made anew", "an answer that is lost"])
 def test_there_is_more_than_one_right_way(kind: type[Visitor], name: str) -> None:
     with judging(BY_NAME[name]) as (verdicts, address):
         play(kind, address, name)
         assert verdicts.finished.wait(WITHIN_S)
         assert verdicts.results[name].problems == []
+
+
+class StopsAtOnce(Visitor):
+    """Sends its stop right behind its question."""
+
+    patience_s = 2.0
+
+    def send(self, socket: ClientConnection, frame: Frame) -> None:
+        super().send(socket, frame)
+        if frame["type"] == "ask":
+            super().send(socket, {"type": "stop", "id": frame["id"]})
+
+    def follow(self, socket: ClientConnection, *, stop: bool) -> None:
+        super().follow(socket, stop=False)
+
+
+def test_a_stop_may_come_right_behind_its_question() -> None:
+    with judging(BY_NAME["a stop"]) as (verdicts, address):
+        play(StopsAtOnce, address, "a stop")
+        assert verdicts.finished.wait(WITHIN_S)
+        assert {verdicts.of(result) for result in verdicts.results.values()} == {"ok"}
+
+
+class OneId(Visitor):
+    """Asks everything under the same id, which is fine for one question in each conversation."""
+
+    patience_s = 5.0
+
+    def first(self) -> Frame:
+        self.question["id"] = "1"
+        return super().first()
+
+
+def test_an_id_is_new_in_each_conversation() -> None:
+    names = "an answer", "many small pieces", "a long silence", "too many questions"
+    with judging(*(BY_NAME[name] for name in names)) as (verdicts, address):
+        for name in ("an answer", "many small pieces", "many small pieces", "an answer", "an answer", *names[2:]):
+            play(OneId, address, name)
+        assert verdicts.finished.wait(WITHIN_S)
+        assert {name: result.problems for name, result in verdicts.results.items() if result.problems} == {}
+
+
+def test_an_id_is_new_in_another_conversation_though_a_lost_answer_has_it() -> None:
+    with judging(BY_NAME["a cut connection"], BY_NAME["an answer"]) as (verdicts, address):
+        lost = OneId(f"ws://{address}/api/chat/ws", lambda: tokens(address))
+        lost.max_attempts = 1
+        with suppress(TimeoutError):
+            lost.ask("a cut connection")
+        play(OneId, address, "an answer")
+        assert verdicts.finished.wait(WITHIN_S)
+        problems = [result.problems for result in verdicts.results.values()]
+        assert problems == [[], ["it asked something else instead"], []]
+
+
+def test_an_id_is_for_one_question_in_a_conversation() -> None:
+    with judging(BY_NAME["an answer"]) as (verdicts, address):
+        visitor = OneId(f"ws://{address}/api/chat/ws", lambda: tokens(address))
+        visitor.ask("What is there?")
+        assert visitor.ask("an answer").error == "bad_frame"
+        visitor.close()
+        assert verdicts.results["an answer"].problems == ["the id of its question is that of 'What is there?'"]
 
 
 # --- clients that do what they should not -----------------------------------------------------------------------------
@@ -120,6 +197,13 @@ def test_a_wrong_client_is_found_out(kind: type[Visitor], name: str, problem: st
             play(kind, address, name)
         until(lambda: problem in str([result.problems for result in verdicts.results.values()]))
         assert "FAIL" in {verdicts.of(result) for result in verdicts.results.values()}
+
+
+def test_an_early_try_is_found_out_in_another_conversation_too() -> None:
+    with judging(BY_NAME["too many questions"]) as (verdicts, address):
+        for _ in range(2):
+            play(OneId, address, "too many questions")
+        assert "s too early" in str(verdicts.results["too many questions"].problems)
 
 
 # --- at the door -------------------------------------------------------------------------------------------------------
@@ -170,6 +254,14 @@ def test_pings_and_renewals_are_answered_and_bad_frames_survived() -> None:
             'it stopped "nobody\'s", which it never asked',
             "it sent what is no frame of the schema",
         )
+
+
+def test_a_token_has_just_been_issued() -> None:
+    with judging(BY_NAME["an answer"]) as (_, address):
+        payload = tokens(address).split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    assert claims["iat"] == pytest.approx(time.time(), abs=WITHIN_S)
+    assert claims["exp"] - claims["iat"] == TOKEN_LIFETIME_S
 
 
 def test_what_is_shown_has_a_scenario_and_a_text() -> None:
