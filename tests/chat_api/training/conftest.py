@@ -13,7 +13,10 @@ from tests.conftest import make_settings
 from tests.servers import Servers
 
 DRY_RUN_S = 3.0
-TABLES = "embeddings, chunks, documents, pages, generations, sources, bots, training_tasks, training_jobs, leases"
+TABLES = (
+    "quantized_embeddings, quantized_generations, embeddings, chunks, documents, pages, generations, sources, bots,"
+    " training_tasks, training_jobs, leases"
+)
 
 
 @pytest.fixture(scope="module")
