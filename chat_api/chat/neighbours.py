@@ -6,7 +6,7 @@ That is the chunks before and behind them in their section, and how the section 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import text
@@ -53,6 +53,11 @@ class _Room:
     tokens: int
     used: set[UUID]
 
+    @classmethod
+    def beside(cls, taken: Sequence[Found], tokens: int) -> Self:
+        """What these leave of so many tokens."""
+        return cls(tokens - sum(one.tokens for one in taken), {one.passage.chunk_id for one in taken})
+
     def take(self, row: Any) -> bool:
         """Whether there was room for the chunk, which nobody else has then."""
         if row.chunk_id in self.used or row.tokens > self.tokens:
@@ -66,7 +71,7 @@ async def widened(
     engines: AsyncEngines, org_id: UUID, bot_id: UUID, taken: Sequence[Found], tokens: int
 ) -> list[Passage]:
     """The passages in their order, the first ones with what stands around them; no more than `tokens` in all."""
-    room = _Room(tokens - sum(one.tokens for one in taken), {one.passage.chunk_id for one in taken})
+    room = _Room.beside(taken, tokens)
     best = taken[:WIDENED]
     if not best or room.tokens <= 0:
         return [one.passage for one in taken]
@@ -83,9 +88,7 @@ async def widened(
     for one in best:
         row = _beginning(around, one)
         if row and room.take(row):
-            whole = passages[one.passage.chunk_id].text
-            follows = row.ordinal == begins_at[one.passage.chunk_id] - 1
-            text = joined(row.text, whole) if follows else row.text + GAP + whole
+            text = _begun(row, passages[one.passage.chunk_id].text, begins_at[one.passage.chunk_id])
             passages[one.passage.chunk_id] = replace(one.passage, text=text, own=one.passage.text)
     return list(passages.values())
 
@@ -123,6 +126,11 @@ def _beginning(around: Sequence[Any], one: Found) -> Any | None:
         if row.heading and row.ordinal < one.ordinal and (row.source_id, row.document_id, row.heading) == key
     ]
     return min(before, key=lambda row: row.ordinal, default=None)
+
+
+def _begun(row: Any, behind: str, ordinal: int) -> str:
+    """The chunk's text, and what is behind it and begins with the chunk in that place."""
+    return joined(row.text, behind) if row.ordinal == ordinal - 1 else row.text + GAP + behind
 
 
 def _with(passage: Passage, row: Any, own: Passage, *, behind: bool) -> Passage:
